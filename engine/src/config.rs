@@ -1,0 +1,31 @@
+//! What a user may set of an engine.
+
+/// Settings of an engine; every size is in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// A region's memtable is flushed once it holds this much.
+    pub region_memtable_bytes: usize,
+    /// All memtables together: the largest is flushed at half of it, writes stall at it.
+    pub memtable_bytes_max: usize,
+    /// Rows of a Parquet row group.
+    pub row_group_rows: usize,
+    /// Level of the zstd compression of SSTs, 1 to 22.
+    pub zstd_level: i32,
+    /// Whether an SST's checksum is verified when it is first read.
+    pub verify_sst: bool,
+    /// Regions opened at the same time.
+    pub open_parallelism: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            region_memtable_bytes: 64 << 20,
+            memtable_bytes_max: 512 << 20,
+            row_group_rows: 128 * 1024,
+            zstd_level: 1,
+            verify_sst: true,
+            open_parallelism: 16,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Regions: WAL, memtable, flush, SST and scan, on the manifest of `tessera-manifest`.
+
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod region;
+pub mod request;
+pub mod wal;

@@ -1,0 +1,143 @@
+//! The only place where time, randomness and background tasks come from.
+//!
+//! Invariants:
+//! - No other module of the workspace names a clock, a random source, `sleep` or `spawn` (clippy.toml bans
+//!   them). What needs one takes an [`Env`], so that a seeded simulation can stand in for all of them.
+//! - No decision rests on the clock given here: it proposes (names that sort by birth, time to flush), and
+//!   the order of records in a log decides.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::task::JoinHandle;
+use ulid::Ulid;
+
+use crate::id::{Epoch, FileId, Nonce};
+
+/// Where time and random bits come from.
+pub trait Source: fmt::Debug + Send + Sync + 'static {
+    /// Milliseconds since 1970-01-01T00:00:00Z, by a clock that may be wrong and may go back.
+    fn unix_ms(&self) -> u64;
+
+    /// 128 random bits.
+    fn random_u128(&self) -> u128;
+}
+
+/// A cheap handle to the time, random bits and ids of the process.
+#[derive(Debug, Clone)]
+pub struct Env {
+    source: Arc<dyn Source>,
+}
+
+impl Env {
+    /// The real clock and the operating system's randomness.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { source: Arc::new(SystemSource) }
+    }
+
+    /// Time and randomness from `source`, for simulations.
+    #[must_use]
+    pub fn from_source(source: Arc<dyn Source>) -> Self {
+        Self { source }
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z; only for display and for names.
+    #[must_use]
+    pub fn unix_ms(&self) -> u64 {
+        self.source.unix_ms()
+    }
+
+    /// A fresh 128-bit name.
+    #[must_use]
+    pub fn nonce(&self) -> Nonce {
+        Nonce(self.source.random_u128())
+    }
+
+    /// A fresh ulid; those of one process sort roughly by birth.
+    #[must_use]
+    pub fn ulid(&self) -> Ulid {
+        Ulid::from_parts(self.source.unix_ms(), self.source.random_u128())
+    }
+
+    /// A fresh file name for the writer of `epoch`.
+    #[must_use]
+    pub fn file_id(&self, epoch: Epoch) -> FileId {
+        FileId { epoch, ulid: self.ulid() }
+    }
+}
+
+#[derive(Debug)]
+struct SystemSource;
+
+impl Source for SystemSource {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    fn unix_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that draws random bits")]
+    fn random_u128(&self) -> u128 {
+        rand::random()
+    }
+}
+
+/// Measures elapsed time for metrics and answers; never decides anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Waits; for backoff and tickers only.
+#[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
+pub async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// Starts a background task. Its owner keeps the handle and joins it on close.
+#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future)
+}
+
+/// Runs blocking or CPU-heavy work off the async threads.
+#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+pub fn spawn_blocking<F, R>(work: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    tokio::task::spawn_blocking(work)
+}
+
+/// Starts a named thread for work that blocks for as long as the process lives.
+///
+/// # Errors
+/// When the operating system has no thread to give.
+#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+pub fn spawn_thread<F>(name: &str, work: F) -> std::io::Result<std::thread::JoinHandle<()>>
+where
+    F: FnOnce() + Send + 'static,
+{
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
