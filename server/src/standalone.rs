@@ -16,6 +16,7 @@ use tessera_manifest::env::{Env, Stopwatch};
 use tessera_manifest::id::NodeId;
 use tessera_metaclient::catalog::{Bootstrap, Catalog};
 use tessera_metaclient::kv::KvBackend;
+use tokio::sync::Mutex;
 
 use crate::catalog::{self, Catalogs, DEFAULT_DATABASE, from_catalog, information_schema};
 use crate::ddl::{create, drop, recover};
@@ -50,6 +51,8 @@ pub struct Standalone {
     sessions: Arc<Sessions>,
     store: Arc<dyn ObjectStore>,
     node: NodeId,
+    /// One DDL statement at a time, so that what a drop looked up is what it drops.
+    ddl: Arc<Mutex<()>>,
 }
 
 impl Standalone {
@@ -66,7 +69,7 @@ impl Standalone {
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
         recover::report_orphans(&catalogs, &store).await;
-        Ok(Self { catalogs, sessions: Arc::new(Sessions::new()?), store, node })
+        Ok(Self { catalogs, sessions: Arc::new(Sessions::new()?), store, node, ddl: Arc::new(Mutex::new(())) })
     }
 
     /// Flushes and closes every region. Statements that still run fail.
@@ -111,6 +114,7 @@ impl Standalone {
 
     /// DDL. The answer counts like that of GreptimeDB: a new database is one row.
     async fn define(&self, statement: Statement, session: &str) -> Result<Output, ServerError> {
+        let _one_at_a_time = self.ddl.lock().await;
         let mut rows = 0;
         match statement {
             Statement::CreateDatabase { name, if_not_exists } => {

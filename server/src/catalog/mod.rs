@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tessera_engine::engine::Engine;
 use tessera_manifest::env::Env;
 use tessera_manifest::id::RegionId;
-use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo};
+use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
 
 use crate::error::{Code, ServerError, chain};
 pub use describe::{create_text, describe, names_output, show_create};
@@ -72,7 +72,7 @@ impl Catalogs {
     /// # Errors
     /// When the catalog does not answer.
     pub async fn find(&self, database: &str, name: &str) -> Result<Option<Arc<Table>>, ServerError> {
-        match self.catalog.table(database, name).await {
+        match self.catalog.table_by_name(&TableRef::new(database, name)).await {
             Ok(info) => self.with_routes(info).await.map(Some),
             Err(CatalogError::TableNotFound { .. } | CatalogError::DatabaseNotFound { .. }) => Ok(None),
             Err(error) => Err(from_catalog(&error)),
@@ -92,14 +92,14 @@ impl Catalogs {
         Ok(tables)
     }
 
-    /// Every table of every database.
+    /// Every table of every database, by id.
     ///
     /// # Errors
     /// When the catalog does not answer.
     pub async fn all_tables(&self) -> Result<Vec<Arc<Table>>, ServerError> {
         let mut tables = Vec::new();
-        for database in self.databases().await? {
-            tables.extend(self.tables(&database).await?);
+        for info in self.catalog.all_tables().await.map_err(|error| from_catalog(&error))? {
+            tables.push(self.with_routes(info).await?);
         }
         Ok(tables)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
@@ -35,6 +35,15 @@ impl TesseraTable {
         let columns = table.info.schema.columns().iter();
         let defaults = columns.filter_map(|column| Some((column.name.clone(), default_expr(column, now_ms)?))).collect();
         Self { table, engine, schema, defaults }
+    }
+
+    /// The same table for a statement that writes it: NULL fits every column, so that the error about one that is
+    /// NOT NULL is ours and names the row.
+    #[must_use]
+    pub fn as_target(mut self) -> Self {
+        let fields = self.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self
     }
 
     /// The table.

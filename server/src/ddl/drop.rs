@@ -51,8 +51,8 @@ fn describe(table: &Table, catalogs: &Catalogs) -> Drop {
 /// # Errors
 /// When the catalog does not answer; a region that cannot be dropped is logged and left to the next start.
 pub async fn finish(drop: &Drop, catalogs: &Catalogs) -> Result<(), ServerError> {
-    match catalogs.catalog.drop_table(drop.table, drop.unix_ms).await {
-        Ok(_) | Err(CatalogError::TableIdNotFound { .. }) => {}
+    match leave_catalog(drop, catalogs).await {
+        Ok(()) | Err(CatalogError::TableIdNotFound { .. } | CatalogError::TableNotFound { .. }) => {}
         Err(error) => {
             let inner = from_catalog(&error);
             let message = format!(
@@ -66,19 +66,22 @@ pub async fn finish(drop: &Drop, catalogs: &Catalogs) -> Result<(), ServerError>
     Ok(())
 }
 
-/// Drops the regions of a table that is gone; whether all of them are.
-pub(super) async fn drop_regions(table: TableId, regions: &[RegionId], catalogs: &Catalogs) -> bool {
+/// The id decides, not the name: another table may have the name by now.
+pub(super) async fn leave_catalog(drop: &Drop, catalogs: &Catalogs) -> Result<(), CatalogError> {
+    let info = catalogs.catalog.table_by_id(drop.table).await?;
+    catalogs.catalog.drop_table(&info.table_ref(), drop.unix_ms).await.map(|_| ())
+}
+
+/// Drops the regions of a table that is gone.
+pub(super) async fn drop_regions(table: TableId, regions: &[RegionId], catalogs: &Catalogs) {
     let engine = &catalogs.engine;
     let drops = stream::iter(regions.to_vec()).map(|region| async move { (region, engine.drop_region(region).await) });
     let results: Vec<_> = drops.buffer_unordered(limits::PARALLELISM).collect().await;
-    let mut all = true;
     for (region, result) in results {
         if let Err(error) = result {
-            all = false;
             tracing::warn!(%table, %region, error = %chain(&error), "a region of a dropped table could not be dropped yet");
         }
     }
-    all
 }
 
 /// Drops an empty database; whether there was one.

@@ -5,40 +5,45 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
-use tessera_manifest::id::TableId;
+use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 
 use super::{drop, marker};
-use crate::catalog::Catalogs;
+use crate::catalog::{Catalogs, from_catalog};
 use crate::error::{ServerError, chain};
 use crate::query::limits;
 
-/// Finishes drops whose marker was written: tables that are still in the catalog leave it, and regions of tables
-/// that have left it are dropped.
+/// Finishes drops: tables with a marker leave the catalog, and regions of tables that have left it are dropped.
 ///
 /// # Errors
 /// When the catalog or the store does not answer, or a marker is damaged.
 pub async fn finish_drops(catalogs: &Catalogs, store: &Arc<dyn ObjectStore>) -> Result<(), ServerError> {
-    let tables = catalogs.all_tables().await?;
-    let ids: Vec<TableId> = tables.iter().map(|table| table.info.id).collect();
-    let found: Vec<Option<marker::Drop>> = stream::iter(ids)
-        .map(|id| async move { marker::find(store, id).await })
-        .buffer_unordered(limits::PARALLELISM)
-        .try_collect()
-        .await?;
+    let tables = catalogs.catalog.all_tables().await.map_err(|error| from_catalog(&error))?;
+    let find = stream::iter(tables).map(|table| async move { marker::find(store, table.id).await });
+    let found: Vec<Option<marker::Drop>> = find.buffer_unordered(limits::PARALLELISM).try_collect().await?;
     for drop in found.into_iter().flatten() {
         tracing::warn!(table = %drop.table, name = %format!("{}.{}", drop.database, drop.name), "finishing an interrupted DROP TABLE");
-        open_for_drop(&drop, catalogs).await;
-        drop::finish(&drop, catalogs).await?;
+        drop::leave_catalog(&drop, catalogs).await.map_err(|error| from_catalog(&error))?;
+    }
+    for tombstone in catalogs.catalog.tombstones().await.map_err(|error| from_catalog(&error))? {
+        let (id, numbers) = (tombstone.table.id, tombstone.table.next_region_number.0);
+        let regions = (0..numbers).map(|number| RegionId::new(id, RegionNumber(number)));
+        drop_leftovers(id, regions.collect(), catalogs).await;
     }
     Ok(())
 }
 
-/// A region is dropped by its writer; one that does not open is left to the collector.
-async fn open_for_drop(drop: &marker::Drop, catalogs: &Catalogs) {
-    for (region, result) in catalogs.engine.open_regions(drop.regions.clone()).await {
-        if let Err(error) = result {
-            tracing::warn!(%region, error = %chain(&error), "a region of a dropped table did not open");
+/// A region is dropped by its writer, so it is opened first; one that was dropped before does not open.
+async fn drop_leftovers(table: TableId, regions: Vec<RegionId>, catalogs: &Catalogs) {
+    let mut left = Vec::new();
+    for (region, result) in catalogs.engine.open_regions(regions).await {
+        match result {
+            Ok(_) => left.push(region),
+            Err(error) => tracing::debug!(%region, error = %chain(&error), "a region of a dropped table does not open, as it should"),
         }
+    }
+    if !left.is_empty() {
+        tracing::info!(%table, regions = left.len(), "dropping what an interrupted DROP TABLE left");
+        drop::drop_regions(table, &left, catalogs).await;
     }
 }
 

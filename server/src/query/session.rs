@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use chrono::DateTime;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, TableProvider};
 use datafusion::catalog::{CatalogProviderList, SchemaProvider};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -63,6 +64,9 @@ impl Sessions {
         let mut state = self.base.clone();
         state.config_mut().options_mut().catalog.default_catalog = CATALOG.to_owned();
         state.config_mut().options_mut().catalog.default_schema = database.to_owned();
+        state.mark_start_execution();
+        let now_ms = i64::try_from(catalogs.env.unix_ms()).unwrap_or(i64::MAX);
+        state.execution_props_mut().query_execution_start_time = DateTime::from_timestamp_millis(now_ms);
         let statement = DfStatement::Statement(Box::new(statement));
         let catalog = self.snapshot(&state, &statement, database, catalogs).await?;
         let list = MemoryCatalogProviderList::new();
@@ -82,6 +86,7 @@ impl Sessions {
     ) -> Result<Arc<MemoryCatalogProvider>, ServerError> {
         let catalog = Arc::new(MemoryCatalogProvider::new());
         let mut seen = BTreeSet::new();
+        let is_insert = matches!(statement, DfStatement::Statement(inner) if matches!(**inner, df::Statement::Insert(_)));
         for reference in state.resolve_table_references(statement).map_err(unwrap)? {
             let resolved = reference.resolve(CATALOG, database);
             if *resolved.catalog != *CATALOG {
@@ -93,7 +98,7 @@ impl Sessions {
                 continue;
             }
             let (schema, table) = key;
-            let found = provider(catalogs, &schema, &table).await;
+            let found = provider(catalogs, &schema, &table, is_insert).await;
             let found = match found {
                 // A table function stands where a table does.
                 Err(_) if self.base.table_functions().contains_key(&table) => continue,
@@ -128,12 +133,13 @@ fn one_row() -> Result<arrow::array::RecordBatch, ServerError> {
     arrow::array::RecordBatch::try_new_with_options(schema, Vec::new(), &options).map_err(super::error::from_arrow)
 }
 
-async fn provider(catalogs: &Catalogs, schema: &str, table: &str) -> Result<Arc<dyn TableProvider>, ServerError> {
+async fn provider(catalogs: &Catalogs, schema: &str, table: &str, is_insert: bool) -> Result<Arc<dyn TableProvider>, ServerError> {
     if schema == information_schema::NAME {
         return information_schema::table(catalogs, table).await;
     }
     let table = catalogs.table(schema, table).await?;
-    Ok(Arc::new(catalogs.provider(table)))
+    let provider = catalogs.provider(table);
+    Ok(Arc::new(if is_insert { provider.as_target() } else { provider }))
 }
 
 fn register(catalog: &MemoryCatalogProvider, schema: &str, table: String, provider: Arc<dyn TableProvider>) -> Result<(), ServerError> {
