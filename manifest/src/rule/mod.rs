@@ -79,6 +79,7 @@ impl Expr {
     /// The hash of its canonical form.
     #[must_use]
     pub fn version(&self) -> RuleVersion {
-        unimplemented!()
+        let bytes = serde_json::to_vec(self).expect("expressions serialize");
+        RuleVersion(crate::id::Nonce(twox_hash::XxHash3_128::oneshot(&bytes)))
     }
 }
