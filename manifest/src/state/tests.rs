@@ -106,7 +106,7 @@ fn a_flush_makes_its_file_visible_and_moves_the_positions() {
 
 #[test]
 fn a_removed_file_stays_listed_and_never_comes_back() {
-    let added = commit(&created(), edit(vec![file(1, 1, 0)], vec![], None, None)).unwrap();
+    let added = commit(&created(), edit(vec![file(1, 1, 0)], vec![], None, Some(0))).unwrap();
     let key = file(1, 1, 0).key;
     let removed = commit(&added, edit(vec![], vec![key], None, None)).unwrap();
     assert!(removed.files().is_empty());
@@ -186,7 +186,7 @@ fn records_stand_in_slot_order() {
 
 #[test]
 fn truncate_and_drop_remove_every_file() {
-    let added = commit(&created(), edit(vec![file(1, 1, 0)], vec![], None, None)).unwrap();
+    let added = commit(&created(), edit(vec![file(1, 1, 0)], vec![], None, Some(0))).unwrap();
     let flushed = vec![Flushed { wal: WAL, position: position(1, 8), done: false }];
     let truncate = Truncate { generation: Generation::FIRST, flushed, sequence: sequence(20) };
     let empty = commit(&added, Action::Truncate(truncate)).unwrap();
