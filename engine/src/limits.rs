@@ -24,6 +24,8 @@ pub mod wal {
     pub const REPLAY_BATCH_ENTRIES: usize = 4096;
     /// Bytes read at once while segments are scanned.
     pub const SCAN_WINDOW_BYTES: usize = 1 << 20;
+    /// Unreadable stretches that the identity file remembers one by one. More: the oldest become one.
+    pub const LOST_STRETCHES_MAX: usize = 64;
     /// Bytes of the identity file. More: it counts as damaged.
     pub const META_BYTES_MAX: u64 = 1 << 20;
 }

@@ -104,8 +104,10 @@ async fn released_and_forgotten_entries_stay_away(subject: &mut dyn Subject) {
     wal.release(region(3), first);
     let left = replayed(&*wal, region(3), WalPosition::START).await.unwrap();
     assert_eq!(left, [(second, Bytes::from("2"))]);
-    wal.forget(region(3));
-    wal.forget(region(4));
+    // Entries that earlier openings released may be there again.
+    for (region, _) in wal.regions() {
+        wal.forget(region);
+    }
     assert_eq!(replayed(&*wal, region(3), WalPosition::START).await.unwrap(), []);
     assert_eq!(wal.oldest_needed(), None);
     wal.close().await.unwrap();

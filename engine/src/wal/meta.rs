@@ -89,6 +89,18 @@ impl Meta {
         }
     }
 
+    /// Keeps what is lost in segments that will be gone; what is lost in the others is found again at each opening.
+    pub(super) fn keep_lost(&mut self, all: &[Lost]) {
+        self.lost = all.iter().filter(|lost| lost.segment < self.kept_from).cloned().collect();
+        // Too many become one that covers them, which can only refuse more.
+        while self.lost.len() > limits::LOST_STRETCHES_MAX {
+            let second = self.lost.remove(1);
+            let first = &mut self.lost[0];
+            first.from = first.from.min(second.from);
+            first.to = WalPosition { epoch: first.to.epoch.max(second.to.epoch), entry: first.to.entry.max(second.to.entry) };
+        }
+    }
+
     /// Two equal lines of `{crc32 of the JSON, 8 hex digits} {JSON}`, with an empty line between them.
     fn encode(&self) -> Vec<u8> {
         let json = serde_json::to_string(self).expect("numbers and strings always serialize");
@@ -156,6 +168,20 @@ mod tests {
         }
         std::fs::write(dir.path().join(META_FILE), "").unwrap();
         assert!(matches!(Meta::read(dir.path()), Err(WalError::Identity { .. })));
+    }
+
+    #[test]
+    fn too_many_lost_stretches_become_one_that_covers_them() {
+        let at = |entry| WalPosition { epoch: Epoch(1), entry };
+        let lost = |n| Lost { segment: n, offset: 0, from: at(n * 10), to: at(n * 10 + 5), what: "x".into() };
+        let all: Vec<_> = (1..=limits::LOST_STRETCHES_MAX as u64 + 3).map(lost).collect();
+        let mut meta = Meta { kept_from: u64::MAX, ..Meta::new(Nonce(5), NodeId(1)) };
+        meta.keep_lost(&all);
+        assert_eq!(meta.lost.len(), limits::LOST_STRETCHES_MAX);
+        assert_eq!((meta.lost[0].from, meta.lost[0].to), (at(10), at(45)));
+        meta.kept_from = 3;
+        meta.keep_lost(&all);
+        assert_eq!(meta.lost, all[..2]);
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl Listing {
             let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
             match name.rsplit_once('.') {
                 Some((stem, "wal")) => {
-                    if let Some(number) = stem.parse().ok().filter(|n| segment_file(*n) == name) {
+                    // Half the range, so that counting on from a stray file cannot overflow.
+                    if let Some(number) = stem.parse().ok().filter(|n| segment_file(*n) == name && *n < u64::MAX / 2) {
                         listing.segments.insert(number, path);
                     }
                 }
@@ -91,23 +92,36 @@ pub(super) struct Recovered {
     pub(super) next_entry: u64,
 }
 
+/// More entries than any segment can hold.
+const ENTRIES_SKIPPED: u64 = 1 << 32;
+
 struct Segment {
     number: u64,
     path: PathBuf,
-    file: File,
     header: SegmentHeader,
 }
+
+/// The first of a row of missing files stands for all of them.
+const MISSING: &str = "the segment file is missing";
 
 /// Reads the log that `meta` and `listing` describe.
 pub(super) fn recover(meta: &Meta, listing: &Listing) -> Result<Recovered, WalError> {
     let mut scan = Scan::new(meta);
     let newest = listing.segments.keys().next_back().copied().unwrap_or(0).max(meta.last_segment);
     let mut readable = Vec::new();
-    for number in meta.kept_from.max(1)..=newest {
-        match open_segment(meta, number, listing.segments.get(&number))? {
-            Ok(segment) => readable.push(segment),
-            Err(what) => scan.unreadable.push((number, what)),
+    let mut expected = meta.kept_from.max(1);
+    for (number, path) in listing.segments.range(expected..) {
+        if *number > expected {
+            scan.unreadable.push((expected, MISSING));
         }
+        match read_header(meta, *number, path)? {
+            Ok(header) => readable.push(Segment { number: *number, path: path.clone(), header }),
+            Err(what) => scan.unreadable.push((*number, what)),
+        }
+        expected = number + 1;
+    }
+    if expected <= meta.last_segment {
+        scan.unreadable.push((expected, MISSING));
     }
     let mut next: Option<&Segment> = None;
     let mut spans = Vec::new();
@@ -124,9 +138,8 @@ pub(super) fn recover(meta: &Meta, listing: &Listing) -> Result<Recovered, WalEr
     Ok(scan.finish())
 }
 
-/// Opens a segment and reads its header; the inner error says why it is unreadable.
-fn open_segment(meta: &Meta, number: u64, path: Option<&PathBuf>) -> Result<Result<Segment, &'static str>, WalError> {
-    let Some(path) = path else { return Ok(Err("the segment file is missing")) };
+/// Reads the header of a segment; the inner error says why it is unreadable.
+fn read_header(meta: &Meta, number: u64, path: &Path) -> Result<Result<SegmentHeader, &'static str>, WalError> {
     let file = File::open(path).map_err(|e| WalError::io("open", path, e))?;
     let mut window = Window::new(&file);
     let bytes = window.get(0, HEADER_BYTES).map_err(|e| WalError::io("read", path, e))?;
@@ -136,10 +149,10 @@ fn open_segment(meta: &Meta, number: u64, path: Option<&PathBuf>) -> Result<Resu
     Ok(match SegmentHeader::decode(bytes) {
         Ok(header) if header.log != meta.log => Err("the segment file belongs to another log"),
         Ok(header) if header.number != number => Err("the segment file has another segment's name"),
-        Ok(header) => Ok(Segment { number, path: path.clone(), file, header }),
+        Ok(header) => Ok(header),
         Err(BadHeader::Damaged) => Err("both copies of the segment header are damaged"),
         Err(BadHeader::Newer { min_reader }) => {
-            return Err(WalError::Newer { file: path.clone(), min_reader, reader: FORMAT });
+            return Err(WalError::Newer { file: path.to_owned(), min_reader, reader: FORMAT });
         }
     })
 }
@@ -175,30 +188,36 @@ impl<'a> Scan<'a> {
 
     /// Records the unreadable segments below `number`; what they held ends where `next` begins.
     fn lose_unreadable_before(&mut self, number: u64, next: Option<&SegmentHeader>) {
+        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unreadable).into_iter().partition(|(n, _)| *n < number);
+        self.unreadable = later;
+        if now.is_empty() {
+            return;
+        }
+        let from = self.unseen(Epoch(0));
         let to = match next {
             Some(next) => WalPosition { epoch: next.epoch, entry: next.first_entry },
-            None => WalPosition { epoch: self.meta.epoch, entry: u64::MAX },
+            None => {
+                // Nobody knows how many entries were there; new ones must not get the numbers of lost ones.
+                self.out.next_entry = self.out.next_entry.max(from.entry).saturating_add(ENTRIES_SKIPPED);
+                WalPosition { epoch: self.meta.epoch, entry: self.out.next_entry }
+            }
         };
-        let from = self.unseen(Epoch(0));
-        let (now, later) = self.unreadable.drain(..).partition(|(n, _)| *n < number);
-        self.unreadable = later;
-        let now: Vec<(u64, &'static str)> = now;
         for (segment, what) in now {
             self.out.catalog.add_unreadable(segment, Lost { segment, offset: 0, from, to, what: what.to_owned() });
         }
     }
 
     fn segment(&mut self, segment: &Segment, next: Option<&SegmentHeader>) -> io::Result<()> {
-        let Segment { number, file, header, .. } = segment;
+        let Segment { number, path, header } = segment;
+        let file = &File::open(path)?;
         self.out.epoch = self.out.epoch.max(header.epoch);
         self.out.next_frame = self.out.next_frame.max(header.first_frame);
         self.out.next_entry = self.out.next_entry.max(header.first_entry);
         self.out.catalog.add_segment(*number);
-        // Behind this one there is a file whose header is unreadable: where this one ends is not known.
         let items = walk(file, header, next.map(|n| n.first_frame))?;
         let confirmed = items
             .iter()
-            .filter_map(|item| if let Item::Frame { block, .. } = item { Some(block.durable) } else { None })
+            .filter_map(|item| item.block().map(|block| block.durable))
             .chain(next.map(|n| n.first_frame.saturating_sub(1)))
             .fold(self.meta.settled_frame, u64::max);
         for (index, item) in items.iter().enumerate() {
@@ -218,8 +237,13 @@ impl<'a> Scan<'a> {
                     self.accept(segment, *offset, block);
                 }
                 Item::Gap { offset, expected } | Item::End { offset, expected } if *expected <= confirmed => {
-                    let after = items[index + 1..].iter().find_map(|i| if let Item::Frame { block, .. } = i { Some(block) } else { None });
-                    self.lose(segment, *offset, after, next);
+                    let after = items[index + 1..].iter().find_map(Item::block);
+                    // What is missing at the end may as well have been in an unreadable segment behind this one;
+                    // that one is answered for as a whole.
+                    let behind = self.unreadable.iter().any(|(n, _)| *n == number + 1);
+                    if after.is_some() || !behind {
+                        self.lose(segment, *offset, after, next);
+                    }
                 }
                 Item::Gap { offset, .. } => {
                     tracing::debug!(file = %segment.path.display(), offset, "torn tail of the wal is cut");

@@ -64,7 +64,7 @@ impl Shared {
         {
             let catalog = self.catalog();
             next.kept_from = catalog.kept_from().unwrap_or(next.last_segment.saturating_add(u64::from(activating.is_none())));
-            next.lost = catalog.lost().to_vec();
+            next.keep_lost(catalog.lost());
         }
         next.write(&self.dir)?;
         *meta = next;

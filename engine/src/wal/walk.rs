@@ -24,6 +24,13 @@ pub(super) enum Item {
     End { offset: u64, expected: u64 },
 }
 
+impl Item {
+    /// The frame, if it is one.
+    pub(super) fn block(&self) -> Option<&Block> {
+        if let Self::Frame { block, .. } = self { Some(block) } else { None }
+    }
+}
+
 /// A window over a file, moved by reading.
 pub(super) struct Window<'a> {
     file: &'a File,

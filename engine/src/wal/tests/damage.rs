@@ -101,7 +101,7 @@ async fn torn_tail_stays_cut_once_a_later_epoch_has_written() {
     let dir = tempfile::tempdir().unwrap();
     let entries = small_log(dir.path(), false).await;
     let (path, offset, bytes) = last_frame(dir.path());
-    for torn in [1, bytes / 2, bytes - 60] {
+    for torn in [1, bytes / 2, bytes - 100] {
         let copied = tempfile::tempdir().unwrap();
         copy(dir.path(), copied.path());
         let torn_file = copied.path().join(path.file_name().unwrap());
@@ -213,6 +213,23 @@ async fn missing_segment_is_named_and_stays_known_after_its_neighbours_are_gone(
             let wal = open(copied.path(), SEGMENT).await;
             assert_eq!(replayed(&wal, region(0), last).await.unwrap(), [], "a region that has moved past it");
         }
+    }
+}
+
+#[tokio::test]
+async fn missing_last_segment_of_a_killed_log_is_never_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = small_log(dir.path(), false).await;
+    let (number, path) = Listing::read(dir.path()).unwrap().segments.pop_last().unwrap();
+    fs::remove_file(&path).unwrap();
+    let seen = recovered(dir.path()).unwrap().catalog.last_position().unwrap();
+    for opening in 0..3 {
+        let wal = open(dir.path(), SEGMENT).await;
+        let error = replayed(&wal, region(0), seen).await.unwrap_err();
+        assert!(matches!(&error, WalError::Damaged { file, .. } if *file == path), "segment {number}, opening {opening}: {error}");
+        let position = wal.append(region(0), payload("new")).await.unwrap();
+        assert!(position.entry > entries[&region(0)].last().unwrap().0.entry);
+        assert_eq!(replayed(&wal, region(0), position).await.unwrap(), []);
     }
 }
 
