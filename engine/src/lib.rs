@@ -3,6 +3,7 @@
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod limits;
 pub mod region;
 pub mod request;
 pub mod wal;
