@@ -1,8 +1,12 @@
 //! Regions: WAL, memtable, flush, SST and scan, on the manifest of `tessera-manifest`.
 
+pub mod codec;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod memtable;
+pub mod merge;
 pub mod region;
 pub mod request;
+pub mod sst;
 pub mod wal;
