@@ -19,7 +19,7 @@ pub(super) fn compact(batch: &RecordBatch) -> Result<(RecordBatch, usize), Error
     if held <= needed.saturating_mul(2).saturating_add(SLACK_BYTES) {
         return Ok((batch.clone(), held));
     }
-    let columns = batch.columns().iter().map(copy).collect();
+    let columns = batch.columns().iter().map(copy).collect::<Result<_, _>>()?;
     let batch = new_batch(&batch.schema(), columns, batch.num_rows())?;
     let held = held_bytes(&batch);
     Ok((batch, held))
@@ -43,14 +43,14 @@ fn data_bytes(data: &ArrayData, seen: &mut BTreeSet<usize>) -> usize {
     total + data.child_data().iter().map(|child| data_bytes(child, seen)).sum::<usize>()
 }
 
-fn copy(array: &ArrayRef) -> ArrayRef {
+fn copy(array: &ArrayRef) -> Result<ArrayRef, Error> {
     let data = array.to_data();
     let mut copied = MutableArrayData::new(vec![&data], false, data.len());
-    copied.extend(0, 0, data.len());
+    copied.try_extend(0, 0, data.len()).map_err(Error::arrow("copy a batch"))?;
     let mut copied = make_array(copied.freeze());
     // A buffer that grew while it was filled is larger than its content.
     if let Some(array) = Arc::get_mut(&mut copied) {
         array.shrink_to_fit();
     }
-    copied
+    Ok(copied)
 }

@@ -11,6 +11,8 @@
 //!   on tags and time index. Leaving out the newest row by its fields would bring an older one back.
 
 mod cursor;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub(crate) mod key;
 pub mod layout;
 #[cfg(test)]

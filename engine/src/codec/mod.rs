@@ -8,6 +8,9 @@
 //!
 //! Change log of the format: 1, the first.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, make_array};
