@@ -29,3 +29,11 @@ pub mod wal {
     /// Bytes of the identity file. More: it counts as damaged.
     pub const META_BYTES_MAX: u64 = 1 << 20;
 }
+
+/// How long a write waits for memtables to be flushed. Longer: [`Error::Overloaded`](crate::error::Error::Overloaded).
+pub const STALL_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Pause after a flush that failed, doubling from the least to the most.
+pub const FLUSH_BACKOFF_MIN: std::time::Duration = std::time::Duration::from_millis(100);
+/// See [`FLUSH_BACKOFF_MIN`].
+pub const FLUSH_BACKOFF_MAX: std::time::Duration = std::time::Duration::from_secs(10);
