@@ -7,6 +7,8 @@ pub struct Config {
     pub region_memtable_bytes: usize,
     /// All memtables together: the largest is flushed at half of it, writes stall at it.
     pub memtable_bytes_max: usize,
+    /// Size of the write-ahead log from which on the region that keeps its oldest part is flushed.
+    pub wal_bytes_max: u64,
     /// Rows of a Parquet row group.
     pub row_group_rows: usize,
     /// Level of the zstd compression of SSTs, 1 to 22.
@@ -22,6 +24,7 @@ impl Default for Config {
         Self {
             region_memtable_bytes: 64 << 20,
             memtable_bytes_max: 512 << 20,
+            wal_bytes_max: 1 << 30,
             row_group_rows: 128 * 1024,
             zstd_level: 1,
             verify_sst: true,

@@ -1,47 +1,221 @@
 //! Many regions on one store and one WAL.
+//!
+//! Invariants:
+//! - One bad region never stops the others: what a region failed to open with is kept and told to whoever asks
+//!   for it.
+//! - Background work is one flusher, woken by memory pressure and by the size of the WAL; it ends in
+//!   [`Engine::close`], which flushes every region.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use object_store::ObjectStore;
-use tessera_manifest::env::Env;
+use futures::StreamExt;
+use tessera_manifest::env;
 use tessera_manifest::id::RegionId;
 use tessera_manifest::meta::RegionMeta;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
 use crate::error::Error;
+use crate::limits;
 use crate::region::Region;
-use crate::wal::LogStore;
+use crate::shared::Shared;
 
-/// What an engine is made of.
-#[derive(Debug, Clone)]
-pub struct Parts {
-    /// Where SSTs and manifests are.
-    pub store: Arc<dyn ObjectStore>,
-    /// Where acknowledged rows are kept until they are in SSTs.
-    pub wal: Arc<dyn LogStore>,
-    /// Time and ids.
-    pub env: Env,
-    /// Settings.
-    pub config: Config,
-}
+pub use crate::shared::Parts;
+
+/// A region that is open, or why it is not.
+type Entry = Result<Arc<Region>, Arc<Error>>;
 
 /// The open regions of a node; a cheap handle.
-#[derive(Clone)]
-pub struct Engine {}
+#[derive(Debug, Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    regions: RwLock<HashMap<RegionId, Entry>>,
+    stop: CancellationToken,
+    flusher: Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Engine {
-    /// Starts an engine without open regions.
-    pub fn start(parts: Parts) -> Self { unimplemented!() }
+    /// Starts an engine without open regions. Must be called in a tokio runtime.
+    #[must_use]
+    pub fn start(parts: Parts) -> Self {
+        let shared = Arc::new(Shared::new(parts));
+        let inner = Inner { shared, regions: RwLock::default(), stop: CancellationToken::new(), flusher: Mutex::default() };
+        let inner = Arc::new(inner);
+        let flusher = env::spawn(run_flusher(Arc::downgrade(&inner), Arc::clone(&inner.shared), inner.stop.clone()));
+        *inner.flusher.lock().unwrap_or_else(PoisonError::into_inner) = Some(flusher);
+        Self { inner }
+    }
+
     /// Creates an empty region and opens it.
-    pub async fn create_region(&self, meta: RegionMeta) -> Result<Arc<Region>, Error> { unimplemented!() }
-    /// Opens a region: takes its manifest over, replays its WAL entries.
-    pub async fn open_region(&self, region: RegionId) -> Result<Arc<Region>, Error> { unimplemented!() }
+    ///
+    /// # Errors
+    /// The manifest's, among them that there is such a region.
+    pub async fn create_region(&self, meta: RegionMeta) -> Result<Arc<Region>, Error> {
+        let region = Arc::new(Region::create(&self.inner.shared, meta).await?);
+        self.inner.insert(region.id(), Ok(Arc::clone(&region)));
+        Ok(region)
+    }
+
+    /// Opens a region: takes its manifest over and replays its WAL entries. A region that is open is returned
+    /// as it is.
+    ///
+    /// # Errors
+    /// The manifest's and the WAL's; kept, and told to later callers of [`region`](Self::region).
+    pub async fn open_region(&self, region: RegionId) -> Result<Arc<Region>, Error> {
+        if let Ok(open) = self.region(region) {
+            return Ok(open);
+        }
+        match Region::open(&self.inner.shared, region).await {
+            Ok(opened) => {
+                let opened = Arc::new(opened);
+                self.inner.insert(region, Ok(Arc::clone(&opened)));
+                Ok(opened)
+            }
+            Err(error) => {
+                let source = Arc::new(error);
+                self.inner.insert(region, Err(Arc::clone(&source)));
+                Err(Error::OpenFailed { region, source })
+            }
+        }
+    }
+
     /// Opens many, in parallel; a bad one does not stop the others.
-    pub async fn open_regions(&self, regions: Vec<RegionId>) -> Vec<(RegionId, Result<Arc<Region>, Error>)> { unimplemented!() }
-    /// The open region with this id. For one that failed to open, the error says why (kept from open_regions).
-    pub fn region(&self, region: RegionId) -> Result<Arc<Region>, Error> { unimplemented!() }
-    /// Drops a region: logs the drop in its manifest and forgets its memtable and WAL entries.
-    pub async fn drop_region(&self, region: RegionId) -> Result<(), Error> { unimplemented!() }
-    /// Flushes and closes every region, and stops background work.
-    pub async fn close(&self) -> Result<(), Error> { unimplemented!() }
+    pub async fn open_regions(&self, regions: Vec<RegionId>) -> Vec<(RegionId, Result<Arc<Region>, Error>)> {
+        let parallelism = self.inner.shared.parts.config.open_parallelism.max(1);
+        let opens = futures::stream::iter(regions).map(|region| async move { (region, self.open_region(region).await) });
+        opens.buffer_unordered(parallelism).collect().await
+    }
+
+    /// The open region with this id.
+    ///
+    /// # Errors
+    /// [`Error::OpenFailed`], saying why, for one that failed to open; [`Error::RegionNotFound`].
+    pub fn region(&self, region: RegionId) -> Result<Arc<Region>, Error> {
+        match self.inner.regions().get(&region) {
+            Some(Ok(open)) => Ok(Arc::clone(open)),
+            Some(Err(source)) => Err(Error::OpenFailed { region, source: Arc::clone(source) }),
+            None => Err(Error::RegionNotFound { region }),
+        }
+    }
+
+    /// Every open region, in order of id.
+    #[must_use]
+    pub fn regions(&self) -> Vec<Arc<Region>> {
+        self.inner.open_regions()
+    }
+
+    /// Drops a region: logs the drop in its manifest and forgets its memtable and WAL entries. Opens it first, if
+    /// it is not open; one that is dropped already is fine.
+    ///
+    /// # Errors
+    /// The manifest's; the region is closed then and can be dropped again.
+    pub async fn drop_region(&self, region: RegionId) -> Result<(), Error> {
+        let open = match self.open_region(region).await {
+            Ok(open) => open,
+            Err(Error::OpenFailed { source, .. }) if matches!(*source, Error::RegionNotFound { .. }) => {
+                self.inner.remove(region);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        open.drop_all().await?;
+        self.inner.remove(region);
+        Ok(())
+    }
+
+    /// Flushes and closes one region, if it is open.
+    ///
+    /// # Errors
+    /// The flush's; the region is closed all the same, and its rows are in the WAL.
+    pub async fn close_region(&self, region: RegionId) -> Result<(), Error> {
+        let removed = self.inner.remove(region);
+        match removed {
+            Some(Ok(open)) => open.close().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Flushes and closes every region, and stops background work. Rows of a region that could not be flushed
+    /// stay in the WAL.
+    ///
+    /// # Errors
+    /// The first region's failure, after all were tried.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.inner.stop.cancel();
+        let flusher = self.inner.flusher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(flusher) = flusher {
+            // A flusher that panicked has nothing left to stop.
+            let _ = flusher.await;
+        }
+        let parallelism = self.inner.shared.parts.config.open_parallelism.max(1);
+        let ids: Vec<RegionId> = self.regions().iter().map(|region| region.id()).collect();
+        let closes = futures::stream::iter(ids).map(|id| self.close_region(id));
+        let results: Vec<Result<(), Error>> = closes.buffer_unordered(parallelism).collect().await;
+        results.into_iter().collect()
+    }
+}
+
+impl Inner {
+    fn regions(&self) -> std::sync::RwLockReadGuard<'_, HashMap<RegionId, Entry>> {
+        self.regions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, region: RegionId, entry: Entry) {
+        self.regions.write().unwrap_or_else(PoisonError::into_inner).insert(region, entry);
+    }
+
+    fn remove(&self, region: RegionId) -> Option<Entry> {
+        self.regions.write().unwrap_or_else(PoisonError::into_inner).remove(&region)
+    }
+
+    fn open_regions(&self) -> Vec<Arc<Region>> {
+        let mut open: Vec<Arc<Region>> = self.regions().values().filter_map(|entry| entry.as_ref().ok().cloned()).collect();
+        open.sort_unstable_by_key(|region| region.id());
+        open
+    }
+
+    /// The region that should be flushed next, if any.
+    fn flush_candidate(&self) -> Option<Arc<Region>> {
+        let Shared { parts, budget, .. } = &*self.shared;
+        let open = self.open_regions();
+        let largest = open.iter().max_by_key(|region| region.active_bytes()).filter(|region| region.active_bytes() > 0)?;
+        let full = largest.active_bytes() >= parts.config.region_memtable_bytes as u64;
+        if full || budget.is_half_full() {
+            return Some(Arc::clone(largest));
+        }
+        let oldest = (parts.wal.bytes() > parts.config.wal_bytes_max).then(|| parts.wal.oldest_needed()).flatten()?;
+        open.iter().find(|region| region.id() == oldest.0).cloned()
+    }
+}
+
+/// Flushes whatever should be, whenever somebody says that something may have to be.
+async fn run_flusher(inner: std::sync::Weak<Inner>, shared: Arc<Shared>, stop: CancellationToken) {
+    let mut backoff = limits::FLUSH_BACKOFF_MIN;
+    loop {
+        tokio::select! {
+            () = shared.budget.pressure.notified() => {}
+            () = stop.cancelled() => return,
+        }
+        while let Some(region) = inner.upgrade().and_then(|inner| inner.flush_candidate()) {
+            if stop.is_cancelled() {
+                return;
+            }
+            let Err(error) = region.flush().await else {
+                backoff = limits::FLUSH_BACKOFF_MIN;
+                continue;
+            };
+            tracing::warn!(region = %region.id(), %error, "a flush failed, its rows stay in the write-ahead log");
+            tokio::select! {
+                () = env::sleep(backoff) => {}
+                () = stop.cancelled() => return,
+            }
+            backoff = (backoff * 2).min(limits::FLUSH_BACKOFF_MAX);
+        }
+    }
 }

@@ -1,7 +1,13 @@
 //! The crate's error type.
 
+use std::sync::Arc;
+
 use tessera_manifest::error::ErrorClass;
-use tessera_manifest::id::RegionId;
+use tessera_manifest::id::{Generation, RegionId};
+use tessera_manifest::rule::RuleVersion;
+
+use crate::wal::WalError;
+use crate::{codec, sst};
 
 /// Why a region could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -13,12 +19,125 @@ pub enum Error {
         /// The region.
         region: RegionId,
     },
+    /// The region could not be opened.
+    #[error("region {region} could not be opened")]
+    OpenFailed {
+        /// The region.
+        region: RegionId,
+        /// Why.
+        source: Arc<Error>,
+    },
+    /// The region is being closed or dropped.
+    #[error("region {region} is closed")]
+    Closed {
+        /// The region.
+        region: RegionId,
+    },
+    /// Another node has taken the region over.
+    #[error("region {region} was taken over by another writer: this node serves it no more")]
+    Fenced {
+        /// The region.
+        region: RegionId,
+    },
+    /// The write was routed under an old rule.
+    #[error("region {region} is at generation {generation}, rule version {rule_version}: refresh the route and retry")]
+    Stale {
+        /// The region.
+        region: RegionId,
+        /// The region's generation now.
+        generation: Generation,
+        /// The region's rule version now.
+        rule_version: RuleVersion,
+    },
+    /// A row does not belong to the region.
+    #[error("row {row} does not satisfy the rule of region {region}: {rule}")]
+    OutsideRule {
+        /// The region.
+        region: RegionId,
+        /// Its rule.
+        rule: String,
+        /// The row's partition columns.
+        row: String,
+    },
+    /// The batch is not of the region's schema.
+    #[error("a batch for region {region} cannot be written: {detail}")]
+    BatchShape {
+        /// The region.
+        region: RegionId,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Memtables are full and flushing does not keep up.
+    #[error("memtables hold {bytes} bytes, the most allowed is {max}, and flushing does not keep up: retry later")]
+    Overloaded {
+        /// What they hold.
+        bytes: usize,
+        /// What they may hold.
+        max: usize,
+    },
+    /// The region has written all rows that a generation can number.
+    #[error("region {region} has used up the sequences of its generation: repartition the table")]
+    SequencesUsedUp {
+        /// The region.
+        region: RegionId,
+    },
+    /// The manifest.
+    #[error("the manifest of region {region} failed")]
+    Manifest {
+        /// The region.
+        region: RegionId,
+        /// How.
+        source: tessera_manifest::error::Error,
+    },
+    /// The write-ahead log.
+    #[error("the write-ahead log failed for region {region}")]
+    Wal {
+        /// The region.
+        region: RegionId,
+        /// How.
+        source: WalError,
+    },
+    /// An entry of the write-ahead log.
+    #[error("wal entry {position} of region {region} cannot be decoded")]
+    WalEntry {
+        /// The region.
+        region: RegionId,
+        /// Which entry.
+        position: tessera_manifest::wal::WalPosition,
+        /// Why.
+        source: codec::Error,
+    },
+    /// Sorting, merging, writing or reading rows.
+    #[error("region {region} could not read or write its rows")]
+    Rows {
+        /// The region.
+        region: RegionId,
+        /// How.
+        source: sst::Error,
+    },
+    /// A task of the engine ended without an answer, as when the process shuts down.
+    #[error("the work on region {region} was stopped before it was done")]
+    Stopped {
+        /// The region.
+        region: RegionId,
+    },
 }
 
 impl Error {
     /// What to do about it.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
-        ErrorClass::Bug
+        match self {
+            Self::RegionNotFound { .. } | Self::Stale { .. } => ErrorClass::Refresh,
+            Self::OpenFailed { source, .. } => source.class(),
+            Self::Closed { .. } | Self::Stopped { .. } => ErrorClass::Unavailable,
+            Self::Fenced { .. } => ErrorClass::Fenced,
+            Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
+            Self::Overloaded { .. } => ErrorClass::Retry,
+            Self::Manifest { source, .. } => source.class(),
+            Self::Wal { source, .. } => source.class(),
+            Self::WalEntry { .. } => ErrorClass::Corrupt,
+            Self::Rows { source, .. } => source.class(),
+        }
     }
 }

@@ -1,8 +1,18 @@
 //! Regions: WAL, memtable, flush, SST and scan, on the manifest of `tessera-manifest`.
+//!
+//! The crate knows nothing of SQL, of the catalog or of other nodes. Time, ids and tasks come from
+//! `tessera_manifest::env`.
 
-pub mod config;
 pub mod engine;
-pub mod error;
 pub mod region;
 pub mod request;
 pub mod wal;
+pub mod codec;
+pub mod memtable;
+pub mod merge;
+pub mod sst;
+mod shared;
+mod budget;
+pub mod config;
+pub mod error;
+pub mod limits;

@@ -1,27 +1,124 @@
-//! One open region.
+//! One open region: the write gate, memtables, flush and scan on top of its manifest.
+//!
+//! ```text
+//!   write ─▶ gate permit ─▶ check ─▶ WAL (group commit) ─▶ active memtable ─▶ acknowledged
+//!   flush ─▶ close gate, swap memtables, open gate ─▶ SST ─▶ manifest Edit ─▶ drop memtable ─▶ release WAL
+//!   scan  ─▶ pin a version (manifest state + memtables) ─▶ prune ─▶ merge
+//! ```
+//!
+//! Invariants:
+//! - Acknowledged means durable in the WAL and visible in a memtable.
+//! - One gate permit covers check, append and insert. Whoever closes the gate waits for the permits, so a
+//!   frozen memtable holds every entry up to its position: a flush position is never ahead of an insert.
+//! - A version is immutable. Manifest state and memtables change together, under one lock, so that a scan
+//!   sees each row in a memtable or in an SST, never in both and never in neither.
+//! - The WAL is released only behind a committed Edit.
+//!
+//! Crash order of a flush: SST, then Edit, then release. A crash in between leaves a file that nobody lists,
+//! or entries that a replay skips.
 
-use std::sync::Arc;
+mod flush;
+mod info;
+mod open;
+mod scan;
+mod version;
+mod write;
 
-use tessera_manifest::id::RegionId;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tessera_manifest::id::{RegionId, Sequence};
+use tessera_manifest::log::Manifest;
 use tessera_manifest::meta::RegionMeta;
+use tessera_manifest::wal::WalPosition;
+use tokio::sync::RwLock;
 
 use crate::error::Error;
-use crate::request::{RegionInfo, RegionScan, ScanRequest, WriteOutcome, WriteRequest};
+use crate::region::version::{Version, VersionCell};
+use crate::shared::Shared;
 
 /// An open region.
-pub struct Region {}
+#[derive(Debug)]
+pub struct Region {
+    id: RegionId,
+    shared: Arc<Shared>,
+    /// Writers hold it for reading from check to insert; whoever closes the gate takes it for writing.
+    gate: Arc<RwLock<GateState>>,
+    /// Puts submits in sequence order.
+    order: tokio::sync::Mutex<Sequencer>,
+    /// What is inserted; only read under a closed gate.
+    inserted: Mutex<WalPosition>,
+    version: VersionCell,
+    /// One flush at a time, and the only committer.
+    manifest: tokio::sync::Mutex<Manifest>,
+    /// Bytes of the active memtable, for the flusher.
+    active_bytes: AtomicU64,
+}
+
+/// Whether writes may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GateState {
+    /// They may.
+    Open,
+    /// The region is closed or dropped.
+    Closed,
+    /// Another writer has taken over.
+    Fenced,
+}
+
+/// The sequence of the next row.
+#[derive(Debug)]
+struct Sequencer {
+    next: u64,
+}
 
 impl Region {
     /// Its id.
-    pub fn id(&self) -> RegionId { unimplemented!() }
+    #[must_use]
+    pub fn id(&self) -> RegionId {
+        self.id
+    }
+
     /// Its metadata now.
-    pub fn meta(&self) -> Arc<RegionMeta> { unimplemented!() }
-    /// Writes rows; they are durable and visible when this returns.
-    pub async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, Error> { unimplemented!() }
-    /// Writes what memtables hold into SSTs.
-    pub async fn flush(&self) -> Result<(), Error> { unimplemented!() }
-    /// Reads a snapshot of the region as of now.
-    pub async fn scan(&self, request: ScanRequest) -> Result<RegionScan, Error> { unimplemented!() }
-    /// What there is of it.
-    pub fn info(&self) -> RegionInfo { unimplemented!() }
+    #[must_use]
+    pub fn meta(&self) -> Arc<RegionMeta> {
+        Arc::clone(&self.version.load().meta)
+    }
+
+    pub(crate) fn active_bytes(&self) -> u64 {
+        self.active_bytes.load(Ordering::Relaxed)
+    }
+
+    fn check_gate(&self, state: GateState) -> Result<(), Error> {
+        match state {
+            GateState::Open => Ok(()),
+            GateState::Closed => Err(Error::Closed { region: self.id }),
+            GateState::Fenced => Err(Error::Fenced { region: self.id }),
+        }
+    }
+
+    /// Closes the gate for good: waits for the writes under way, refuses later ones.
+    async fn shut(&self, state: GateState) {
+        *self.gate.write().await = state;
+    }
+
+    /// The version that scans pin.
+    fn pin(&self) -> Arc<Version> {
+        self.version.load()
+    }
 }
+
+impl Sequencer {
+    /// Takes `rows` consecutive sequences of the version's generation.
+    fn take(&mut self, region: &Region, meta: &RegionMeta, rows: usize) -> Result<Sequence, Error> {
+        let used_up = || Error::SequencesUsedUp { region: region.id };
+        let last = self.next.checked_add(rows as u64).ok_or_else(used_up)?;
+        Sequence::new(meta.generation, last).ok_or_else(used_up)?;
+        let first = Sequence::new(meta.generation, self.next).ok_or_else(used_up)?;
+        self.next = last;
+        Ok(first)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Late sorting: the rows of a snapshot in key order.
+//!
+//! Primary keys repeat, so they are not compared row by row. Each distinct key (series) gets a number by
+//! hashing, the distinct keys alone are sorted, and rows go to their series by counting. Within a series rows
+//! mostly come in time order; a series where they do not is sorted by itself.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::UInt64Type;
+use futures::stream::{self, StreamExt};
+use twox_hash::XxHash3_128;
+
+use crate::merge::key::KeyEncoder;
+use crate::merge::layout::{KeyColumns, Layout};
+use crate::merge::{self, BATCH_ROWS, BatchStream, Run, value};
+use crate::sst::Error;
+
+/// Sorted rows, each (primary key, time) once; batches are formed as they are asked for.
+#[derive(Debug)]
+pub struct SortedRun {
+    layout: Arc<Layout>,
+    sources: Vec<RecordBatch>,
+    /// (source, row) in key order.
+    order: Vec<(u32, u32)>,
+    at: usize,
+    deletes: bool,
+}
+
+/// A row on its way to its place.
+#[derive(Debug, Clone, Copy, Default)]
+struct Placed {
+    time: i64,
+    sequence: u64,
+    source: u32,
+    row: u32,
+}
+
+impl SortedRun {
+    pub(super) fn new(layout: &Arc<Layout>, sources: Vec<RecordBatch>, time: (i64, i64)) -> Result<Self, Error> {
+        let keys = layout.keys().ok_or_else(|| Error::BatchShape { detail: "sorting needs key columns".to_owned() })?;
+        let order = sort(layout, keys, &sources, time)?;
+        let mut deletes = false;
+        for source in &sources {
+            deletes |= merge::op_types(source, keys.op_type)?.contains(&merge::layout::DELETE);
+        }
+        Ok(Self { layout: Arc::clone(layout), sources, order, at: 0, deletes })
+    }
+
+    /// Rows not yet taken.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.order.len() - self.at
+    }
+
+    /// Whether there may be deletes.
+    #[must_use]
+    pub fn deletes(&self) -> bool {
+        self.deletes
+    }
+
+    /// The layout of its batches.
+    #[must_use]
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Itself as an input of a merge.
+    #[must_use]
+    pub fn into_run(self) -> Run {
+        Run { deletes: self.deletes, stream: self.into_stream() }
+    }
+
+    /// Its batches.
+    #[must_use]
+    pub fn into_stream(self) -> BatchStream {
+        stream::iter(self).boxed()
+    }
+}
+
+impl Iterator for SortedRun {
+    type Item = Result<RecordBatch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let chunk = &self.order[self.at..self.order.len().min(self.at + BATCH_ROWS)];
+        let (source, row) = *chunk.first()?;
+        self.at += chunk.len();
+        let in_a_row = chunk.iter().zip(row..).all(|(&(s, r), expected)| s == source && r == expected);
+        if in_a_row {
+            return Some(Ok(self.sources[source as usize].slice(row as usize, chunk.len())));
+        }
+        let sources: Vec<&RecordBatch> = self.sources.iter().collect();
+        let places: Vec<(usize, usize)> = chunk.iter().map(|&(source, row)| (source as usize, row as usize)).collect();
+        Some(interleave_record_batch(&sources, &places).map_err(Error::arrow("gather sorted rows")))
+    }
+}
+
+/// The places of the newest row of each key within the time range, in key order.
+fn sort(layout: &Layout, keys: &KeyColumns, sources: &[RecordBatch], time: (i64, i64)) -> Result<Vec<(u32, u32)>, Error> {
+    let mut numbers = number_series(layout, keys, sources)?;
+    let ranks = numbers.ranks();
+    let mut starts = vec![0_usize; ranks.len() + 1];
+    let mut columns = Vec::with_capacity(sources.len());
+    for (source, series) in sources.iter().zip(&numbers.of_rows) {
+        let times = value::times(source.column(keys.time))
+            .ok_or_else(|| Error::BatchShape { detail: "time index is not a timestamp".to_owned() })?;
+        for (series, t) in series.iter().zip(times) {
+            starts[ranks[*series as usize] as usize + 1] += usize::from(time.0 <= *t && *t <= time.1);
+        }
+        columns.push((times, source.column(keys.sequence).as_primitive::<UInt64Type>().values()));
+    }
+    for rank in 1..starts.len() {
+        starts[rank] += starts[rank - 1];
+    }
+    let bounds = starts.clone();
+    let mut placed = vec![Placed::default(); bounds.last().copied().unwrap_or(0)];
+    for (source, (series, (times, sequences))) in numbers.of_rows.drain(..).zip(columns).enumerate() {
+        for (row, (series, t)) in series.iter().zip(times).enumerate() {
+            if time.0 <= *t && *t <= time.1 {
+                let place = &mut starts[ranks[*series as usize] as usize];
+                placed[*place] = Placed { time: *t, sequence: sequences[row], source: source as u32, row: row as u32 };
+                *place += 1;
+            }
+        }
+    }
+    Ok(newest_of_each(&mut placed, &bounds))
+}
+
+/// Sorts each series by time and keeps the newest row of each time.
+fn newest_of_each(placed: &mut [Placed], bounds: &[usize]) -> Vec<(u32, u32)> {
+    let mut order = Vec::with_capacity(placed.len());
+    for bound in bounds.windows(2) {
+        let series = &mut placed[bound[0]..bound[1]];
+        if series.windows(2).all(|pair| pair[0].time < pair[1].time) {
+            order.extend(series.iter().map(|p| (p.source, p.row)));
+            continue;
+        }
+        series.sort_unstable_by_key(|p| (p.time, Reverse(p.sequence)));
+        let mut last = None;
+        for p in series.iter() {
+            if last.replace(p.time) != Some(p.time) {
+                order.push((p.source, p.row));
+            }
+        }
+    }
+    order
+}
+
+#[derive(Default)]
+struct SeriesNumbers {
+    /// By first appearance.
+    numbers: HashMap<Box<[u8]>, u32, BuildHasherDefault<KeyHasher>>,
+    /// For each source, the series of each row.
+    of_rows: Vec<Vec<u32>>,
+}
+
+impl SeriesNumbers {
+    /// For each series number, its place among all in key order.
+    fn ranks(&self) -> Vec<u32> {
+        let mut keys: Vec<(&[u8], u32)> = self.numbers.iter().map(|(key, number)| (key.as_ref(), *number)).collect();
+        keys.sort_unstable();
+        let mut ranks = vec![0; keys.len()];
+        for (rank, (_, number)) in keys.iter().enumerate() {
+            ranks[*number as usize] = rank as u32;
+        }
+        ranks
+    }
+}
+
+fn number_series(layout: &Layout, keys: &KeyColumns, sources: &[RecordBatch]) -> Result<SeriesNumbers, Error> {
+    let mut out = SeriesNumbers::default();
+    if keys.tags.is_empty() {
+        out.numbers.insert(Box::default(), 0);
+        out.of_rows = sources.iter().map(|source| vec![0; source.num_rows()]).collect();
+        return Ok(out);
+    }
+    let encoder = KeyEncoder::new(keys.tags.iter().map(|p| layout.arrow().field(*p).data_type().clone()))?;
+    for source in sources {
+        let columns: Vec<_> = keys.tags.iter().map(|p| source.column(*p).clone()).collect();
+        let rows = encoder.encode(&columns)?;
+        let mut series = Vec::with_capacity(source.num_rows());
+        let mut previous: Option<(&[u8], u32)> = None;
+        for row in rows.iter() {
+            let key = row.data();
+            let number = match previous {
+                Some((last, number)) if last == key => number,
+                _ => out.number(key),
+            };
+            previous = Some((key, number));
+            series.push(number);
+        }
+        out.of_rows.push(series);
+    }
+    Ok(out)
+}
+
+impl SeriesNumbers {
+    fn number(&mut self, key: &[u8]) -> u32 {
+        if let Some(number) = self.numbers.get(key) {
+            return *number;
+        }
+        let number = self.numbers.len() as u32;
+        self.numbers.insert(key.into(), number);
+        number
+    }
+}
+
+/// Hashes a key in one go; keys come from rows, and a series more in a bucket costs only time.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = self.0.rotate_left(32) ^ (XxHash3_128::oneshot(bytes) as u64);
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

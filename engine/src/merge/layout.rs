@@ -1,0 +1,201 @@
+//! What the batches between memtable, SST and merge hold: some columns of the schema, with or without the
+//! internal ones.
+//!
+//! Invariants:
+//! - User columns stand in display order, each once; `__sequence` and `__op_type` follow them.
+//! - In a batch of a merging layout every column but the time index, the internal ones and tags that are
+//!   declared so is nullable, because a delete has no values in its fields.
+//! - Arrow fields carry the Parquet field id: column id + 1; internal columns have the two highest ids.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType as ArrowType, Field, Schema as ArrowSchema, SchemaRef};
+use tessera_manifest::id::ColumnId;
+use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
+use tessera_manifest::value::Value;
+
+use crate::merge::value;
+use crate::sst::Error;
+
+/// The internal column that holds a row's [`Sequence`](tessera_manifest::id::Sequence), UInt64.
+pub const SEQUENCE_COLUMN: &str = "__sequence";
+/// The internal column that says what a row does, UInt8: [`DELETE`] or [`PUT`].
+pub const OP_TYPE_COLUMN: &str = "__op_type";
+/// The row removes its key.
+pub const DELETE: u8 = 0;
+/// The row is the value of its key.
+pub const PUT: u8 = 1;
+
+/// The Parquet field id of `__sequence`.
+pub(crate) const SEQUENCE_FIELD_ID: i32 = i32::MAX - 1;
+/// The Parquet field id of `__op_type`.
+pub(crate) const OP_TYPE_FIELD_ID: i32 = i32::MAX;
+
+/// The Parquet field id of a column; `None` when its id is too high to have one.
+pub(crate) fn field_id(column: ColumnId) -> Option<i32> {
+    let id = i32::try_from(column.0).ok()?.checked_add(1)?;
+    (id < SEQUENCE_FIELD_ID).then_some(id)
+}
+
+/// Positions, in the batches of a merging layout, of what rows are ordered by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyColumns {
+    /// The tags, in key order.
+    pub tags: Vec<usize>,
+    /// The time index.
+    pub time: usize,
+    /// `__sequence`.
+    pub sequence: usize,
+    /// `__op_type`.
+    pub op_type: usize,
+}
+
+/// Which columns a batch holds, and what becomes of them for the user.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    schema: Arc<Schema>,
+    positions: Vec<usize>,
+    arrow: SchemaRef,
+    keys: Option<KeyColumns>,
+    output: SchemaRef,
+    picks: Vec<usize>,
+}
+
+/// The columns that a batch of another origin has, by column id.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) columns: HashMap<ColumnId, ArrayRef>,
+    pub(crate) sequence: Option<ArrayRef>,
+    pub(crate) op_type: Option<ArrayRef>,
+    pub(crate) rows: usize,
+}
+
+impl Layout {
+    /// What a merge reads: the wanted columns (display positions; `None` for all), the key and the internal ones.
+    ///
+    /// # Errors
+    /// [`Error::BatchShape`] when a position is not in the schema.
+    pub fn merging(schema: Arc<Schema>, wanted: Option<&[usize]>) -> Result<Self, Error> {
+        Self::build(schema, wanted, true)
+    }
+
+    /// Only the wanted columns: for a file whose rows are all visible and meet no rows of their keys elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::BatchShape`] when a position is not in the schema.
+    pub fn plain(schema: Arc<Schema>, wanted: Option<&[usize]>) -> Result<Self, Error> {
+        Self::build(schema, wanted, false)
+    }
+
+    fn build(schema: Arc<Schema>, wanted: Option<&[usize]>, merging: bool) -> Result<Self, Error> {
+        let all: Vec<usize> = (0..schema.columns().len()).collect();
+        let wanted = wanted.unwrap_or(&all);
+        if let Some(bad) = wanted.iter().find(|p| **p >= all.len()) {
+            return Err(Error::BatchShape { detail: format!("there is no column at position {bad} of {}", all.len()) });
+        }
+        let key = |p: &usize| merging && schema.columns()[*p].semantic != SemanticType::Field;
+        let positions: Vec<usize> = all.iter().copied().filter(|p| wanted.contains(p) || key(p)).collect();
+        let mut fields: Vec<Field> = positions.iter().map(|p| storage_field(&schema.columns()[*p])).collect();
+        let place = |id: ColumnId| positions.iter().position(|p| schema.columns()[*p].id == id);
+        let keys = merging.then(|| KeyColumns {
+            tags: schema.primary_key().iter().filter_map(|id| place(*id)).collect(),
+            time: place(schema.time_index().id).expect("a merging layout holds every key column"),
+            sequence: positions.len(),
+            op_type: positions.len() + 1,
+        });
+        if merging {
+            fields.push(with_id(Field::new(SEQUENCE_COLUMN, ArrowType::UInt64, false), Some(SEQUENCE_FIELD_ID)));
+            fields.push(with_id(Field::new(OP_TYPE_COLUMN, ArrowType::UInt8, false), Some(OP_TYPE_FIELD_ID)));
+        }
+        let output = wanted.iter().map(|p| schema.columns()[*p].to_arrow()).collect::<Vec<_>>();
+        let picks = wanted.iter().filter_map(|p| positions.iter().position(|q| q == p)).collect();
+        let (arrow, output) = (Arc::new(ArrowSchema::new(fields)), Arc::new(ArrowSchema::new(output)));
+        Ok(Self { schema, positions, arrow, keys, output, picks })
+    }
+
+    /// The schema whose columns these are.
+    #[must_use]
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// The Arrow schema of batches of this layout.
+    #[must_use]
+    pub fn arrow(&self) -> &SchemaRef {
+        &self.arrow
+    }
+
+    /// Where the key is; `None` in a plain layout.
+    #[must_use]
+    pub fn keys(&self) -> Option<&KeyColumns> {
+        self.keys.as_ref()
+    }
+
+    /// The Arrow schema of what [`finish`](Self::finish) gives: the wanted columns in the order asked for.
+    #[must_use]
+    pub fn output(&self) -> &SchemaRef {
+        &self.output
+    }
+
+    /// The user columns of the batches.
+    pub fn columns(&self) -> impl Iterator<Item = &Column> {
+        self.positions.iter().map(|p| &self.schema.columns()[*p])
+    }
+
+    /// What the user sees of a batch without deletes.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`] when a column that may not be NULL holds one.
+    pub fn finish(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        let columns = self.picks.iter().map(|p| Arc::clone(batch.column(*p))).collect();
+        new_batch(&self.output, columns, batch.num_rows())
+    }
+
+    /// A batch of this layout out of columns written under this or an earlier schema: what is missing gets its
+    /// default or NULL, what was widened since is cast.
+    pub(crate) fn conform(&self, source: &Source) -> Result<RecordBatch, Error> {
+        let mut columns = Vec::with_capacity(self.arrow.fields().len());
+        for column in self.columns() {
+            columns.push(conform_column(column, source.columns.get(&column.id), source.rows)?);
+        }
+        if self.keys.is_some() {
+            for (array, name) in [(&source.sequence, SEQUENCE_COLUMN), (&source.op_type, OP_TYPE_COLUMN)] {
+                let array = array.as_ref().ok_or_else(|| Error::BatchShape { detail: format!("column {name} is missing") })?;
+                columns.push(Arc::clone(array));
+            }
+        }
+        new_batch(&self.arrow, columns, source.rows)
+    }
+}
+
+/// The column's array in its present type, or what stands for it where it did not exist yet.
+pub(crate) fn conform_column(column: &Column, array: Option<&ArrayRef>, rows: usize) -> Result<ArrayRef, Error> {
+    let target = column.data_type.to_arrow();
+    match (array, &column.default) {
+        (Some(array), _) if *array.data_type() == target => Ok(Arc::clone(array)),
+        (Some(array), _) => cast(array, &target).map_err(Error::arrow("cast a column to its present type")),
+        (None, Some(ColumnDefault::Value(value))) => value::repeat(value, column.data_type, rows),
+        (None, _) if column.nullable => value::repeat(&Value::Null, column.data_type, rows),
+        (None, _) => Err(Error::NoValue { column: column.name.clone() }),
+    }
+}
+
+fn storage_field(column: &Column) -> Field {
+    let nullable = column.nullable || column.semantic == SemanticType::Field;
+    with_id(Field::new(&column.name, column.data_type.to_arrow(), nullable), field_id(column.id))
+}
+
+fn with_id(field: Field, id: Option<i32>) -> Field {
+    match id {
+        Some(id) => field.with_metadata(HashMap::from([(parquet::arrow::PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())])),
+        None => field,
+    }
+}
+
+pub(crate) fn new_batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, Error> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(Error::arrow("form a batch"))
+}

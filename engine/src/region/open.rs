@@ -1,0 +1,99 @@
+//! Creating and opening: manifest first, then the rows of the WAL.
+//!
+//! Crash order: the manifest's `Open` names the WAL epoch before the first row is acknowledged into it.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt;
+use tessera_manifest::id::RegionId;
+use tessera_manifest::log::Manifest;
+use tessera_manifest::meta::RegionMeta;
+use tessera_manifest::wal::WalPosition;
+use tokio::sync::RwLock;
+
+use super::version::{Version, VersionCell};
+use super::{GateState, Region, Sequencer};
+use crate::codec;
+use crate::error::Error;
+use crate::memtable::Memtable;
+use crate::shared::Shared;
+
+impl Region {
+    /// Creates an empty region.
+    pub(crate) async fn create(shared: &Arc<Shared>, meta: RegionMeta) -> Result<Self, Error> {
+        let region = meta.region;
+        let created = Manifest::create(&shared.context, Arc::new(meta), shared.opener()).await;
+        let manifest = created.map_err(|source| Error::Manifest { region, source })?;
+        Self::assemble(shared, region, manifest)
+    }
+
+    /// Opens a region: takes its manifest over and replays its entries.
+    pub(crate) async fn open(shared: &Arc<Shared>, region: RegionId) -> Result<Self, Error> {
+        let opened = Manifest::open(&shared.context, region, shared.opener()).await;
+        let manifest = opened.map_err(|source| Error::Manifest { region, source })?;
+        if manifest.state().is_dropped() {
+            return Err(Error::RegionNotFound { region });
+        }
+        let opened = Self::assemble(shared, region, manifest)?;
+        opened.replay().await?;
+        Ok(opened)
+    }
+
+    fn assemble(shared: &Arc<Shared>, region: RegionId, manifest: Manifest) -> Result<Self, Error> {
+        let state = manifest.state().clone();
+        let meta = state.meta().cloned().ok_or(Error::RegionNotFound { region })?;
+        let active = Arc::new(Memtable::new(Arc::clone(&meta.schema)));
+        let flushed = state.flushed_sequence();
+        let next = if flushed.generation() == meta.generation { flushed.counter() + 1 } else { 1 };
+        let rule_version = meta.rule_version();
+        Ok(Self {
+            id: region,
+            shared: Arc::clone(shared),
+            gate: Arc::new(RwLock::new(GateState::Open)),
+            order: tokio::sync::Mutex::new(Sequencer { next }),
+            inserted: Mutex::new(WalPosition::START),
+            version: VersionCell::new(Version { state, meta, rule_version, active, frozen: Vec::new() }),
+            manifest: tokio::sync::Mutex::new(manifest),
+            active_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// Puts the entries behind the flushed position into the memtable.
+    async fn replay(&self) -> Result<(), Error> {
+        let version = self.pin();
+        let wal = &self.shared.parts.wal;
+        let Some(named) = version.state.wals().iter().find(|named| named.id == wal.id()).cloned() else { return Ok(()) };
+        let mut entries = wal.replay(self.id, named.flushed).map_err(|source| Error::Wal { region: self.id, source })?;
+        let (mut rows, mut set_aside, mut last) = (0, 0_u64, WalPosition::START);
+        let mut newest = version.state.flushed_sequence();
+        while let Some(entry) = entries.next().await {
+            let (position, bytes) = entry.map_err(|source| Error::Wal { region: self.id, source })?;
+            if !named.epochs.contains(&position.epoch) {
+                set_aside += 1;
+                continue;
+            }
+            let decoded = codec::decode(&bytes).map_err(|source| Error::WalEntry { region: self.id, position, source })?;
+            let batch = decoded.to_batch(version.active.schema()).map_err(|source| Error::Rows { region: self.id, source })?;
+            rows += batch.num_rows();
+            let inserted = version.active.insert(batch, decoded.op, decoded.first_sequence);
+            inserted.map_err(|source| Error::Rows { region: self.id, source })?;
+            newest = newest.max(version.active.max_sequence().unwrap_or(newest));
+            last = position;
+        }
+        *self.inserted.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = last;
+        if newest.generation() == version.meta.generation {
+            self.order.lock().await.next = newest.counter() + 1;
+        }
+        self.settle_replayed(version.active.bytes());
+        if rows > 0 || set_aside > 0 {
+            tracing::info!(region = %self.id, rows, set_aside, up_to = %last, "replayed the write-ahead log");
+        }
+        Ok(())
+    }
+
+    fn settle_replayed(&self, bytes: usize) {
+        self.active_bytes.store(bytes as u64, std::sync::atomic::Ordering::Relaxed);
+        self.shared.budget.add(bytes);
+    }
+}

@@ -1,0 +1,82 @@
+//! What a scan pins: manifest state and memtables at one moment.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tessera_manifest::meta::RegionMeta;
+use tessera_manifest::rule::RuleVersion;
+use tessera_manifest::state::RegionState;
+use tessera_manifest::wal::WalPosition;
+
+use crate::budget::Budget;
+use crate::memtable::Memtable;
+
+/// A memtable that takes no more rows and waits to be flushed.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    pub(super) memtable: Arc<Memtable>,
+    /// Every entry of the region up to here is in this memtable, an older one or an SST.
+    pub(super) position: WalPosition,
+    /// Gives the bytes back when the last reader is done.
+    _share: Share,
+}
+
+impl Frozen {
+    pub(super) fn new(memtable: Arc<Memtable>, position: WalPosition, budget: Arc<Budget>) -> Self {
+        let bytes = memtable.bytes();
+        Self { memtable, position, _share: Share { budget, bytes } }
+    }
+}
+
+/// A memtable's part of the budget.
+#[derive(Debug)]
+struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.free(self.bytes);
+    }
+}
+
+/// Manifest state and memtables at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    pub(super) state: RegionState,
+    pub(super) meta: Arc<RegionMeta>,
+    /// The hash of the rule in `meta`.
+    pub(super) rule_version: RuleVersion,
+    pub(super) active: Arc<Memtable>,
+    /// Oldest first.
+    pub(super) frozen: Vec<Arc<Frozen>>,
+}
+
+impl Version {
+    /// The memtables, oldest first.
+    pub(super) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        self.frozen.iter().map(|frozen| &frozen.memtable).chain(std::iter::once(&self.active))
+    }
+}
+
+/// The current version.
+#[derive(Debug)]
+pub(super) struct VersionCell(RwLock<Arc<Version>>);
+
+impl VersionCell {
+    pub(super) fn new(version: Version) -> Self {
+        Self(RwLock::new(Arc::new(version)))
+    }
+
+    pub(super) fn load(&self) -> Arc<Version> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the version by `change` of it.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Version)) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Version::clone(&current);
+        change(&mut next);
+        *current = Arc::new(next);
+    }
+}

@@ -1,0 +1,145 @@
+//! The write path: check, append, insert, under one gate permit.
+//!
+//! Crash order: an entry is durable in the WAL before its rows are in a memtable, and both before the write is
+//! acknowledged. A write whose caller goes away is finished all the same, since its entry may already be
+//! durable: half a write would reappear at the next replay.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use arrow::array::{Array, RecordBatch};
+use tessera_manifest::env;
+use tessera_manifest::meta::RegionMeta;
+use tessera_manifest::rule::value_at;
+use tokio::sync::OwnedRwLockReadGuard;
+
+use super::{GateState, Region};
+use crate::codec;
+use crate::error::Error;
+use crate::memtable::columns_of;
+use crate::request::{OpType, WriteOutcome, WriteRequest};
+
+impl Region {
+    /// Writes rows; they are durable and visible when this returns.
+    ///
+    /// Cancel safe: a write that is dropped is either not begun or finished in the background.
+    ///
+    /// # Errors
+    /// [`Error::Stale`], [`Error::OutsideRule`], [`Error::BatchShape`] and [`Error::Overloaded`] before
+    /// anything is written; [`Error::Wal`] when it is not known whether the rows are durable, in which case they
+    /// are not visible now and may be after a restart.
+    pub async fn write(self: &Arc<Self>, request: WriteRequest) -> Result<WriteOutcome, Error> {
+        self.shared.budget.room().await?;
+        let permit = Arc::clone(&self.gate).read_owned().await;
+        self.check_gate(*permit)?;
+        let meta = self.meta();
+        self.check_route(&meta, &request)?;
+        check_batch(&meta, &request)?;
+        let region = Arc::clone(self);
+        let work = env::spawn(async move { region.append(permit, meta, request).await });
+        work.await.unwrap_or_else(|_| Err(Error::Stopped { region: self.id }))
+    }
+
+    async fn append(
+        &self,
+        permit: OwnedRwLockReadGuard<GateState>,
+        meta: Arc<RegionMeta>,
+        request: WriteRequest,
+    ) -> Result<WriteOutcome, Error> {
+        let WriteRequest { batch, op, .. } = request;
+        let rows = batch.num_rows();
+        let (first, pending) = {
+            let mut order = self.order.lock().await;
+            let first = order.take(self, &meta, rows)?;
+            let payload = codec::encode(&meta.schema, op, first, &batch)
+                .map_err(|source| Error::BatchShape { region: self.id, detail: source.to_string() })?;
+            let pending = self.shared.parts.wal.submit(self.id, payload).await.map_err(|source| self.wal_error(source))?;
+            (first, pending)
+        };
+        let position = pending.wait().await.map_err(|source| self.wal_error(source))?;
+        let active = Arc::clone(&self.pin().active);
+        let before = active.bytes();
+        active.insert(batch, op, first).map_err(|source| Error::Rows { region: self.id, source })?;
+        let mut inserted = self.inserted.lock().unwrap_or_else(PoisonError::into_inner);
+        *inserted = (*inserted).max(position);
+        drop(inserted);
+        self.grew(before, active.bytes());
+        drop(permit);
+        let last_sequence = tessera_manifest::id::Sequence::from_u64(first.as_u64() + (rows as u64).saturating_sub(1));
+        metrics::counter!("tessera_rows_written_total").increment(rows as u64);
+        Ok(WriteOutcome { rows, last_sequence })
+    }
+
+    /// Accounts for what the active memtable gained. Concurrent inserts may count each other's bytes in one go
+    /// or in two, but the share that a frozen memtable gives back is the exact sum: see
+    /// [`settle_share`](Self::settle_share).
+    fn grew(&self, before: usize, after: usize) {
+        let gained = after.saturating_sub(before);
+        self.active_bytes.fetch_add(gained as u64, Ordering::Relaxed);
+        self.shared.budget.add(gained);
+        if self.active_bytes() >= self.shared.parts.config.region_memtable_bytes as u64 {
+            self.shared.budget.pressure.notify_one();
+        }
+    }
+
+    /// Under a closed gate: makes the budget count exactly `bytes` for the active memtable, and starts anew.
+    pub(super) fn settle_share(&self, bytes: usize) {
+        let counted = usize::try_from(self.active_bytes.swap(0, Ordering::Relaxed)).unwrap_or(usize::MAX);
+        if bytes > counted {
+            self.shared.budget.add(bytes - counted);
+        } else {
+            self.shared.budget.free(counted - bytes);
+        }
+    }
+
+    fn wal_error(&self, source: crate::wal::WalError) -> Error {
+        Error::Wal { region: self.id, source }
+    }
+
+    fn check_route(&self, meta: &RegionMeta, request: &WriteRequest) -> Result<(), Error> {
+        let rule_version = self.pin().rule_version;
+        if request.generation == meta.generation && request.rule_version == rule_version {
+            return Ok(());
+        }
+        Err(Error::Stale { region: self.id, generation: meta.generation, rule_version })
+    }
+}
+
+/// Whether the batch has the columns of the schema, no NULL where none may be, and no row outside the rule.
+fn check_batch(meta: &RegionMeta, request: &WriteRequest) -> Result<(), Error> {
+    let (schema, batch, region) = (&meta.schema, &request.batch, meta.region);
+    let shape = |detail: String| Error::BatchShape { region, detail };
+    let positions: Vec<usize> = columns_of(schema, request.op).collect();
+    if positions.len() != batch.num_columns() {
+        return Err(shape(format!("it has {} columns, expected {}", batch.num_columns(), positions.len())));
+    }
+    for (position, array) in positions.iter().zip(batch.columns()) {
+        let column = &schema.columns()[*position];
+        let expected = column.data_type.to_arrow();
+        if *array.data_type() != expected {
+            return Err(shape(format!("column '{}' is {}, expected {expected}", column.name, array.data_type())));
+        }
+        if !column.nullable && array.null_count() > 0 {
+            return Err(shape(format!("column '{}' may not be NULL", column.name)));
+        }
+    }
+    check_rule(meta, batch, &positions, request.op)
+}
+
+fn check_rule(meta: &RegionMeta, batch: &RecordBatch, positions: &[usize], _op: OpType) -> Result<(), Error> {
+    if *meta.rule == tessera_manifest::rule::Expr::always() {
+        return Ok(());
+    }
+    let (schema, region) = (&meta.schema, meta.region);
+    let shape = |detail: String| Error::BatchShape { region, detail };
+    let inside = meta.rule.filter(batch, schema).map_err(|e| shape(e.to_string()))?;
+    let Some(row) = (0..inside.len()).find(|row| !inside.value(*row)) else { return Ok(()) };
+    let shown = positions.iter().zip(batch.columns()).filter_map(|(position, array)| {
+        let column = &schema.columns()[*position];
+        let wanted = meta.partition_columns.contains(&column.id);
+        let value = wanted.then(|| value_at(array, row, column.data_type).ok())?;
+        Some(format!("{} = {}", column.name, value.map_or_else(|| "?".to_owned(), |value| format!("{value:?}"))))
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    Err(Error::OutsideRule { region, rule: meta.rule.display(schema).to_string(), row: shown })
+}

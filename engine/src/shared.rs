@@ -1,0 +1,59 @@
+//! What all regions of an engine share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use tessera_manifest::env::Env;
+use tessera_manifest::id::NodeId;
+use tessera_manifest::log::{Context, Opener};
+use tessera_manifest::paths::Root;
+
+use crate::budget::Budget;
+use crate::config::Config;
+use crate::sst::Access;
+use crate::wal::LogStore;
+
+/// What an engine is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where SSTs and manifests are.
+    pub store: Arc<dyn ObjectStore>,
+    /// Where acknowledged rows are kept until they are in SSTs.
+    pub wal: Arc<dyn LogStore>,
+    /// The node that the engine runs on.
+    pub node: NodeId,
+    /// Time and ids.
+    pub env: Env,
+    /// Settings.
+    pub config: Config,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("store", &self.store).field("wal", &self.wal).finish_non_exhaustive()
+    }
+}
+
+/// What all regions of an engine share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) parts: Parts,
+    pub(crate) context: Context,
+    pub(crate) access: Access,
+    pub(crate) budget: Arc<Budget>,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let context = Context { store: Arc::clone(&parts.store), root: Root::default(), env: parts.env.clone() };
+        let access = Access::new(Arc::clone(&parts.store), &parts.config);
+        let budget = Arc::new(Budget::new(parts.config.memtable_bytes_max));
+        Self { parts, context, access, budget }
+    }
+
+    /// Who this engine is to a manifest.
+    pub(crate) fn opener(&self) -> Opener {
+        Opener { node: self.parts.node, wal: Some((self.parts.wal.id(), self.parts.wal.epoch())) }
+    }
+}

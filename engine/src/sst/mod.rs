@@ -1,0 +1,90 @@
+//! SSTs: sorted rows in Parquet files on the object store; `docs/formats/sst.md` specifies them.
+//!
+//! Invariants:
+//! - A file is immutable, named by its [`FileKey`] alone, and holds each (primary key, time) once, ordered by
+//!   (primary key, time) in the one total order of values.
+//! - Any Parquet reader reads it: plain types, no nesting, zstd.
+//! - Columns are found by field id (column id + 1), never by name.
+//! - Bytes are trusted only after their size and CRC-32 were compared with the manifest's, once per process.
+
+mod error;
+mod pages;
+mod prune;
+mod read;
+mod stats;
+mod store_reader;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use tessera_manifest::id::FileKey;
+use tokio::sync::OnceCell;
+
+use crate::config::Config;
+
+pub use error::Error;
+pub use prune::{excludes, time_bounds};
+pub use read::{ReadOptions, Scan};
+pub use write::{NewFile, flush};
+
+/// The format number that is written.
+pub const FORMAT: u32 = 1;
+/// The least format number whose readers can read what is written.
+const MIN_READER: u32 = 1;
+
+/// Bytes of file metadata kept in memory; the least used are read again when needed.
+const FOOTER_CACHE_BYTES: u64 = 128 << 20;
+/// Files remembered as verified; one that is forgotten is verified again.
+const VERIFIED_FILES_MAX: u64 = 1 << 20;
+
+/// Where a file is: `{table:010}/{region:010}/sst/{epoch:010}-{ulid}.parquet`.
+#[must_use]
+pub fn sst_path(key: FileKey) -> Path {
+    let FileKey { origin, file } = key;
+    Path::from(format!("{:010}/{:010}/sst/{file}.parquet", origin.table().0, origin.number().0))
+}
+
+/// Writes and reads SSTs on one store; a cheap handle to shared caches.
+#[derive(Clone)]
+pub struct Access {
+    store: Arc<dyn ObjectStore>,
+    footers: Cache<FileKey, Arc<read::Footer>>,
+    verified: Cache<FileKey, Arc<OnceCell<()>>>,
+    verify: bool,
+    row_group_rows: usize,
+    zstd_level: i32,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("store", &self.store).field("verify", &self.verify).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// Access to the SSTs below the root of `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>, config: &Config) -> Self {
+        let weigh = |_: &FileKey, footer: &Arc<read::Footer>| u32::try_from(footer.bytes()).unwrap_or(u32::MAX);
+        Self {
+            store,
+            footers: Cache::builder().max_capacity(FOOTER_CACHE_BYTES).weigher(weigh).build(),
+            verified: Cache::new(VERIFIED_FILES_MAX),
+            verify: config.verify_sst,
+            row_group_rows: config.row_group_rows.max(1),
+            zstd_level: config.zstd_level,
+        }
+    }
+
+    /// Forgets what is cached of a file that was deleted.
+    pub fn forget(&self, key: &FileKey) {
+        self.footers.invalidate(key);
+        self.verified.invalidate(key);
+    }
+}

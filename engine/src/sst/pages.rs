@@ -1,0 +1,148 @@
+//! Which row groups and rows of a file a predicate can select, by the statistics in its footer.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, UInt64Array};
+use parquet::arrow::arrow_reader::RowSelection;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use tessera_manifest::file::ColumnStats;
+use tessera_manifest::id::ColumnId;
+use tessera_manifest::rule::Expr;
+use tessera_manifest::schema::{Column, Schema};
+use tessera_manifest::value::DataType;
+
+use super::prune::{columns_in, excludes};
+use super::read::Footer;
+use crate::merge::layout::conform_column;
+use crate::merge::value::value_at;
+
+/// What is to be read of a file.
+#[derive(Debug)]
+pub(super) struct Selected {
+    pub(super) row_groups: Vec<usize>,
+    pub(super) skipped: usize,
+    /// Over the rows of `row_groups`; `None` for all.
+    pub(super) rows: Option<RowSelection>,
+}
+
+/// Skips what cannot satisfy the predicate. `usable` says which columns may be used.
+pub(super) fn select(footer: &Footer, schema: &Schema, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Selected {
+    let total = footer.row_groups();
+    let mut ids = Vec::new();
+    columns_in(filter, &mut ids);
+    let columns: Vec<FileColumn<'_>> = ids
+        .iter()
+        .filter_map(|id| schema.column(*id))
+        .filter(|column| usable(column))
+        .filter_map(|column| FileColumn::new(footer, column))
+        .collect();
+    let stats: Vec<(ColumnId, Vec<ColumnStats>)> = columns.iter().filter_map(|c| Some((c.column.id, c.of_row_groups()?))).collect();
+    let alive = |group: &usize| {
+        let lookup = |id: ColumnId| stats.iter().find(|(column, _)| *column == id).and_then(|(_, groups)| groups.get(*group));
+        !excludes(filter, &lookup)
+    };
+    let row_groups: Vec<usize> = (0..total).filter(alive).collect();
+    let rows = select_rows(footer, filter, &columns, &row_groups);
+    Selected { skipped: total - row_groups.len(), row_groups, rows }
+}
+
+fn select_rows(footer: &Footer, filter: &Expr, columns: &[FileColumn<'_>], row_groups: &[usize]) -> Option<RowSelection> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut start = 0;
+    for group in row_groups {
+        let rows = footer.rows_of(*group);
+        let mut kept = vec![0..rows];
+        for column in columns {
+            if let Some(pages) = column.pages_that_match(*group, rows, filter) {
+                kept = intersect(&kept, &pages);
+            }
+        }
+        ranges.extend(kept.into_iter().map(|r| start + r.start..start + r.end));
+        start += rows;
+    }
+    let selected: usize = ranges.iter().map(Range::len).sum();
+    (selected < start).then(|| RowSelection::from_consecutive_ranges(ranges.into_iter(), start))
+}
+
+fn intersect(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
+    let (mut i, mut j, mut out) = (0, 0, Vec::new());
+    while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
+        let both = x.start.max(y.start)..x.end.min(y.end);
+        if !both.is_empty() {
+            out.push(both);
+        }
+        if x.end <= y.end {
+            i += 1;
+        } else {
+            j += 1;
+        }
+    }
+    out
+}
+
+/// A column of the present schema that the file has.
+struct FileColumn<'a> {
+    footer: &'a Footer,
+    column: &'a Column,
+    leaf: usize,
+    converter: StatisticsConverter<'a>,
+}
+
+impl<'a> FileColumn<'a> {
+    fn new(footer: &'a Footer, column: &'a Column) -> Option<Self> {
+        let leaf = footer.leaf(column.id)?;
+        let parquet = footer.reader.parquet_schema();
+        let field = footer.reader.schema().fields().get(leaf)?;
+        let converter = StatisticsConverter::from_column_index(leaf, field, parquet).ok()?;
+        Some(Self { footer, column, leaf, converter: converter.with_missing_null_counts_as_zero(false) })
+    }
+
+    fn of_row_groups(&self) -> Option<Vec<ColumnStats>> {
+        let groups = self.footer.reader.metadata().row_groups();
+        let mins = self.converter.row_group_mins(groups).ok()?;
+        let maxes = self.converter.row_group_maxes(groups).ok()?;
+        let nulls = self.converter.row_group_null_counts(groups).ok()?;
+        let rows: Vec<usize> = (0..groups.len()).map(|g| self.footer.rows_of(g)).collect();
+        self.stats(&mins, &maxes, &nulls, &rows)
+    }
+
+    /// The rows of the pages in which the predicate can hold, this column's statistics being all that is known.
+    fn pages_that_match(&self, group: usize, rows: usize, filter: &Expr) -> Option<Vec<Range<usize>>> {
+        let metadata = self.footer.reader.metadata();
+        let (index, offsets) = (metadata.column_index()?, metadata.offset_index()?);
+        let locations = offsets.get(group)?.get(self.leaf)?.page_locations();
+        index.get(group)?.get(self.leaf)?;
+        let starts = locations.iter().map(|l| usize::try_from(l.first_row_index).ok()).collect::<Option<Vec<usize>>>()?;
+        let ends = starts.iter().skip(1).copied().chain([rows]);
+        let pages: Vec<Range<usize>> = starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
+        let mins = self.converter.data_page_mins(index, offsets, [&group]).ok()?;
+        let maxes = self.converter.data_page_maxes(index, offsets, [&group]).ok()?;
+        let nulls = self.converter.data_page_null_counts(index, offsets, [&group]).ok()?;
+        let lengths: Vec<usize> = pages.iter().map(Range::len).collect();
+        let stats = self.stats(&mins, &maxes, &nulls, &lengths)?;
+        let matches = |stats: &ColumnStats| !excludes(filter, &|id| (id == stats.column).then_some(stats));
+        Some(pages.into_iter().zip(&stats).filter(|(_, stats)| matches(stats)).map(|(page, _)| page).collect())
+    }
+
+    /// Statistics in the present type. Without least and greatest value nothing is known, unless all is NULL.
+    fn stats(&self, mins: &ArrayRef, maxes: &ArrayRef, nulls: &UInt64Array, rows: &[usize]) -> Option<Vec<ColumnStats>> {
+        if mins.len() != rows.len() || maxes.len() != rows.len() || nulls.len() != rows.len() {
+            return None;
+        }
+        let present = |array: &ArrayRef| conform_column(self.column, Some(&Arc::clone(array)), array.len()).ok();
+        let (mins, maxes) = (present(mins)?, present(maxes)?);
+        let has_nan = matches!(self.column.data_type, DataType::Float32 | DataType::Float64);
+        let each = rows.iter().enumerate().map(|(at, rows)| {
+            let all_null = nulls.is_valid(at) && nulls.value(at) == *rows as u64;
+            let has_null = nulls.is_null(at) || nulls.value(at) > 0;
+            let range = match (mins.is_null(at) || maxes.is_null(at), all_null) {
+                (false, _) => Some((value_at(&mins, at)?, value_at(&maxes, at)?)),
+                (true, true) => None,
+                (true, false) => return None,
+            };
+            Some(ColumnStats { column: self.column.id, range, has_null, has_nan: has_nan && !all_null })
+        });
+        each.collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! Ranged reads of one object for the Parquet decoder, and the check of its checksum.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore};
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use tessera_manifest::file::FileMeta;
+
+use super::Error;
+
+/// Bytes read at a time while a file is verified.
+const VERIFY_BYTES: u64 = 8 << 20;
+
+/// Reads ranges of one object whose metadata is known; nearby ranges become one request.
+pub(super) struct StoreReader {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) path: Path,
+    pub(super) metadata: Arc<ParquetMetaData>,
+}
+
+fn external(source: object_store::Error) -> ParquetError {
+    ParquetError::External(Box::new(source))
+}
+
+impl AsyncFileReader for StoreReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        async move {
+            let mut parts = self.store.get_ranges(&self.path, &[range]).await.map_err(external)?;
+            parts.pop().ok_or_else(|| ParquetError::EOF("the store gave no bytes".to_owned()))
+        }
+        .boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+        async move { self.store.get_ranges(&self.path, &ranges).await.map_err(external) }.boxed()
+    }
+
+    fn get_metadata<'a>(&'a mut self, _: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        let metadata = Arc::clone(&self.metadata);
+        async move { Ok(metadata) }.boxed()
+    }
+}
+
+/// Reads a range of an object and checks the object's size by the way.
+pub(super) async fn read_range(store: &dyn ObjectStore, path: &Path, bytes: u64, range: Range<u64>) -> Result<Bytes, Error> {
+    let wanted = range.end - range.start;
+    let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+    let answer = store.get_opts(path, options).await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(source @ object_store::Error::NotFound { .. }) => return Err(Error::store(path, source)),
+        Err(source) => return Err(size_or(store, path, bytes, source).await),
+    };
+    let actual = answer.meta.size;
+    if actual != bytes {
+        return Err(Error::WrongSize { path: path.clone(), expected: bytes, actual });
+    }
+    let read = answer.bytes().await.map_err(|source| Error::store(path, source))?;
+    if read.len() as u64 != wanted {
+        return Err(Error::Mismatch { path: path.clone(), detail: format!("{} bytes of a range instead of {wanted}", read.len()) });
+    }
+    Ok(read)
+}
+
+/// A range beyond the end of a cut file is refused by the store; say so rather than what the store says.
+async fn size_or(store: &dyn ObjectStore, path: &Path, bytes: u64, source: object_store::Error) -> Error {
+    let head = GetOptions { head: true, ..GetOptions::default() };
+    match store.get_opts(path, head).await {
+        Ok(answer) if answer.meta.size != bytes => Error::WrongSize { path: path.clone(), expected: bytes, actual: answer.meta.size },
+        _ => Error::store(path, source),
+    }
+}
+
+/// Reads the whole object once and compares size and CRC-32.
+pub(super) async fn verify(store: &dyn ObjectStore, path: &Path, meta: &FileMeta) -> Result<(), Error> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut at = 0;
+    while at < meta.bytes {
+        let end = meta.bytes.min(at + VERIFY_BYTES);
+        hasher.update(&read_range(store, path, meta.bytes, at..end).await?);
+        at = end;
+    }
+    let actual = hasher.finalize();
+    if actual == meta.crc32 { Ok(()) } else { Err(Error::Checksum { path: path.clone(), expected: meta.crc32, actual }) }
+}

@@ -1,0 +1,197 @@
+//! Tests of SSTs alone: types, pruning, damage.
+
+use std::sync::Arc;
+
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use tessera_manifest::file::FileRef;
+use tessera_manifest::id::ColumnId;
+use tessera_manifest::rule::{CompareOp, Expr};
+use tessera_manifest::schema::{Schema, SemanticType};
+use tessera_manifest::value::{DataType, Value};
+
+use super::{Access, Error, NewFile, ReadOptions, flush, sst_path};
+use crate::config::Config;
+use crate::memtable::Memtable;
+use crate::merge::Layout;
+use crate::merge::fixtures::{
+    MS, batch, block_on, collect, column, every_type, every_type_schema, memory, new_file, reference, rows_of, sequence,
+};
+use crate::request::OpType;
+
+fn extremes_of(data_type: DataType) -> Vec<Value> {
+    let ints = |low, high| vec![Value::Int(low), Value::Int(0), Value::Int(high)];
+    let uints = |high| vec![Value::UInt(0), Value::UInt(high)];
+    let mut values = match data_type {
+        DataType::Boolean => vec![Value::Boolean(true), Value::Boolean(false)],
+        DataType::Int8 => ints(i8::MIN.into(), i8::MAX.into()),
+        DataType::Int16 => ints(i16::MIN.into(), i16::MAX.into()),
+        DataType::Int32 => ints(i32::MIN.into(), i32::MAX.into()),
+        DataType::Int64 => ints(i64::MIN, i64::MAX),
+        DataType::UInt8 => uints(u8::MAX.into()),
+        DataType::UInt16 => uints(u16::MAX.into()),
+        DataType::UInt32 => uints(u32::MAX.into()),
+        DataType::UInt64 => uints(u64::MAX),
+        DataType::Float32 => [f32::MIN, -0.0, f32::NAN, f32::INFINITY].map(|f| Value::Float(f.into())).to_vec(),
+        DataType::Float64 => [f64::MIN, -0.0, f64::NAN, f64::INFINITY].map(Value::Float).to_vec(),
+        DataType::String => ["", "ü\u{10ffff}\0", "a"].map(|s| Value::String(s.into())).to_vec(),
+        DataType::Binary => vec![Value::Binary(vec![]), Value::Binary(vec![0, 255])],
+        DataType::Date => vec![Value::Date(i32::MIN), Value::Date(i32::MAX)],
+        DataType::Timestamp(_) => vec![Value::Timestamp(i64::MIN), Value::Timestamp(i64::MAX)],
+        DataType::Decimal { precision, .. } => {
+            let most = 10_i128.pow(precision.into()) - 1;
+            vec![Value::Decimal(-most), Value::Decimal(most)]
+        }
+    };
+    values.push(Value::Null);
+    values
+}
+
+#[test]
+fn extremes_of_every_type_come_back() {
+    let schema = every_type_schema();
+    let rows: Vec<Vec<Value>> = (0..8)
+        .map(|i| {
+            let fields = every_type().into_iter().map(|t| extremes_of(t)).map(|values| values[i % values.len()].clone());
+            [Value::String("h".into()), Value::Timestamp(i as i64)].into_iter().chain(fields).collect()
+        })
+        .collect();
+    block_on(async {
+        let (_, access) = memory(1000);
+        let memtable = Memtable::new(Arc::clone(&schema));
+        memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
+        let file = new_file(&schema);
+        let meta = flush(&access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+        assert_eq!((meta.rows, meta.deletes, meta.time_range), (8, 0, (0, 7)));
+        assert_eq!(meta.sequences, (sequence(1), sequence(8)));
+        for plain in [true, false] {
+            let layout = if plain { Layout::plain(Arc::clone(&schema), None) } else { Layout::merging(Arc::clone(&schema), None) };
+            let options = ReadOptions { layout: Arc::new(layout.unwrap()), filter: Arc::new(Expr::always()) };
+            let scan = access.scan(&reference(&file, meta.clone()), &options).await.unwrap();
+            let batches = collect(scan.stream).await.unwrap();
+            let finished: Vec<_> = batches.iter().map(|b| options.layout.finish(b).unwrap()).collect();
+            assert_eq!(rows_of(&finished), rows);
+            assert_eq!(finished[0].schema(), schema.to_arrow());
+        }
+    });
+}
+
+fn cpu() -> Arc<Schema> {
+    let columns = vec![
+        column(0, "host", DataType::String, SemanticType::Tag),
+        column(1, "ts", MS, SemanticType::TimeIndex),
+        column(2, "v", DataType::Float64, SemanticType::Field),
+    ];
+    Arc::new(Schema::new(columns, vec![ColumnId(0)]).unwrap())
+}
+
+/// `hosts` series of `points` rows.
+async fn write_cpu(access: &Access, hosts: usize, points: usize) -> (NewFile, FileRef) {
+    let schema = cpu();
+    let memtable = Memtable::new(Arc::clone(&schema));
+    let row = |i: usize| vec![Value::String(format!("h{:03}", i % hosts)), Value::Timestamp((i / hosts) as i64), Value::Float(i as f64)];
+    let rows: Vec<_> = (0..hosts * points).map(row).collect();
+    memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
+    let file = new_file(&schema);
+    let meta = flush(access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+    (file.clone(), reference(&file, meta))
+}
+
+#[test]
+fn row_groups_and_pages_that_cannot_match_are_not_decoded() {
+    block_on(async {
+        let (_, access) = memory(20_000);
+        let (_, file) = write_cpu(&access, 5, 10_000).await;
+        let host = Expr::Compare { column: ColumnId(0), op: CompareOp::Eq, value: Value::String("h001".into()) };
+        let time = Expr::Compare { column: ColumnId(1), op: CompareOp::Lt, value: Value::Timestamp(100) };
+        let layout = Arc::new(Layout::merging(cpu(), None).unwrap());
+        let options = ReadOptions { layout, filter: Arc::new(Expr::And(vec![host, time])) };
+        let scan = access.scan(&file, &options).await.unwrap();
+        assert_eq!((scan.row_groups, scan.row_groups_skipped), (1, 2));
+        let rows = rows_of(&collect(scan.stream).await.unwrap());
+        assert!(rows.len() <= 2 * 8192, "{} rows decoded", rows.len());
+        let wanted = rows.iter().filter(|r| r[0] == Value::String("h001".into()) && r[1] < Value::Timestamp(100));
+        assert_eq!(wanted.count(), 100);
+        let range = file.meta.stats[0].range.clone().unwrap();
+        assert_eq!(range, (Value::String("h000".into()), Value::String("h004".into())));
+    });
+}
+
+#[test]
+fn fields_prune_only_where_no_merge_follows() {
+    block_on(async {
+        let (_, access) = memory(1_000);
+        let (_, file) = write_cpu(&access, 1, 3_000).await;
+        let filter = Arc::new(Expr::Compare { column: ColumnId(2), op: CompareOp::Lt, value: Value::Float(10.0) });
+        let merging = ReadOptions { layout: Arc::new(Layout::merging(cpu(), None).unwrap()), filter: Arc::clone(&filter) };
+        assert_eq!(access.scan(&file, &merging).await.unwrap().row_groups_skipped, 0);
+        let plain = ReadOptions { layout: Arc::new(Layout::plain(cpu(), Some(&[])).unwrap()), filter };
+        let scan = access.scan(&file, &plain).await.unwrap();
+        assert_eq!(scan.row_groups_skipped, 2);
+        let counted: usize = collect(scan.stream).await.unwrap().iter().map(|b| b.num_rows()).sum();
+        assert_eq!(counted, 1_000);
+    });
+}
+
+async fn read_all(store: &Arc<dyn ObjectStore>, file: &FileRef, verify_sst: bool) -> Result<usize, Error> {
+    let access = Access::new(Arc::clone(store), &Config { verify_sst, ..Config::default() });
+    let options = ReadOptions { layout: Arc::new(Layout::merging(cpu(), None)?), filter: Arc::new(Expr::always()) };
+    let batches = collect(access.scan(file, &options).await?.stream).await?;
+    Ok(batches.iter().map(|b| b.num_rows()).sum())
+}
+
+#[test]
+fn every_flipped_byte_and_every_cut_is_found_and_named() {
+    block_on(async {
+        let (store, access) = memory(500);
+        let (new, file) = write_cpu(&access, 3, 400).await;
+        let path = sst_path(new.key);
+        let sound = store.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+        assert_eq!(sound.len() as u64, file.meta.bytes);
+        assert_eq!(read_all(&store, &file, true).await.unwrap(), 1_200);
+        for at in (0..sound.len()).step_by(13).chain(sound.len() - 8..sound.len()) {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1 << (at % 8);
+            store.put(&path, PutPayload::from(bytes)).await.unwrap();
+            let error = read_all(&store, &file, true).await.unwrap_err();
+            assert!(matches!(error, Error::Checksum { .. }), "byte {at}: {error}");
+            assert!(error.to_string().contains(path.as_ref()), "{error}");
+        }
+        for length in [0, 1, 7, 8, 100, sound.len() / 2, sound.len() - 1, sound.len() + 1] {
+            let mut bytes = sound.clone();
+            bytes.resize(length, 0);
+            store.put(&path, PutPayload::from(bytes)).await.unwrap();
+            for verify in [true, false] {
+                let error = read_all(&store, &file, verify).await.unwrap_err();
+                assert!(matches!(error, Error::WrongSize { .. }), "{length} bytes: {error}");
+                assert!(error.to_string().contains(path.as_ref()), "{error}");
+            }
+        }
+        store.delete(&path).await.unwrap();
+        let error = read_all(&store, &file, true).await.unwrap_err();
+        assert!(matches!(error, Error::Missing { .. }) && error.to_string().contains(path.as_ref()), "{error}");
+    });
+}
+
+#[test]
+fn a_name_in_use_is_refused_but_the_same_bytes_are_not() {
+    block_on(async {
+        let (store, access) = memory(500);
+        let (file, reference) = write_cpu(&access, 3, 4).await;
+        let memtable = Memtable::new(cpu());
+        let row = vec![Value::Null, Value::Timestamp(0), Value::Null];
+        memtable.insert(batch(&cpu(), OpType::Put, &[row]), OpType::Put, sequence(1)).unwrap();
+        let first = flush(&access, memtable.snapshot(), file.clone()).await;
+        assert!(matches!(first, Err(Error::Exists { .. })), "{first:?}");
+        assert_eq!(read_all(&store, &reference, true).await.unwrap(), 12);
+        let other = new_file(&cpu());
+        let once = flush(&access, memtable.snapshot(), other.clone()).await.unwrap();
+        assert_eq!(flush(&access, memtable.snapshot(), other).await.unwrap(), once);
+    });
+}
+
+#[test]
+fn a_path_follows_from_the_key() {
+    let mut file = new_file(&cpu());
+    file.key.file.ulid = ulid::Ulid(7);
+    assert_eq!(sst_path(file.key).as_ref(), "0000001024/0000000003/sst/0000000002-00000000000000000000000007.parquet");
+}
