@@ -21,3 +21,5 @@ pub mod write;
 
 #[cfg(test)]
 mod filter_tests;
+#[cfg(test)]
+mod rows_tests;
