@@ -247,7 +247,7 @@ async fn an_allocation_and_what_goes_with_it_happen_together_or_not() {
     assert_eq!(catalog.next_table_id().await.unwrap(), TableId(1025));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_concurrent_creates_of_one_name_exactly_one_wins() {
     let folder = tempfile::tempdir().unwrap();
     let redb = RedbBackend::open(folder.path().join("meta.redb")).await.unwrap();
@@ -277,9 +277,9 @@ async fn of_concurrent_creates_of_one_name_exactly_one_wins() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_database_is_not_dropped_under_a_table_that_is_being_created() {
-    for _ in 0..20 {
+    for _ in 0..200 {
         let catalog = memory().await;
         catalog.create_database("d", 1).await.unwrap();
         let creator = catalog.clone();

@@ -96,7 +96,7 @@ macro_rules! conformance_tests {
     };
     (@cases $make:expr; $($module:ident::$case:ident,)*) => {
         $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $case() {
                 let (_guard, kv) = $make;
                 $crate::conformance::$module::$case(kv, stringify!($case)).await.unwrap();

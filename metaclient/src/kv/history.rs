@@ -21,7 +21,7 @@ use super::{Limits, Watch, WatchBatch};
 struct Recent {
     /// The revision of the front, or the next one to be published when empty.
     oldest: Revision,
-    batches: VecDeque<Arc<[Change]>>,
+    batches: VecDeque<Arc<WatchBatch>>,
     changes: usize,
     bytes: usize,
 }
@@ -58,12 +58,12 @@ impl History {
             let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
             recent.changes += changes.len();
             recent.bytes += bytes_of(&changes);
-            recent.batches.push_back(changes.into());
+            recent.batches.push_back(Arc::new(WatchBatch { revision, changes }));
             // The newest batch may go too, when it alone breaks the bounds.
             while recent.changes > self.changes_max || recent.bytes > self.bytes_max {
                 let Some(gone) = recent.batches.pop_front() else { break };
-                recent.changes -= gone.len();
-                recent.bytes -= bytes_of(&gone);
+                recent.changes -= gone.changes.len();
+                recent.bytes -= bytes_of(&gone.changes);
                 recent.oldest = recent.oldest.next();
             }
         }
@@ -94,18 +94,16 @@ impl HistoryWatch {
     }
 
     /// The changes of the next revision, if it is published; all of them, whatever the range.
-    fn take(&mut self) -> Result<Option<(Revision, Arc<[Change]>)>, KvError> {
-        self.check()?;
+    fn take(&mut self) -> Result<Option<Arc<WatchBatch>>, KvError> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(offset) = self.next.0.checked_sub(recent.oldest.0) else {
             return Err(KvError::Compacted { requested: self.next, oldest: recent.oldest });
         };
         let batch = usize::try_from(offset).ok().and_then(|offset| recent.batches.get(offset)).cloned();
-        let revision = self.next;
         if batch.is_some() {
-            self.next = revision.next();
+            self.next = self.next.next();
         }
-        Ok(batch.map(|batch| (revision, batch)))
+        Ok(batch)
     }
 }
 
@@ -115,10 +113,11 @@ impl Watch for HistoryWatch {
         loop {
             // Marked as seen before looking, so that a publication in between is not slept through.
             self.published.borrow_and_update();
-            while let Some((revision, batch)) = self.take()? {
-                let changes: Vec<Change> = batch.iter().filter(|change| self.range.contains(change.key())).cloned().collect();
+            while let Some(batch) = self.take()? {
+                let inside = batch.changes.iter().filter(|change| self.range.contains(change.key()));
+                let changes: Vec<Change> = inside.cloned().collect();
                 if !changes.is_empty() {
-                    return Ok(WatchBatch { revision, changes });
+                    return Ok(WatchBatch { revision: batch.revision, changes });
                 }
             }
             self.published.changed().await.map_err(|_| KvError::Closed)?;

@@ -11,7 +11,7 @@
 //! - Versions of a kind are listed in [`changes::CHANGES`], which only grows.
 //! - Fields that a reader does not know are dropped when it writes the value again; a field that must not be
 //!   lost raises `min_reader_ver`.
-//! - Domain types know nothing of their messages; [`convert`] goes between them, and checks what it reads.
+//! - Domain types know nothing of their messages; [`Stored`] goes between them, and checks what it reads.
 
 pub mod changes;
 mod convert;
