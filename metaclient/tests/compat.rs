@@ -4,6 +4,8 @@
 //! that asks for a newer reader. Files are only added. A missing set for the current version is written when
 //! `TESSERA_WRITE_COMPAT` is set; an existing file is never written.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
