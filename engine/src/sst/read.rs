@@ -123,7 +123,7 @@ impl Access {
             return Ok(());
         }
         let cell = self.verified.get_with(file.key, Arc::default);
-        cell.get_or_try_init(|| verify(&*self.store, path, &file.meta)).await.map(|()| ())
+        cell.get_or_try_init(|| verify(&*self.store, path, &file.meta)).await.copied()
     }
 
     async fn footer(&self, file: &FileRef, path: &Path) -> Result<Arc<Footer>, Error> {
