@@ -4,6 +4,7 @@ pub mod codec;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod limits;
 pub mod memtable;
 pub mod merge;
 pub mod region;

@@ -1,4 +1,11 @@
-//! What a caller should do about an error; shared by every crate's error type.
+//! The crate's error type, and what a caller should do about an error.
+
+use object_store::path::Path;
+
+use crate::action::Action;
+use crate::id::{Nonce, RegionId};
+use crate::slot::DecodeError;
+use crate::state::Violation;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,4 +24,149 @@ pub enum ErrorClass {
     Unavailable,
     /// A defect of this program; please report it.
     Bug,
+}
+
+/// Why a slot log or manifest could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store failed.
+    #[error("cannot {verb} '{path}' on the object store")]
+    Store {
+        /// What was tried: list, read, write.
+        verb: &'static str,
+        /// The object or folder.
+        path: String,
+        /// The store's own words.
+        source: Box<object_store::Error>,
+    },
+    /// A record is damaged or of a newer format.
+    #[error("record '{path}' cannot be used")]
+    Record {
+        /// The object.
+        path: String,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// A record was listed and is gone.
+    #[error("record '{path}' was listed but is gone: retention passed, open again")]
+    MissingRecord {
+        /// The object.
+        path: String,
+    },
+    /// A record is missing below others.
+    #[error("record '{missing}' is missing although '{found}' exists: restore it from a backup of the store")]
+    Gap {
+        /// The object that should be there.
+        missing: String,
+        /// The object beyond it.
+        found: String,
+    },
+    /// A record does not name the one before it.
+    #[error("record '{path}' follows commit {found:?}, but the record before it is commit {expected:?}")]
+    BrokenChain {
+        /// The object.
+        path: String,
+        /// The commit before it.
+        expected: Option<Nonce>,
+        /// The commit that it names.
+        found: Option<Nonce>,
+    },
+    /// The body of a record is not a list of actions.
+    #[error("the body of record '{path}' cannot be read: {reason}")]
+    Body {
+        /// The object.
+        path: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A record in the log cannot follow the ones before it.
+    #[error("record '{path}' cannot be applied")]
+    Replay {
+        /// The object.
+        path: String,
+        /// Why.
+        source: Violation,
+    },
+    /// The state after a record is not what its writer had.
+    #[error("after record '{path}' the file set hashes to {computed}, its writer recorded {recorded}")]
+    SetHash {
+        /// The object.
+        path: String,
+        /// In the record.
+        recorded: crate::set_hash::SetHash,
+        /// From the replayed state.
+        computed: crate::set_hash::SetHash,
+    },
+    /// An action that cannot be was about to be committed; nothing was written.
+    #[error("region {region} refuses {action}")]
+    Rejected {
+        /// The region.
+        region: RegionId,
+        /// The kinds of the refused actions.
+        action: String,
+        /// Why.
+        source: Violation,
+    },
+    /// There is no such log.
+    #[error("there is no manifest at '{path}'")]
+    NotFound {
+        /// The object that would be its first.
+        path: String,
+    },
+    /// There is such a log already.
+    #[error("region {region} exists already")]
+    Exists {
+        /// The region.
+        region: RegionId,
+    },
+    /// Another writer has taken over.
+    #[error("another writer has taken over before slot '{path}': this one is fenced")]
+    Fenced {
+        /// The slot that was wanted.
+        path: String,
+    },
+    /// The outcome of a commit is not known.
+    #[error("it is not known whether slot '{path}' was written: open the log again to find out")]
+    Unknown {
+        /// The slot.
+        path: String,
+        /// The store's last answer.
+        source: Option<Box<object_store::Error>>,
+    },
+    /// Others kept writing or opening while this opener tried.
+    #[error("gave up on '{path}' after {rounds} rounds against other writers")]
+    Contended {
+        /// The slot at which it gave up.
+        path: String,
+        /// How often it tried.
+        rounds: u32,
+    },
+}
+
+impl Error {
+    /// A failure of the store at `path`.
+    pub(crate) fn store(verb: &'static str, path: &Path, source: object_store::Error) -> Self {
+        Self::Store { verb, path: path.to_string(), source: Box::new(source) }
+    }
+
+    /// A refusal of `actions`.
+    pub(crate) fn rejected(region: RegionId, actions: &[Action], source: Violation) -> Self {
+        let names: Vec<&str> = actions.iter().map(Action::name).collect();
+        Self::Rejected { region, action: names.join(", "), source }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Store { .. } | Self::Unknown { .. } => ErrorClass::Unavailable,
+            Self::Record { .. } | Self::Gap { .. } | Self::BrokenChain { .. } | Self::Body { .. } => ErrorClass::Corrupt,
+            Self::Replay { .. } | Self::SetHash { .. } | Self::NotFound { .. } => ErrorClass::Corrupt,
+            Self::MissingRecord { .. } | Self::Contended { .. } => ErrorClass::Retry,
+            Self::Exists { .. } => ErrorClass::Invalid,
+            Self::Fenced { .. } => ErrorClass::Fenced,
+            Self::Rejected { .. } => ErrorClass::Bug,
+        }
+    }
 }

@@ -10,6 +10,17 @@ pub mod rule;
 pub mod wal;
 pub mod file;
 pub mod meta;
+pub mod set_hash;
+pub mod action;
+pub mod state;
+pub mod format;
+pub mod body;
+pub mod paths;
+pub mod slot;
+pub mod log;
 pub mod error;
 pub mod limits;
 pub mod env;
+
+#[cfg(test)]
+mod testing;

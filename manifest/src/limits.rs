@@ -5,3 +5,35 @@ pub const COLUMNS_MAX: usize = 4096;
 
 /// Bytes of a column, table or database name. More: an error that names it.
 pub const NAME_BYTES_MAX: usize = 256;
+
+/// Slots read at the same time when a log is opened; more wait.
+pub const PARALLEL_READS_MAX: usize = 32;
+
+/// Requests beyond the first for one slot, before its outcome counts as unknown.
+pub const SLOT_TRIES_MAX: u32 = 8;
+
+/// Pause before the same bytes are put again, doubling from the least to the most.
+pub const SLOT_BACKOFF_MIN: std::time::Duration = std::time::Duration::from_millis(20);
+/// See [`SLOT_BACKOFF_MIN`].
+pub const SLOT_BACKOFF_MAX: std::time::Duration = std::time::Duration::from_millis(1000);
+
+/// Times that an opener starts over, before [`Error::Contended`](crate::error::Error::Contended).
+pub const TAKE_OVER_ROUNDS_MAX: u32 = 16;
+
+/// Records of a busy writer that an opener replays while it tries to seal, before
+/// [`Error::Contended`](crate::error::Error::Contended).
+pub const SEAL_CHASE_MAX: u32 = 64;
+
+/// Bytes of the text of one rule. More: [`ParseErrorKind::TooLong`](crate::rule::ParseErrorKind::TooLong).
+pub const RULE_TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// Levels of nesting of a rule, so that its JSON form stays far within the 128 levels that decoders take.
+/// More: an error that says so.
+pub const RULE_DEPTH_MAX: usize = 32;
+
+/// Operators and literals of one rule. More: an error that says so.
+pub const RULE_NODES_MAX: usize = 1 << 17;
+
+/// Steps that one question about rules may take, each some tens of nanoseconds. More:
+/// [`TooComplex`](crate::rule::TooComplex).
+pub const RULE_WORK_MAX: u64 = 20_000_000;

@@ -1,0 +1,142 @@
+//! Tests of the local log: conformance, locks, reuse of segments, failing disks, a model.
+
+mod damage;
+mod faults;
+mod model;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tessera_manifest::env::Env;
+use tessera_manifest::id::NodeId;
+use tessera_manifest::wal::WalPosition;
+
+use super::conformance::{Subject, payload, region, replayed, run};
+use super::recover::Listing;
+use super::{LocalWal, LogStore, NoopWal, Options, SyncMode, WalError};
+
+pub(super) fn small(segment_bytes: u64) -> Options {
+    Options { node: NodeId(1), segment_bytes, sync: SyncMode::Always }
+}
+
+pub(super) async fn open(dir: &Path, segment_bytes: u64) -> LocalWal {
+    LocalWal::open(dir, small(segment_bytes), Env::system()).await.unwrap()
+}
+
+struct Local {
+    dir: PathBuf,
+    options: Options,
+}
+
+#[async_trait]
+impl Subject for Local {
+    async fn open(&mut self) -> Arc<dyn LogStore> {
+        Arc::new(LocalWal::open(&self.dir, self.options.clone(), Env::system()).await.unwrap())
+    }
+}
+
+#[tokio::test]
+async fn local_log_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    run(&mut Local { dir: dir.path().join("wal"), options: small(8192) }).await;
+}
+
+#[tokio::test]
+async fn local_log_with_interval_sync_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let sync = SyncMode::Interval(std::time::Duration::from_millis(5));
+    run(&mut Local { dir: dir.path().to_owned(), options: Options { sync, ..small(1 << 20) } }).await;
+}
+
+#[tokio::test]
+async fn noop_log_numbers_and_forgets() {
+    let wal = NoopWal::new(NodeId(1), &Env::system());
+    let first = wal.append(region(0), payload("x")).await.unwrap();
+    let second = wal.append(region(0), payload("y")).await.unwrap();
+    assert!(second > first);
+    assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap(), []);
+    wal.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn second_opener_is_refused_until_the_first_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path(), 8192).await;
+    let error = LocalWal::open(dir.path(), small(8192), Env::system()).await.unwrap_err();
+    assert!(matches!(error, WalError::Locked { .. }));
+    assert!(error.to_string().contains(dir.path().to_str().unwrap()), "{error}");
+    drop(first);
+    open(dir.path(), 8192).await;
+}
+
+#[tokio::test]
+async fn another_nodes_log_and_odd_sizes_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), 8192).await);
+    let other = Options { node: NodeId(2), ..small(8192) };
+    assert!(matches!(LocalWal::open(dir.path(), other, Env::system()).await, Err(WalError::OtherNode { .. })));
+    for bytes in [0, 4096, 8193, 1 << 40] {
+        assert!(matches!(LocalWal::open(dir.path(), small(bytes), Env::system()).await, Err(WalError::Option { .. })), "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn entry_that_fits_no_segment_is_refused_and_the_largest_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 8192).await;
+    let Err(WalError::TooLarge { max, .. }) = wal.append(region(0), payload(&"x".repeat(5000))).await else { panic!("too large") };
+    wal.append(region(0), payload("small")).await.unwrap();
+    wal.append(region(0), payload(&"x".repeat(usize::try_from(max).unwrap()))).await.unwrap();
+    drop(wal);
+    let wal = open(dir.path(), 8192).await;
+    assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn released_segments_are_reused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = WalPosition::START;
+    // A sweep happens at each opening, so that what is there after one does not depend on the keeper's pace.
+    for _ in 0..6 {
+        let wal = open(dir.path(), 8192).await;
+        wal.release(region(0), last);
+        for _ in 0..4 {
+            last = wal.append(region(0), payload(&"x".repeat(3000))).await.unwrap();
+        }
+        drop(wal);
+    }
+    let files = Listing::read(dir.path()).unwrap();
+    assert!(files.segments.len() < 20, "of 24 segments that were written {files:?}");
+    let newest = *files.segments.keys().next_back().unwrap();
+    assert_eq!(newest, 24);
+    let wal = open(dir.path(), 8192).await;
+    assert_eq!(replayed(&wal, region(0), last).await.unwrap(), []);
+    assert_eq!(wal.regions(), [(region(0), last)]);
+    wal.forget(region(0));
+    assert_eq!(wal.oldest_needed(), None);
+}
+
+#[tokio::test]
+async fn opening_without_appends_uses_no_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        open(dir.path(), 8192).await.close().await.unwrap();
+    }
+    assert_eq!(Listing::read(dir.path()).unwrap().segments.len(), 0);
+}
+
+#[tokio::test]
+async fn entry_numbers_go_on_after_every_segment_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 8192).await;
+    let first = wal.append(region(0), payload("x")).await.unwrap();
+    drop(wal);
+    let wal = open(dir.path(), 8192).await;
+    wal.forget(region(0));
+    wal.close().await.unwrap();
+    drop(wal);
+    let wal = open(dir.path(), 8192).await;
+    let second = wal.append(region(0), payload("y")).await.unwrap();
+    assert!(second.entry > first.entry);
+}

@@ -1,0 +1,139 @@
+//! Disks that fail.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tessera_manifest::env::Env;
+use tessera_manifest::wal::WalPosition;
+
+use super::{open, payload, region, replayed, small};
+use crate::wal::disk::{Disk, OsDisk};
+use crate::wal::{LocalWal, LogStore, WalError};
+
+/// Fails the given operation from now on.
+#[derive(Debug, Default)]
+struct Faulty {
+    full: AtomicBool,
+    syncs_fail: AtomicBool,
+    writes_fail: AtomicBool,
+    syncs: AtomicU64,
+}
+
+impl Disk for Faulty {
+    fn preallocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        OsDisk.preallocate(path, bytes)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.writes_fail.load(Ordering::SeqCst) {
+            OsDisk.write_at(file, &bytes[..bytes.len() / 2], offset)?;
+            return Err(io::Error::other("half a write"));
+        }
+        OsDisk.write_at(file, bytes, offset)
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        if self.syncs_fail.load(Ordering::SeqCst) {
+            return Err(io::Error::other("lost a cache page"));
+        }
+        OsDisk.sync_data(file)
+    }
+}
+
+fn open_faulty(dir: &Path) -> (Arc<Faulty>, LocalWal) {
+    let disk = Arc::new(Faulty::default());
+    let wal = LocalWal::open_on(Arc::<Faulty>::clone(&disk), dir.to_owned(), small(8192), Env::system()).unwrap();
+    (disk, wal)
+}
+
+#[tokio::test]
+async fn failed_sync_stops_the_log_until_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, wal) = open_faulty(dir.path());
+    let first = wal.append(region(0), payload("first")).await.unwrap();
+    disk.syncs_fail.store(true, Ordering::SeqCst);
+    let error = wal.append(region(0), payload("second")).await.unwrap_err();
+    assert!(matches!(error, WalError::Poisoned { .. }), "{error}");
+    assert!(error.to_string().contains("restart"), "{error}");
+    disk.syncs_fail.store(false, Ordering::SeqCst);
+    let syncs = disk.syncs.load(Ordering::SeqCst);
+    assert!(matches!(wal.append(region(1), payload("third")).await, Err(WalError::Poisoned { .. })));
+    assert!(matches!(wal.close().await, Err(WalError::Poisoned { .. })));
+    assert_eq!(disk.syncs.load(Ordering::SeqCst), syncs, "a file is not synced again after a failed sync");
+    drop(wal);
+    let wal = open(dir.path(), 8192).await;
+    let back = replayed(&wal, region(0), WalPosition::START).await.unwrap();
+    assert_eq!(back[0], (first, Bytes::from("first")));
+    assert_eq!(replayed(&wal, region(1), WalPosition::START).await.unwrap(), []);
+    wal.append(region(1), payload("fourth")).await.unwrap();
+}
+
+#[tokio::test]
+async fn failed_write_stops_the_log_and_its_torn_frame_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, wal) = open_faulty(dir.path());
+    let first = wal.append(region(0), payload("first")).await.unwrap();
+    disk.writes_fail.store(true, Ordering::SeqCst);
+    assert!(matches!(wal.append(region(0), payload(&"second".repeat(50))).await, Err(WalError::Poisoned { .. })));
+    drop(wal);
+    let wal = open(dir.path(), 8192).await;
+    assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap(), [(first, Bytes::from("first"))]);
+}
+
+#[tokio::test]
+async fn full_disk_fails_cleanly_and_heals_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, wal) = open_faulty(dir.path());
+    let big = || payload(&"x".repeat(3000));
+    let mut acked = vec![wal.append(region(0), big()).await.unwrap()];
+    disk.full.store(true, Ordering::SeqCst);
+    let mut refused = 0;
+    while refused < 3 {
+        match wal.append(region(0), big()).await {
+            Ok(position) => acked.push(position),
+            Err(error) => {
+                assert!(matches!(error, WalError::DiskFull { .. }), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    disk.full.store(false, Ordering::SeqCst);
+    acked.push(wal.append(region(0), big()).await.expect("there is room again"));
+    acked.push(wal.append(region(0), big()).await.unwrap());
+    drop(wal);
+    let wal = open(dir.path(), 8192).await;
+    let back = replayed(&wal, region(0), WalPosition::START).await.unwrap();
+    assert_eq!(back.into_iter().map(|(p, _)| p).collect::<Vec<_>>(), acked);
+}
+
+#[tokio::test]
+async fn segment_that_cannot_be_removed_is_tried_again_and_harms_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 8192).await;
+    let mut positions = Vec::new();
+    for _ in 0..3 {
+        positions.push(wal.append(region(0), payload(&"x".repeat(3000))).await.unwrap());
+    }
+    drop(wal);
+    // Another size makes the keeper delete old files, and a folder in a file's place cannot be deleted.
+    let first = dir.path().join(format!("{:020}.wal", 1));
+    let wal = open(dir.path(), 12288).await;
+    std::fs::remove_file(&first).unwrap();
+    std::fs::create_dir_all(first.join("x")).unwrap();
+    wal.release(region(0), positions[1]);
+    wal.append(region(1), payload("works")).await.unwrap();
+    wal.close().await.unwrap();
+    drop(wal);
+    std::fs::remove_dir_all(&first).unwrap();
+    let wal = open(dir.path(), 12288).await;
+    assert_eq!(replayed(&wal, region(0), positions[1]).await.unwrap().len(), 1);
+    assert_eq!(replayed(&wal, region(1), WalPosition::START).await.unwrap().len(), 1);
+}
