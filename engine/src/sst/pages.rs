@@ -135,7 +135,7 @@ impl<'a> FileColumn<'a> {
             let all_null = nulls.is_valid(at) && nulls.value(at) == *rows as u64;
             let has_null = nulls.is_null(at) || nulls.value(at) > 0;
             let range = match (mins.is_null(at) || maxes.is_null(at), all_null) {
-                (false, _) => Some((value_at(&mins, at)?, value_at(&maxes, at)?)),
+                (false, _) => Some((value_at(&mins, at, self.column.data_type).ok()?, value_at(&maxes, at, self.column.data_type).ok()?)),
                 (true, true) => None,
                 (true, false) => return None,
             };
