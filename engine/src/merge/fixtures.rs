@@ -64,7 +64,8 @@ pub(crate) fn batch(schema: &Schema, op: OpType, rows: &[Vec<Value>]) -> RecordB
 }
 
 pub(crate) fn rows_of(batches: &[RecordBatch]) -> Vec<Vec<Value>> {
-    let row = |batch: &RecordBatch, row| batch.columns().iter().map(|c| value_at(c, row).unwrap()).collect();
+    let type_of = |c: &ArrayRef| every_type().into_iter().find(|t| t.to_arrow() == *c.data_type()).unwrap();
+    let row = |batch: &RecordBatch, row| batch.columns().iter().map(|c| value_at(c, row, type_of(c)).unwrap()).collect();
     batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |r| row(batch, r))).collect()
 }
 

@@ -16,6 +16,8 @@ pub(crate) mod fixtures;
 pub(crate) mod key;
 pub mod layout;
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;
 pub(crate) mod value;
 

@@ -8,12 +8,13 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    DataType as ArrowType, Float32Type, Float64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
 };
+use tessera_manifest::rule;
 use tessera_manifest::value::{DataType, Value};
 
+use super::key::KeyEncoder;
 use crate::sst::Error;
 
 /// `rows` times the value, as a column of the type.
@@ -33,39 +34,9 @@ pub(crate) fn repeat(value: &Value, data_type: DataType, rows: usize) -> Result<
     if *array.data_type() == target { Ok(array) } else { cast(&array, &target).map_err(Error::arrow("form a column's default")) }
 }
 
-/// The value at a row; `None` for a type that no column has.
-pub(crate) fn value_at(array: &dyn Array, row: usize) -> Option<Value> {
-    if array.is_null(row) {
-        return Some(Value::Null);
-    }
-    Some(match array.data_type() {
-        ArrowType::Boolean => Value::Boolean(array.as_boolean().value(row)),
-        ArrowType::Int8 => Value::Int(array.as_primitive::<Int8Type>().value(row).into()),
-        ArrowType::Int16 => Value::Int(array.as_primitive::<Int16Type>().value(row).into()),
-        ArrowType::Int32 => Value::Int(array.as_primitive::<Int32Type>().value(row).into()),
-        ArrowType::Int64 => Value::Int(array.as_primitive::<Int64Type>().value(row)),
-        ArrowType::UInt8 => Value::UInt(array.as_primitive::<UInt8Type>().value(row).into()),
-        ArrowType::UInt16 => Value::UInt(array.as_primitive::<UInt16Type>().value(row).into()),
-        ArrowType::UInt32 => Value::UInt(array.as_primitive::<UInt32Type>().value(row).into()),
-        ArrowType::UInt64 => Value::UInt(array.as_primitive::<UInt64Type>().value(row)),
-        ArrowType::Float32 => Value::Float(array.as_primitive::<Float32Type>().value(row).into()),
-        ArrowType::Float64 => Value::Float(array.as_primitive::<Float64Type>().value(row)),
-        ArrowType::Utf8 => Value::String(array.as_string::<i32>().value(row).to_owned()),
-        ArrowType::Binary => Value::Binary(array.as_binary::<i32>().value(row).to_owned()),
-        ArrowType::Date32 => Value::Date(array.as_primitive::<Date32Type>().value(row)),
-        ArrowType::Timestamp(unit, _) => Value::Timestamp(timestamp_at(array, *unit, row)),
-        ArrowType::Decimal128(_, _) => Value::Decimal(array.as_primitive::<Decimal128Type>().value(row)),
-        _ => return None,
-    })
-}
-
-fn timestamp_at(array: &dyn Array, unit: TimeUnit, row: usize) -> i64 {
-    match unit {
-        TimeUnit::Second => array.as_primitive::<TimestampSecondType>().value(row),
-        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().value(row),
-        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().value(row),
-        TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().value(row),
-    }
+/// The value at a row of a column of the type.
+pub(crate) fn value_at(array: &dyn Array, row: usize, data_type: DataType) -> Result<Value, Error> {
+    rule::value_at(array, row, data_type).map_err(|error| Error::BatchShape { detail: error.to_string() })
 }
 
 /// The time index's values as plain integers, shared with the array; `None` if it is not a timestamp.
@@ -79,7 +50,7 @@ pub(crate) fn times(array: &dyn Array) -> Option<&[i64]> {
     })
 }
 
-/// Positions of the least and the greatest value that is neither NULL nor NaN, and whether there are such.
+/// The least and the greatest value that is neither NULL nor NaN, and whether there are such.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Extremes {
     pub(crate) range: Option<(Value, Value)>,
@@ -88,11 +59,9 @@ pub(crate) struct Extremes {
 }
 
 /// Extremes of a column in the total order of values.
-pub(crate) fn extremes(array: &ArrayRef) -> Extremes {
+pub(crate) fn extremes(array: &ArrayRef, data_type: DataType) -> Result<Extremes, Error> {
     let mut out = Extremes { has_null: array.null_count() > 0, ..Extremes::default() };
-    let Ok(converted) = super::key::KeyEncoder::new([array.data_type().clone()]).and_then(|e| e.encode(std::slice::from_ref(array))) else {
-        return out;
-    };
+    let keys = KeyEncoder::new([array.data_type().clone()])?.encode(std::slice::from_ref(array))?;
     let mut least: Option<usize> = None;
     let mut greatest: Option<usize> = None;
     for row in 0..array.len() {
@@ -103,15 +72,17 @@ pub(crate) fn extremes(array: &ArrayRef) -> Extremes {
             out.has_nan = true;
             continue;
         }
-        if least.is_none_or(|l| converted.row(row) < converted.row(l)) {
+        if least.is_none_or(|l| keys.row(row) < keys.row(l)) {
             least = Some(row);
         }
-        if greatest.is_none_or(|g| converted.row(row) > converted.row(g)) {
+        if greatest.is_none_or(|g| keys.row(row) > keys.row(g)) {
             greatest = Some(row);
         }
     }
-    out.range = least.zip(greatest).and_then(|(l, g)| Some((value_at(array, l)?, value_at(array, g)?)));
-    out
+    if let (Some(least), Some(greatest)) = (least, greatest) {
+        out.range = Some((value_at(array, least, data_type)?, value_at(array, greatest, data_type)?));
+    }
+    Ok(out)
 }
 
 fn is_nan(array: &ArrayRef, row: usize) -> bool {

@@ -24,6 +24,7 @@ use moka::sync::Cache;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tessera_manifest::id::FileKey;
+use tessera_manifest::paths::Root;
 use tokio::sync::OnceCell;
 
 use crate::config::Config;
@@ -43,17 +44,17 @@ const FOOTER_CACHE_BYTES: u64 = 128 << 20;
 /// Files remembered as verified; one that is forgotten is verified again.
 const VERIFIED_FILES_MAX: u64 = 1 << 20;
 
-/// Where a file is: `{table:010}/{region:010}/sst/{epoch:010}-{ulid}.parquet`.
+/// Where a file is below the root: `{table:010}/{region:010}/sst/{epoch:010}-{ulid}.parquet`.
 #[must_use]
 pub fn sst_path(key: FileKey) -> Path {
-    let FileKey { origin, file } = key;
-    Path::from(format!("{:010}/{:010}/sst/{file}.parquet", origin.table().0, origin.number().0))
+    Root::default().sst(key)
 }
 
 /// Writes and reads SSTs on one store; a cheap handle to shared caches.
 #[derive(Clone)]
 pub struct Access {
     store: Arc<dyn ObjectStore>,
+    root: Root,
     footers: Cache<FileKey, Arc<read::Footer>>,
     verified: Cache<FileKey, Arc<OnceCell<()>>>,
     verify: bool,
@@ -74,12 +75,25 @@ impl Access {
         let weigh = |_: &FileKey, footer: &Arc<read::Footer>| u32::try_from(footer.bytes()).unwrap_or(u32::MAX);
         Self {
             store,
+            root: Root::default(),
             footers: Cache::builder().max_capacity(FOOTER_CACHE_BYTES).weigher(weigh).build(),
             verified: Cache::new(VERIFIED_FILES_MAX),
             verify: config.verify_sst,
             row_group_rows: config.row_group_rows.max(1),
             zstd_level: config.zstd_level,
         }
+    }
+
+    /// The same, with files below `root` rather than below the root of the store.
+    #[must_use]
+    pub fn with_root(self, root: Root) -> Self {
+        Self { root, ..self }
+    }
+
+    /// The object of a file.
+    #[must_use]
+    pub fn path(&self, key: FileKey) -> Path {
+        self.root.sst(key)
     }
 
     /// Forgets what is cached of a file that was deleted.

@@ -7,12 +7,11 @@ use arrow::array::{Array, ArrayRef, UInt64Array};
 use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use tessera_manifest::file::ColumnStats;
-use tessera_manifest::id::ColumnId;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, Schema};
 use tessera_manifest::value::DataType;
 
-use super::prune::{columns_in, excludes};
+use super::prune::excludes;
 use super::read::Footer;
 use crate::merge::layout::conform_column;
 use crate::merge::value::value_at;
@@ -29,18 +28,17 @@ pub(super) struct Selected {
 /// Skips what cannot satisfy the predicate. `usable` says which columns may be used.
 pub(super) fn select(footer: &Footer, schema: &Schema, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Selected {
     let total = footer.row_groups();
-    let mut ids = Vec::new();
-    columns_in(filter, &mut ids);
-    let columns: Vec<FileColumn<'_>> = ids
+    let columns: Vec<FileColumn<'_>> = filter
+        .columns()
         .iter()
         .filter_map(|id| schema.column(*id))
         .filter(|column| usable(column))
         .filter_map(|column| FileColumn::new(footer, column))
         .collect();
-    let stats: Vec<(ColumnId, Vec<ColumnStats>)> = columns.iter().filter_map(|c| Some((c.column.id, c.of_row_groups()?))).collect();
+    let stats: Vec<Vec<ColumnStats>> = columns.iter().filter_map(FileColumn::of_row_groups).collect();
     let alive = |group: &usize| {
-        let lookup = |id: ColumnId| stats.iter().find(|(column, _)| *column == id).and_then(|(_, groups)| groups.get(*group));
-        !excludes(filter, &lookup)
+        let known: Vec<ColumnStats> = stats.iter().filter_map(|column| column.get(*group).cloned()).collect();
+        !excludes(filter, &known)
     };
     let row_groups: Vec<usize> = (0..total).filter(alive).collect();
     let rows = select_rows(footer, filter, &columns, &row_groups);
@@ -52,7 +50,7 @@ fn select_rows(footer: &Footer, filter: &Expr, columns: &[FileColumn<'_>], row_g
     let mut start = 0;
     for group in row_groups {
         let rows = footer.rows_of(*group);
-        let mut kept = vec![0..rows];
+        let mut kept = Vec::from([0..rows]);
         for column in columns {
             if let Some(pages) = column.pages_that_match(*group, rows, filter) {
                 kept = intersect(&kept, &pages);
@@ -121,7 +119,7 @@ impl<'a> FileColumn<'a> {
         let nulls = self.converter.data_page_null_counts(index, offsets, [&group]).ok()?;
         let lengths: Vec<usize> = pages.iter().map(Range::len).collect();
         let stats = self.stats(&mins, &maxes, &nulls, &lengths)?;
-        let matches = |stats: &ColumnStats| !excludes(filter, &|id| (id == stats.column).then_some(stats));
+        let matches = |stats: &ColumnStats| !excludes(filter, std::slice::from_ref(stats));
         Some(pages.into_iter().zip(&stats).filter(|(_, stats)| matches(stats)).map(|(page, _)| page).collect())
     }
 
@@ -137,7 +135,7 @@ impl<'a> FileColumn<'a> {
             let all_null = nulls.is_valid(at) && nulls.value(at) == *rows as u64;
             let has_null = nulls.is_null(at) || nulls.value(at) > 0;
             let range = match (mins.is_null(at) || maxes.is_null(at), all_null) {
-                (false, _) => Some((value_at(&mins, at)?, value_at(&maxes, at)?)),
+                (false, _) => Some((value_at(&mins, at, self.column.data_type).ok()?, value_at(&maxes, at, self.column.data_type).ok()?)),
                 (true, true) => None,
                 (true, false) => return None,
             };

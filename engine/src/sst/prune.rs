@@ -4,81 +4,14 @@
 
 use tessera_manifest::file::ColumnStats;
 use tessera_manifest::id::ColumnId;
+use tessera_manifest::rule::domain::{Box, Tri};
 use tessera_manifest::rule::{CompareOp, Expr};
 use tessera_manifest::value::Value;
 
-/// What a predicate can be over a set of rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Can {
-    hold: bool,
-    fail: bool,
-}
-
-const UNKNOWN: Can = Can { hold: true, fail: true };
-
 /// Whether no row with these statistics satisfies the predicate.
 #[must_use]
-pub fn excludes<'a>(expr: &Expr, stats: &impl Fn(ColumnId) -> Option<&'a ColumnStats>) -> bool {
-    !evaluate(expr, stats).hold
-}
-
-fn evaluate<'a>(expr: &Expr, stats: &impl Fn(ColumnId) -> Option<&'a ColumnStats>) -> Can {
-    match expr {
-        Expr::And(all) => all.iter().map(|e| evaluate(e, stats)).fold(Can { hold: true, fail: false }, Can::and),
-        Expr::Or(any) => any.iter().map(|e| evaluate(e, stats)).fold(Can { hold: false, fail: true }, Can::or),
-        Expr::Not(inner) => evaluate(inner, stats).not(),
-        Expr::Compare { column, op, value } => stats(*column).map_or(UNKNOWN, |s| compare(s, *op, value)),
-        Expr::In { column, values } => stats(*column)
-            .map_or(UNKNOWN, |s| values.iter().map(|v| compare(s, CompareOp::Eq, v)).fold(Can { hold: false, fail: true }, Can::or)),
-    }
-}
-
-impl Can {
-    fn and(self, other: Self) -> Self {
-        Self { hold: self.hold && other.hold, fail: self.fail || other.fail }
-    }
-
-    fn or(self, other: Self) -> Self {
-        Self { hold: self.hold || other.hold, fail: self.fail && other.fail }
-    }
-
-    fn not(self) -> Self {
-        Self { hold: self.fail, fail: self.hold }
-    }
-}
-
-/// Over all values that the statistics allow: an interval, NULL, NaN.
-fn compare(stats: &ColumnStats, op: CompareOp, value: &Value) -> Can {
-    let (null, nan) = (Value::Null, Value::Float(f64::NAN));
-    let mut can = Can { hold: false, fail: false };
-    let mut add = |low: &Value, high: &Value| {
-        let here = compare_interval(low, high, op, value);
-        can = Can { hold: can.hold || here.hold, fail: can.fail || here.fail };
-    };
-    if stats.has_null {
-        add(&null, &null);
-    }
-    if stats.has_nan {
-        add(&nan, &nan);
-    }
-    if let Some((low, high)) = &stats.range {
-        add(low, high);
-    }
-    can
-}
-
-fn compare_interval(low: &Value, high: &Value, op: CompareOp, value: &Value) -> Can {
-    let less = Can { hold: low < value, fail: high >= value };
-    let less_or_equal = Can { hold: low <= value, fail: high > value };
-    let equal = Can { hold: low <= value && value <= high, fail: low != value || high != value };
-    match op {
-        CompareOp::Eq => equal,
-        CompareOp::NotEq => equal.not(),
-        CompareOp::Lt => less,
-        CompareOp::LtEq => less_or_equal,
-        CompareOp::Gt => less_or_equal.not(),
-        CompareOp::GtEq => less.not(),
-    }
+pub fn excludes(expr: &Expr, stats: &[ColumnStats]) -> bool {
+    expr.evaluate_box(&Box::from_stats(stats)) == Tri::False
 }
 
 /// The inclusive range of times outside of which the predicate cannot hold; empty (low > high) if nowhere.
@@ -114,19 +47,6 @@ pub fn time_bounds(expr: &Expr, time_index: ColumnId) -> (i64, i64) {
     }
 }
 
-/// The columns that a predicate names, each once.
-pub(super) fn columns_in(expr: &Expr, out: &mut Vec<ColumnId>) {
-    match expr {
-        Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| columns_in(part, out)),
-        Expr::Not(inner) => columns_in(inner, out),
-        Expr::Compare { column, .. } | Expr::In { column, .. } => {
-            if !out.contains(column) {
-                out.push(*column);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +62,7 @@ mod tests {
         let both = Expr::And(vec![at(CompareOp::GtEq, 5), at(CompareOp::Lt, 9)]);
         assert_eq!(time_bounds(&both, T), (5, 8));
         assert_eq!(time_bounds(&Expr::Or(vec![both, at(CompareOp::Eq, 20)]), T), (5, 20));
-        assert_eq!(time_bounds(&Expr::Not(Box::new(at(CompareOp::Lt, 3))), T), (i64::MIN, i64::MAX));
+        assert_eq!(time_bounds(&Expr::Not(std::boxed::Box::new(at(CompareOp::Lt, 3))), T), (i64::MIN, i64::MAX));
         let none = time_bounds(&at(CompareOp::Lt, i64::MIN), T);
         assert!(none.0 > none.1);
     }
@@ -154,12 +74,12 @@ mod tests {
         let clean = ColumnStats { column: T, range: range.clone(), has_null: false, has_nan: false };
         let nulls = ColumnStats { column: T, range: range.clone(), has_null: true, has_nan: false };
         let nans = ColumnStats { column: T, range, has_null: false, has_nan: true };
-        assert!(excludes(&float(5.0), &|_| Some(&clean)));
-        assert!(!excludes(&float(5.0), &|_| Some(&nulls)), "NULL is below every value");
-        let not_less = Expr::Not(Box::new(float(8.0)));
-        assert!(excludes(&not_less, &|_| Some(&clean)));
-        assert!(!excludes(&not_less, &|_| Some(&nans)), "NaN is above every value");
-        assert!(!excludes(&float(5.0), &|_| None), "a missing statistic means unknown");
-        assert!(excludes(&Expr::never(), &|_| None));
+        assert!(excludes(&float(5.0), &[clean.clone()]));
+        assert!(!excludes(&float(5.0), &[nulls]), "NULL is below every value");
+        let not_less = Expr::Not(std::boxed::Box::new(float(8.0)));
+        assert!(excludes(&not_less, &[clean.clone()]));
+        assert!(!excludes(&not_less, &[nans]), "NaN is above every value");
+        assert!(!excludes(&float(5.0), &[]), "a missing statistic means unknown");
+        assert!(excludes(&Expr::never(), &[]));
     }
 }

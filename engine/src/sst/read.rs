@@ -18,7 +18,7 @@ use tessera_manifest::schema::SemanticType;
 
 use super::pages::select;
 use super::store_reader::{StoreReader, read_range, verify};
-use super::{Access, Error, FORMAT, sst_path};
+use super::{Access, Error, FORMAT};
 use crate::merge::layout::{Layout, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID, Source, field_id};
 use crate::merge::{BATCH_ROWS, BatchStream, Run};
 
@@ -93,7 +93,7 @@ impl Access {
     /// when the object is not what the manifest says; [`Error::Store`] when the store fails. The stream gives
     /// the same errors.
     pub async fn scan(&self, file: &FileRef, options: &ReadOptions) -> Result<Scan, Error> {
-        let path = sst_path(file.key);
+        let path = self.path(file.key);
         self.verify_once(file, &path).await?;
         let footer = self.footer(file, &path).await?;
         let layout = Arc::clone(&options.layout);
@@ -123,7 +123,7 @@ impl Access {
             return Ok(());
         }
         let cell = self.verified.get_with(file.key, Arc::default);
-        cell.get_or_try_init(|| verify(&*self.store, path, &file.meta)).await.map(|()| ())
+        cell.get_or_try_init(|| verify(&*self.store, path, &file.meta)).await.copied()
     }
 
     async fn footer(&self, file: &FileRef, path: &Path) -> Result<Arc<Footer>, Error> {

@@ -4,6 +4,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
 use tessera_manifest::file::{ColumnStats, FileMeta};
 use tessera_manifest::id::{ColumnId, Sequence};
+use tessera_manifest::value::DataType;
 
 use super::{Error, NewFile};
 use crate::merge::layout::{DELETE, Layout};
@@ -17,12 +18,15 @@ pub(super) struct Totals {
     deletes: u64,
     time: (i64, i64),
     sequences: (u64, u64),
-    columns: Vec<(ColumnId, usize, Extremes)>,
+    columns: Vec<(ColumnId, DataType, usize, Extremes)>,
 }
 
 impl Totals {
     pub(super) fn new(layout: &Layout, columns: &[ColumnId]) -> Self {
-        let place = |id: &ColumnId| Some((*id, layout.columns().position(|c| c.id == *id)?, Extremes::default()));
+        let place = |id: &ColumnId| {
+            let (position, column) = layout.columns().enumerate().find(|(_, c)| c.id == *id)?;
+            Some((*id, column.data_type, position, Extremes::default()))
+        };
         let columns = columns.iter().filter_map(place).collect();
         Self { rows: 0, deletes: 0, time: (i64::MAX, i64::MIN), sequences: (u64::MAX, u64::MIN), columns }
     }
@@ -40,16 +44,20 @@ impl Totals {
         self.time = times.iter().fold(self.time, |(low, high), t| (low.min(*t), high.max(*t)));
         let sequences = batch.column(keys.sequence).as_primitive_opt::<UInt64Type>().ok_or_else(|| shape("__sequence is not uint64"))?;
         self.sequences = sequences.values().iter().fold(self.sequences, |(low, high), s| (low.min(*s), high.max(*s)));
-        for (_, position, extremes) in &mut self.columns {
-            extremes.join(value::extremes(batch.column(*position)));
+        for (_, data_type, position, extremes) in &mut self.columns {
+            extremes.join(value::extremes(batch.column(*position), *data_type)?);
         }
         Ok(())
     }
 
     pub(super) fn into_meta(self, file: &NewFile, bytes: u64, crc32: u32) -> FileMeta {
         let Self { rows, deletes, time, sequences, columns } = self;
-        let stats =
-            columns.into_iter().map(|(column, _, Extremes { range, has_null, has_nan })| ColumnStats { column, range, has_null, has_nan });
+        let stats = columns.into_iter().map(|(column, _, _, Extremes { range, has_null, has_nan })| ColumnStats {
+            column,
+            range,
+            has_null,
+            has_nan,
+        });
         FileMeta {
             time_range: time,
             rows,
@@ -67,14 +75,14 @@ impl Totals {
 }
 
 /// Whether a sample of a column has so few distinct values that a dictionary pays.
-pub(super) fn has_few_values(column: &dyn Array) -> bool {
+pub(super) fn has_few_values(column: &dyn Array, data_type: DataType) -> bool {
     const SAMPLE_ROWS: usize = 1024;
     let step = column.len().div_ceil(SAMPLE_ROWS).max(1);
     let mut seen = std::collections::BTreeSet::new();
     let mut sampled = 0;
     for row in (0..column.len()).step_by(step) {
         sampled += 1;
-        seen.insert(value::value_at(column, row));
+        seen.insert(value::value_at(column, row, data_type).ok());
     }
     sampled > 0 && seen.len() * 4 <= sampled
 }

@@ -51,7 +51,7 @@ fn extremes_of_every_type_come_back() {
     let schema = every_type_schema();
     let rows: Vec<Vec<Value>> = (0..8)
         .map(|i| {
-            let fields = every_type().into_iter().map(|t| extremes_of(t)).map(|values| values[i % values.len()].clone());
+            let fields = every_type().into_iter().map(extremes_of).map(|values| values[i % values.len()].clone());
             [Value::String("h".into()), Value::Timestamp(i as i64)].into_iter().chain(fields).collect()
         })
         .collect();

@@ -25,7 +25,7 @@ use tessera_manifest::schema::{Schema, SemanticType};
 use tokio::sync::mpsc;
 
 use super::stats::{Totals, has_few_values};
-use super::{Access, Error, FORMAT, MIN_READER, sst_path};
+use super::{Access, Error, FORMAT, MIN_READER};
 use crate::memtable::Snapshot;
 use crate::merge::BatchStream;
 use crate::merge::layout::{Layout, OP_TYPE_COLUMN, SEQUENCE_COLUMN};
@@ -63,7 +63,7 @@ pub async fn flush(access: &Access, snapshot: Snapshot, file: NewFile) -> Result
         return Ok(None);
     }
     let layout = Arc::new(Layout::merging(Arc::clone(&file.schema), None)?);
-    let path = sst_path(file.key);
+    let path = access.path(file.key);
     let sorted = env::spawn_blocking(move || snapshot.sorted(&layout, None)).await.map_err(|_| Error::Stopped { path })??;
     access.write(file, sorted.into_stream()).await
 }
@@ -77,7 +77,7 @@ impl Access {
     /// # Errors
     /// What `rows` gives; [`Error::Store`] when the store fails; [`Error::Exists`] when the name is in use.
     pub async fn write(&self, file: NewFile, rows: BatchStream) -> Result<Option<FileMeta>, Error> {
-        let path = sst_path(file.key);
+        let path = self.path(file.key);
         let layout = Arc::new(Layout::merging(Arc::clone(&file.schema), None)?);
         let (batch_tx, batch_rx) = mpsc::channel(CHANNEL_ITEMS);
         let (part_tx, part_rx) = mpsc::channel(CHANNEL_ITEMS);
@@ -234,7 +234,7 @@ impl Encoder {
             let text = matches!(array.data_type(), ArrowType::Utf8 | ArrowType::Binary);
             if column.semantic == SemanticType::TimeIndex {
                 builder = builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-            } else if column.semantic == SemanticType::Tag || text || has_few_values(array) {
+            } else if column.semantic == SemanticType::Tag || text || has_few_values(array, column.data_type) {
                 builder = builder.set_column_dictionary_enabled(path, *array.data_type() != ArrowType::Boolean);
             }
         }

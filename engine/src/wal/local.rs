@@ -220,7 +220,7 @@ impl Drop for LocalWal {
 fn check(options: &Options) -> Result<(), WalError> {
     let (min, max) = (limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX);
     let value = options.segment_bytes;
-    if !(min..=max).contains(&value) || value % 4096 != 0 {
+    if !(min..=max).contains(&value) || !value.is_multiple_of(4096) {
         return Err(WalError::Option { option: "segment_bytes (a multiple of 4096)", value, min, max });
     }
     Ok(())

@@ -80,7 +80,7 @@ impl Queue {
         let len = u32::try_from(bytes).ok().filter(|_| padded(bytes) <= max);
         let len = len.ok_or(WalError::TooLarge { bytes: bytes as u64, max: max as u64 })?;
         // Each entry costs at least its share, so that the bound in bytes also bounds their number.
-        let cost = len.max(limits::QUEUE_BYTES_MAX / limits::QUEUE_ENTRIES_MAX).min(limits::QUEUE_BYTES_MAX);
+        let cost = len.clamp(limits::QUEUE_BYTES_MAX / limits::QUEUE_ENTRIES_MAX, limits::QUEUE_BYTES_MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(cost).await.map_err(|_| self.why_stopped())?;
         let mut hasher = crc32fast::Hasher::new();
         payload.iter().for_each(|part| hasher.update(part));

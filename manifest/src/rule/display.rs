@@ -1,7 +1,7 @@
 //! Rules as SQL text.
 //!
 //! Invariants:
-//! - What is shown of a rule that passes [`Expr::check`] is read back by [`super::parse`] as a rule of the same
+//! - What is shown of a rule that passes [`Expr::check`] is read back by [`super::parse()`] as a rule of the same
 //!   canonical form.
 //! - Parentheses and quotes stand only where they are needed.
 

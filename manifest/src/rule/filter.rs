@@ -68,8 +68,20 @@ impl Expr {
 fn evaluate(expr: &Expr, batch: &RecordBatch, schema: &Schema) -> Result<BooleanBuffer, EvalError> {
     let rows = batch.num_rows();
     match expr {
-        Expr::And(parts) => parts.iter().try_fold(BooleanBuffer::new_set(rows), |all, part| Ok(&all & &evaluate(part, batch, schema)?)),
-        Expr::Or(parts) => parts.iter().try_fold(BooleanBuffer::new_unset(rows), |any, part| Ok(&any | &evaluate(part, batch, schema)?)),
+        Expr::And(parts) => {
+            let mut all = BooleanBuffer::new_set(rows);
+            for part in parts {
+                all = &all & &evaluate(part, batch, schema)?;
+            }
+            Ok(all)
+        }
+        Expr::Or(parts) => {
+            let mut any = BooleanBuffer::new_unset(rows);
+            for part in parts {
+                any = &any | &evaluate(part, batch, schema)?;
+            }
+            Ok(any)
+        }
         Expr::Not(inner) => Ok(!&evaluate(inner, batch, schema)?),
         Expr::Compare { column, op, value } => {
             let (column, array) = column_array(*column, batch, schema)?;

@@ -15,6 +15,7 @@ pub mod domain;
 mod filter;
 mod literal;
 mod parse;
+mod reduce;
 mod simplify;
 mod solve;
 mod space;

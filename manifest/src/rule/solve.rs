@@ -75,10 +75,11 @@ impl Expr {
 /// Whether no point satisfies all of the expressions, those with `true` negated.
 fn unsatisfiable(exprs: &[(&Expr, bool)]) -> Result<bool, TooComplex> {
     let plain: Vec<&Expr> = exprs.iter().map(|(expr, _)| *expr).collect();
-    let space = Space::untyped(&plain);
+    let mut space = Space::untyped(&plain);
     let mut work = Work::new();
     let parts = exprs.iter().map(|(expr, negate)| space.compile(expr, *negate, &mut work)).collect::<Result<Vec<_>, _>>()?;
     let all = space.join(true, parts, &mut work)?;
+    let all = space.reduce(&[all], &mut work)?.swap_remove(0);
     Ok(find(&space, all, space.whole(), &mut work)?.is_none())
 }
 

@@ -194,6 +194,12 @@ impl Space {
         &self.axes
     }
 
+    /// Leaves to an axis only these of its cells, in this order.
+    pub(super) fn keep_cells(&mut self, axis: usize, cells: &[u32]) {
+        let axis = &mut self.axes[axis];
+        axis.raw = cells.iter().map(|cell| axis.raw[*cell as usize]).collect();
+    }
+
     /// The box of all points.
     pub(super) fn whole(&self) -> CellBox {
         self.axes.iter().map(|axis| (0, axis.width())).collect()

@@ -115,9 +115,10 @@ pub fn validate(rules: &[Expr], schema: &Schema) -> Result<Coverage, ValidateErr
     for (index, rule) in rules.iter().enumerate() {
         rule.check(schema).map_err(|source| ValidateError::Rule { index, source })?;
     }
-    let space = Space::typed(rules, schema);
+    let mut space = Space::typed(rules, schema);
     let mut work = Work::new();
     let nodes = rules.iter().map(|rule| space.compile(rule, false, &mut work)).collect::<Result<Vec<_>, _>>()?;
+    let nodes = if one_axis(&nodes) { nodes } else { space.reduce(&nodes, &mut work)? };
     let mut search = Search { space: &space, work, gap: None, seen: vec![false; rules.len()] };
     let candidates = nodes.iter().cloned().enumerate().collect();
     if let Some((first, second, at)) = search.divide(candidates)? {
@@ -264,6 +265,11 @@ impl Search<'_> {
         }
         None
     }
+}
+
+/// Whether all nodes are leaves of one axis, which a sweep decides at once.
+fn one_axis(nodes: &[Rc<Node>]) -> bool {
+    nodes.iter().all(|node| matches!(&**node, Node::Leaf { axis: 0, .. }))
 }
 
 /// The axis of the candidates, if all are leaves of one.

@@ -133,11 +133,11 @@ async fn flip_everything(clean: bool) {
         let bytes = fs::read(path).unwrap();
         let file = OpenOptions::new().write(true).open(path).unwrap();
         let end = bytes.iter().rposition(|b| *b != 0).unwrap() + 64;
-        for at in 0..end.min(bytes.len()) {
-            if at % 64 != 0 && at > 128 && at < 4096 && bytes[at] == 0 && path.extension().is_some_and(|e| e == "wal") {
+        for (at, byte) in bytes.iter().enumerate().take(end) {
+            if at % 64 != 0 && at > 128 && at < 4096 && *byte == 0 && path.extension().is_some_and(|e| e == "wal") {
                 continue;
             }
-            file.write_all_at(&[bytes[at] ^ (1 << (at % 8))], at as u64).unwrap();
+            file.write_all_at(&[byte ^ (1 << (at % 8))], at as u64).unwrap();
             let recovered = recovered(dir.path()).unwrap();
             let in_last = last.as_ref().is_some_and(|(p, o, n)| p == path && (*o..o + n).contains(&(at as u64)));
             for (region, expected) in &entries {
@@ -154,7 +154,7 @@ async fn flip_everything(clean: bool) {
                     }
                 }
             }
-            file.write_all_at(&[bytes[at]], at as u64).unwrap();
+            file.write_all_at(&[*byte], at as u64).unwrap();
         }
     }
     assert!(healed > 1000 && named > 1000, "{healed} healed, {named} named");
@@ -187,6 +187,51 @@ async fn damaged_payload_stops_its_region_and_names_file_and_offset() {
     assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap(), entries[&region(0)]);
     let position = wal.append(region(1), payload("still works")).await.unwrap();
     assert!(position > entries[&region(1)].last().unwrap().0);
+}
+
+#[tokio::test]
+async fn two_bad_directories_stop_every_region_that_needs_the_stretch() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = small_log(dir.path(), true).await;
+    let located = recovered(dir.path()).unwrap().catalog.entries_after(region(1), WalPosition::START)[0];
+    let path = dir.path().join(format!("{:020}.wal", located.segment));
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let head = u64::from(located.offset) - 72;
+    let tail = u64::from(located.offset) + u64::from(located.len).next_multiple_of(8);
+    file.write_all_at(b"!", head + 20).unwrap();
+    file.write_all_at(b"!", tail + 20).unwrap();
+    let wal = open(dir.path(), SEGMENT).await;
+    for region in entries.keys() {
+        let error = replayed(&wal, *region, WalPosition::START).await.unwrap_err();
+        assert!(matches!(&error, WalError::Damaged { file, offset, .. } if *file == path && *offset == head), "{error}");
+        let after = replayed(&wal, *region, located.position).await.unwrap();
+        assert_eq!(after, entries[region][1..], "a region that has flushed the stretch is not stopped");
+    }
+    let first_epoch = WalPosition { epoch: wal.epoch(), entry: 0 };
+    assert_eq!(replayed(&wal, region(5), first_epoch).await.unwrap(), [], "nor is one that began later");
+}
+
+#[tokio::test]
+async fn stale_bytes_of_a_reused_segment_never_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), SEGMENT).await;
+    let mut last = WalPosition::START;
+    for _ in 0..8 {
+        last = wal.append(region(0), payload(&"stale".repeat(350))).await.unwrap();
+    }
+    drop(wal);
+    let wal = open(dir.path(), SEGMENT).await;
+    wal.release(region(0), last);
+    drop(wal);
+    let wal = open(dir.path(), SEGMENT).await;
+    let position = wal.append(region(1), payload("fresh")).await.unwrap();
+    drop(wal);
+    let path = Listing::read(dir.path()).unwrap().segments.pop_last().unwrap().1;
+    let bytes = fs::read(&path).unwrap();
+    assert!(bytes[4096..].windows(5).any(|w| w == b"stale"), "the file was used before");
+    let wal = open(dir.path(), SEGMENT).await;
+    assert_eq!(replayed(&wal, region(1), WalPosition::START).await.unwrap(), [(position, Bytes::from("fresh"))]);
+    assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -3,16 +3,18 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tessera_manifest::env::Env;
 use tessera_manifest::wal::WalPosition;
 
 use super::{open, payload, region, replayed, small};
+use crate::limits::wal as limits;
 use crate::wal::disk::{Disk, OsDisk};
-use crate::wal::{LocalWal, LogStore, WalError};
+use crate::wal::{LocalWal, LogStore, Pending, WalError};
 
 /// Fails the given operation from now on.
 #[derive(Debug, Default)]
@@ -21,6 +23,15 @@ struct Faulty {
     syncs_fail: AtomicBool,
     writes_fail: AtomicBool,
     syncs: AtomicU64,
+    blocked: Mutex<bool>,
+    unblocked: Condvar,
+}
+
+impl Faulty {
+    fn block(&self, blocked: bool) {
+        *self.blocked.lock().unwrap() = blocked;
+        self.unblocked.notify_all();
+    }
 }
 
 impl Disk for Faulty {
@@ -41,6 +52,7 @@ impl Disk for Faulty {
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
+        drop(self.unblocked.wait_while(self.blocked.lock().unwrap(), |blocked| *blocked).unwrap());
         if self.syncs_fail.load(Ordering::SeqCst) {
             return Err(io::Error::other("lost a cache page"));
         }
@@ -136,4 +148,57 @@ async fn segment_that_cannot_be_removed_is_tried_again_and_harms_nobody() {
     let wal = open(dir.path(), 12288).await;
     assert_eq!(replayed(&wal, region(0), positions[1]).await.unwrap().len(), 1);
     assert_eq!(replayed(&wal, region(1), WalPosition::START).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn full_queue_makes_submits_wait_and_a_cancelled_one_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, wal) = open_faulty(dir.path());
+    wal.append(region(0), payload("first")).await.unwrap();
+    disk.block(true);
+    let mut pending = Vec::new();
+    while let Some(submitted) = tokio::task::unconstrained(wal.submit(region(1), payload("x"))).now_or_never() {
+        pending.push(submitted.unwrap());
+    }
+    disk.block(false);
+    let bound = limits::QUEUE_ENTRIES_MAX as usize;
+    assert!((bound..=bound + 1).contains(&pending.len()), "{}", pending.len());
+    // The one that had to wait was dropped; so are all waits but the last.
+    let last = pending.pop().unwrap();
+    let mut expected: Vec<_> = pending.iter().map(Pending::position).collect();
+    expected.push(last.position());
+    drop(pending);
+    last.wait().await.unwrap();
+    expected.push(wal.append(region(1), payload("x")).await.unwrap());
+    drop(wal);
+    let wal = open(dir.path(), 8192).await;
+    let back = replayed(&wal, region(1), WalPosition::START).await.unwrap();
+    assert_eq!(back.into_iter().map(|(p, _)| p).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn close_writes_what_is_queued_and_drop_answers_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, wal) = open_faulty(dir.path());
+    wal.append(region(0), payload("first")).await.unwrap();
+    disk.block(true);
+    let mut pending = Vec::new();
+    for _ in 0..20 {
+        pending.push(wal.submit(region(0), payload("x")).await.unwrap());
+    }
+    let close = wal.close();
+    disk.block(false);
+    close.await.unwrap();
+    for entry in pending {
+        entry.wait().await.unwrap();
+    }
+    drop(wal);
+    let (disk, wal) = open_faulty(dir.path());
+    assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap().len(), 21);
+    disk.block(true);
+    let entry = wal.submit(region(0), payload("y")).await.unwrap();
+    disk.block(false);
+    drop(wal);
+    // In flight or still queued: either way there is an answer.
+    assert!(matches!(entry.wait().await, Ok(_) | Err(WalError::Closed)));
 }

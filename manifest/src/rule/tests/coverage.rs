@@ -154,6 +154,51 @@ fn a_thousand_boxes_over_three_columns_validate_with_work_to_spare() {
     }
 }
 
+/// Whether all is covered, and how that changes when one rule is lost.
+fn assert_complete_and_one_lost_is_found(mut rules: Vec<Expr>, schema: &Schema) {
+    assert_eq!(validate(&rules, schema), Ok(Coverage { gap: None, empty: vec![] }));
+    let lost = rules.swap_remove(rules.len() / 2);
+    let gap = validate(&rules, schema).unwrap().gap.unwrap();
+    assert!(lost.matches(|id| gap.value(id).unwrap()), "{gap}");
+}
+
+#[test]
+fn interleaved_lists_over_three_columns_validate() {
+    // Ten lists of ten literals per column, of which no two lists are apart; what is in no list goes to the first.
+    let part = |column: u32, n: i64| {
+        let list = |n: i64| Expr::In { column: ColumnId(column), values: (0..10).map(|i| Value::Int((i * 10 + n) * 3)).collect() };
+        let others = (1..10).map(list).collect();
+        if n == 0 { Expr::Or(others).negated() } else { list(n) }
+    };
+    let triples = (0..10).flat_map(|a| (0..10).flat_map(move |b| (0..10).map(move |c| (a, b, c))));
+    let rules = triples.map(|(a, b, c)| Expr::And(vec![part(0, a), part(1, b), part(2, c)])).collect();
+    assert_complete_and_one_lost_is_found(rules, &three_ints());
+}
+
+#[test]
+fn ten_thousand_rules_over_two_columns_validate() {
+    let columns = [ranges(ColumnId(0), 100), ranges(ColumnId(1), 100)];
+    let rules = columns[0].iter().flat_map(|a| columns[1].iter().map(|b| a.clone().and(b.clone()))).collect();
+    assert_complete_and_one_lost_is_found(rules, &three_ints());
+}
+
+#[test]
+fn hostile_rules_are_too_complex_and_do_not_hang() {
+    // Random clauses of three booleans, 4.3 per column, where it is hardest to tell whether all can hold.
+    let columns: Vec<Column> = (0..60).map(|i| column(i, &format!("c{i}"), DataType::Boolean, SemanticType::Field)).collect();
+    let ts = column(60, "ts", DataType::Timestamp(TimeUnit::Second), SemanticType::TimeIndex);
+    let schema = Schema::new(columns.into_iter().chain([ts]).collect(), vec![]).unwrap();
+    let mut seed = 1_u64;
+    let mut next = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed >> 33
+    };
+    let mut literal = || Expr::In { column: ColumnId((next() % 60) as u32), values: vec![Value::Boolean(next() % 2 == 0)] };
+    let rules: Vec<Expr> = (0..258).map(|_| Expr::Or(vec![literal(), literal(), literal()]).negated()).collect();
+    let all = Expr::Or(rules);
+    assert_eq!(validate(&[all.clone(), all.negated()], &schema), Err(ValidateError::TooComplex(TooComplex)));
+}
+
 #[test]
 fn work_is_bounded() {
     let mut work = Work::new();

@@ -150,7 +150,7 @@ fn deep_nesting_is_refused_and_does_not_overflow_the_stack() {
 fn the_deepest_rule_survives_json_with_room_to_spare() {
     let mut deep = rule("i = 1");
     while deep.depth() < limits::RULE_DEPTH_MAX {
-        deep = if deep.depth() % 2 == 0 { Expr::And(vec![deep]) } else { Expr::Or(vec![deep]) };
+        deep = if deep.depth().is_multiple_of(2) { Expr::And(vec![deep]) } else { Expr::Or(vec![deep]) };
     }
     let text = serde_json::to_string(&deep).unwrap();
     let wrapped = format!("{}{text}{}", "[".repeat(30), "]".repeat(30));

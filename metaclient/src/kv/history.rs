@@ -1,0 +1,126 @@
+//! The recent changes of an embedded store, which its watchers read from.
+//!
+//! Invariants:
+//! - Holds the changes of consecutive revisions, the newest last; the oldest go when the bounds are hit.
+//! - A watcher has no buffer of its own, only the revision that it needs next. A slow watcher therefore
+//!   costs nothing, and learns that it was too slow when that revision is gone.
+//! - The publisher calls [`History::publish`] in revision order, after the commit is durable.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::error::KvError;
+use super::interpret::Change;
+use super::key::{KeyRange, Revision};
+use super::{Limits, Watch, WatchBatch};
+
+#[derive(Debug)]
+struct Recent {
+    /// The revision of the front, or the next one to be published when empty.
+    oldest: Revision,
+    batches: VecDeque<Arc<WatchBatch>>,
+    changes: usize,
+    bytes: usize,
+}
+
+/// The publishing side; when it is dropped the watches end.
+#[derive(Debug)]
+pub(super) struct History {
+    recent: Arc<Mutex<Recent>>,
+    published: watch::Sender<Revision>,
+    changes_max: usize,
+    bytes_max: usize,
+}
+
+fn bytes_of(changes: &[Change]) -> usize {
+    let size = |change: &Change| match change {
+        Change::Put(entry) => entry.key.as_bytes().len() + entry.value.len(),
+        Change::Delete { key } => key.as_bytes().len(),
+    };
+    changes.iter().map(size).sum()
+}
+
+impl History {
+    /// An empty history of a store that is at `revision`.
+    pub(super) fn new(revision: Revision, limits: &Limits) -> Self {
+        let recent = Recent { oldest: revision.next(), batches: VecDeque::new(), changes: 0, bytes: 0 };
+        let published = watch::Sender::new(revision);
+        let Limits { watch_changes_max: changes_max, watch_bytes_max: bytes_max, .. } = *limits;
+        Self { recent: Arc::new(Mutex::new(recent)), published, changes_max, bytes_max }
+    }
+
+    /// Adds the changes that made `revision`, the one after the last published.
+    pub(super) fn publish(&self, revision: Revision, changes: Vec<Change>) {
+        {
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            recent.changes += changes.len();
+            recent.bytes += bytes_of(&changes);
+            recent.batches.push_back(Arc::new(WatchBatch { revision, changes }));
+            // The newest batch may go too, when it alone breaks the bounds.
+            while recent.changes > self.changes_max || recent.bytes > self.bytes_max {
+                let Some(gone) = recent.batches.pop_front() else { break };
+                recent.changes -= gone.changes.len();
+                recent.bytes -= bytes_of(&gone.changes);
+                recent.oldest = recent.oldest.next();
+            }
+        }
+        self.published.send_replace(revision);
+    }
+
+    /// Starts a watch.
+    pub(super) fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError> {
+        let watch = HistoryWatch { recent: Arc::clone(&self.recent), published: self.published.subscribe(), range, next: from };
+        watch.check()?;
+        Ok(Box::new(watch))
+    }
+}
+
+#[derive(Debug)]
+struct HistoryWatch {
+    recent: Arc<Mutex<Recent>>,
+    published: watch::Receiver<Revision>,
+    range: KeyRange,
+    /// The revision whose changes are to be delivered next.
+    next: Revision,
+}
+
+impl HistoryWatch {
+    fn check(&self) -> Result<(), KvError> {
+        let oldest = self.recent.lock().unwrap_or_else(PoisonError::into_inner).oldest;
+        if self.next < oldest { Err(KvError::Compacted { requested: self.next, oldest }) } else { Ok(()) }
+    }
+
+    /// The changes of the next revision, if it is published; all of them, whatever the range.
+    fn take(&mut self) -> Result<Option<Arc<WatchBatch>>, KvError> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(offset) = self.next.0.checked_sub(recent.oldest.0) else {
+            return Err(KvError::Compacted { requested: self.next, oldest: recent.oldest });
+        };
+        let batch = usize::try_from(offset).ok().and_then(|offset| recent.batches.get(offset)).cloned();
+        if batch.is_some() {
+            self.next = self.next.next();
+        }
+        Ok(batch)
+    }
+}
+
+#[async_trait]
+impl Watch for HistoryWatch {
+    async fn next(&mut self) -> Result<WatchBatch, KvError> {
+        loop {
+            // Marked as seen before looking, so that a publication in between is not slept through.
+            self.published.borrow_and_update();
+            while let Some(batch) = self.take()? {
+                let inside = batch.changes.iter().filter(|change| self.range.contains(change.key()));
+                let changes: Vec<Change> = inside.cloned().collect();
+                if !changes.is_empty() {
+                    return Ok(WatchBatch { revision: batch.revision, changes });
+                }
+            }
+            self.published.changed().await.map_err(|_| KvError::Closed)?;
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Every limit of this crate, with what happens when it is hit.
+
+/// Compares of a transaction, and operations of each of its branches.
+/// More: [`KvError::TooManyOps`](crate::kv::KvError::TooManyOps).
+pub const TXN_OPS_MAX: usize = 4096;
+
+/// Bytes of all keys and values that a transaction names, both branches together.
+/// More: [`KvError::TxnTooLarge`](crate::kv::KvError::TxnTooLarge).
+pub const TXN_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of one value. More: [`KvError::ValueTooLarge`](crate::kv::KvError::ValueTooLarge).
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of one key. More: [`KvError::KeyTooLarge`](crate::kv::KvError::KeyTooLarge).
+pub const KEY_BYTES_MAX: usize = 2048;
+
+/// Entries of one answer to a range read. More: the answer says that there are more, and the caller asks
+/// for the next page.
+pub const RANGE_ENTRIES_MAX: usize = 10_000;
+
+/// Changes that are kept for watchers. Older ones: the watcher gets
+/// [`KvError::Compacted`](crate::kv::KvError::Compacted) and reads again.
+pub const WATCH_CHANGES_MAX: usize = 16_384;
+
+/// Bytes of keys and values that are kept for watchers. Older ones: as with [`WATCH_CHANGES_MAX`].
+pub const WATCH_BYTES_MAX: usize = 16 << 20;
+
+/// Attempts of an optimistic read-then-transact loop.
+/// More: [`CatalogError::Contended`](crate::catalog::CatalogError::Contended).
+pub const ATTEMPTS_MAX: usize = 64;
+
+/// Regions of a table, so that its routes fit in one range answer.
+/// More: [`CatalogError::TooManyRegions`](crate::catalog::CatalogError::TooManyRegions).
+pub const REGIONS_MAX: usize = 8192;
