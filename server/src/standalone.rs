@@ -62,7 +62,7 @@ impl Standalone {
     /// When the catalog or the store does not answer. A region that does not open is no error here.
     pub async fn open(parts: Parts) -> Result<Self, ServerError> {
         let Parts { kv, store, wal, env, engine, node } = parts;
-        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), config: engine });
+        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine });
         let bootstrap = Bootstrap { cluster: env.nonce(), incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, _identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         let catalogs = Catalogs { catalog, engine, env };
