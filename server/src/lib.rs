@@ -1,4 +1,8 @@
 //! The server: SQL over HTTP on top of the engine and the metadata client, in one process.
 
+pub mod config;
+pub mod copy;
 pub mod error;
+pub mod output;
 pub mod service;
+pub mod telemetry;
