@@ -12,14 +12,18 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap()
 }
 
-fn json_rows(array: ArrayRef) -> serde_json::Value {
+/// The rows as they are written: a JSON parser might round.
+fn json_text(array: ArrayRef) -> String {
     let batch = batch(vec![("c", array)]);
     let mut document = json::Document::new();
     document.begin_rows(&batch.schema());
     document.rows(&batch).unwrap();
     document.end_rows();
-    let value: serde_json::Value = serde_json::from_slice(&document.finish(0)).unwrap();
-    value["output"][0]["records"]["rows"].clone()
+    let bytes = document.finish(0);
+    serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (_, rows) = text.split_once("\"rows\":").unwrap();
+    rows.split_once(",\"total_rows\"").unwrap().0.to_owned()
 }
 
 #[test]
@@ -55,32 +59,32 @@ fn an_empty_result_keeps_its_schema() {
 
 #[test]
 fn integers_of_64_bits_are_exact_in_json() {
-    assert_eq!(json_rows(Arc::new(UInt64Array::from(vec![u64::MAX]))).to_string(), "[[18446744073709551615]]");
-    assert_eq!(json_rows(Arc::new(Int64Array::from(vec![i64::MIN]))).to_string(), "[[-9223372036854775808]]");
+    assert_eq!(json_text(Arc::new(UInt64Array::from(vec![u64::MAX]))), "[[18446744073709551615]]");
+    assert_eq!(json_text(Arc::new(Int64Array::from(vec![i64::MIN]))), "[[-9223372036854775808]]");
 }
 
 #[test]
 fn floats_without_a_json_form_become_null() {
     let values = Float64Array::from(vec![f64::NAN, f64::INFINITY, 0.1, 55.546552516662825]);
-    assert_eq!(json_rows(Arc::new(values)).to_string(), "[[null],[null],[0.1],[55.546552516662825]]");
-    assert_eq!(json_rows(Arc::new(Float32Array::from(vec![0.1]))).to_string(), "[[0.1]]");
+    assert_eq!(json_text(Arc::new(values)), "[[null],[null],[0.1],[55.546552516662825]]");
+    assert_eq!(json_text(Arc::new(Float32Array::from(vec![0.1]))), "[[0.1]]");
 }
 
 #[test]
 fn other_types_have_greptimedb_s_json_form() {
     let decimals = Decimal128Array::from(vec![Some(-12345), None]).with_precision_and_scale(38, 2).unwrap();
-    assert_eq!(json_rows(Arc::new(decimals)).to_string(), r#"[["-123.45"],[null]]"#);
-    assert_eq!(json_rows(Arc::new(Date32Array::from(vec![1]))).to_string(), "[[1]]");
-    assert_eq!(json_rows(Arc::new(BinaryViewArray::from(vec![Some(&b"\x00\xff"[..]), None]))).to_string(), "[[[0,255]],[null]]");
-    assert_eq!(json_rows(Arc::new(StringViewArray::from(vec!["v"]))).to_string(), r#"[["v"]]"#);
-    assert_eq!(json_rows(Arc::new(NullArray::new(1))).to_string(), "[[null]]");
-    assert_eq!(json_rows(Arc::new(BooleanArray::from(vec![Some(true), None]))).to_string(), "[[true],[null]]");
+    assert_eq!(json_text(Arc::new(decimals)), r#"[["-123.45"],[null]]"#);
+    assert_eq!(json_text(Arc::new(Date32Array::from(vec![1]))), "[[1]]");
+    assert_eq!(json_text(Arc::new(BinaryViewArray::from(vec![Some(&b"\x00\xff"[..]), None]))), "[[[0,255]],[null]]");
+    assert_eq!(json_text(Arc::new(StringViewArray::from(vec!["v"]))), r#"[["v"]]"#);
+    assert_eq!(json_text(Arc::new(NullArray::new(1))), "[[null]]");
+    assert_eq!(json_text(Arc::new(BooleanArray::from(vec![Some(true), None]))), "[[true],[null]]");
     let dictionary: DictionaryArray<Int32Type> = vec![Some("x"), None, Some("x")].into_iter().collect();
-    assert_eq!(json_rows(Arc::new(dictionary)).to_string(), r#"[["x"],[null],["x"]]"#);
+    assert_eq!(json_text(Arc::new(dictionary)), r#"[["x"],[null],["x"]]"#);
     let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1), None]), None]);
-    assert_eq!(json_rows(Arc::new(lists)).to_string(), "[[[1,null]],[null]]");
+    assert_eq!(json_text(Arc::new(lists)), "[[[1,null]],[null]]");
     let zoned = TimestampMicrosecondArray::from(vec![5]).with_timezone("+02:00");
-    assert_eq!(json_rows(Arc::new(zoned)).to_string(), "[[5]]");
+    assert_eq!(json_text(Arc::new(zoned)), "[[5]]");
 }
 
 #[test]
