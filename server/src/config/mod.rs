@@ -160,6 +160,22 @@ impl Http {
     }
 }
 
+impl Engine {
+    /// The same settings in the engine's terms.
+    #[must_use]
+    pub fn to_engine(&self) -> tessera_engine::config::Config {
+        let Self { region_memtable_bytes, memtable_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism } = *self;
+        tessera_engine::config::Config {
+            region_memtable_bytes,
+            memtable_bytes_max,
+            row_group_rows,
+            zstd_level,
+            verify_sst,
+            open_parallelism,
+        }
+    }
+}
+
 impl Config {
     /// The effective settings as a TOML file, every key with its explanation and environment variable.
     ///

@@ -322,4 +322,23 @@ mod tests {
         assert_eq!(binary(b"123"), Err(HEX));
         assert_eq!(binary(b"zz"), Err(HEX));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn times_agree_with_chrono(ms in -62_135_596_800_000_i64..253_402_300_800_000, minutes in -1080_i32..=1080) {
+            let zone = chrono::FixedOffset::east_opt(minutes * 60).unwrap();
+            let time = chrono::DateTime::from_timestamp_millis(ms).unwrap().with_timezone(&zone);
+            let text = time.to_rfc3339();
+            // Beyond the years of four digits there is no such text.
+            if text.len() == text.trim_start_matches(['+', '-']).len() {
+                proptest::prop_assert_eq!(timestamp(text.as_bytes(), TimeUnit::Millisecond), Ok(ms), "{}", text);
+            }
+        }
+
+        #[test]
+        fn numbers_agree_with_the_standard_library(text in "[-+]?[0-9]{1,40}") {
+            proptest::prop_assert_eq!(integer::<i64>(text.as_bytes()).ok(), text.parse().ok());
+            proptest::prop_assert_eq!(float64(text.as_bytes()).ok(), text.parse().ok());
+        }
+    }
 }

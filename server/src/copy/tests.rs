@@ -279,3 +279,43 @@ fn options_that_do_not_fit_are_named() {
     assert!(FileFormat::of_path(Path::new("a.txt")).unwrap_err().message.contains("a.txt"));
     assert_eq!(FileFormat::of_path(Path::new("/x/A.CSV.GZ")).unwrap(), FileFormat::Csv { gzip: true });
 }
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_name() {
+    let batches = read("\u{feff}host,ts,n,v\na,1,1,1\n\nb,2,2,2\n").unwrap();
+    assert_eq!(batches[0].origin, Origin::Lines(vec![2, 4]));
+}
+
+/// A table with a column of every type.
+fn wide_schema() -> Schema {
+    let types = "boolean int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 string binary date decimal(10,2)";
+    let mut columns: Vec<Column> =
+        types.split(' ').zip(0..).map(|(name, id)| column(id, name, name.parse().unwrap(), SemanticType::Field)).collect();
+    columns.push(column(99, "ts", DataType::Timestamp(TimeUnit::Second), SemanticType::TimeIndex));
+    Schema::new(columns, Vec::new()).unwrap()
+}
+
+#[test]
+fn every_type_is_read() {
+    let line = "true,-8,-16,-32,-64,8,16,32,64,0.5,0.25,x,00ff,1970-01-02,1.50,1970-01-01T00:00:07Z\n";
+    let rows =
+        &read_with(format!("{line},,,,,,,,,,,,,,,8\n"), &wide_schema(), &[("header", "false"), ("null_values", "")]).unwrap()[0].rows;
+    let mut writer = crate::output::csv::Writer::new(Vec::new(), b',');
+    writer.rows(rows).unwrap();
+    let text = String::from_utf8(writer.finish().unwrap()).unwrap();
+    assert_eq!(text, format!("{line},,,,,,,,,,,,,,,1970-01-01T00:00:08Z\n"));
+    assert!((0..15).all(|index| rows.column(index).null_count() == 1));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(cells in proptest::collection::vec("[-+0-9.eTZ:/ \"\\n\r\\PC]{0,12}", 0..64), cut in 0_usize..400) {
+        let mut bytes = cells.join(",").into_bytes();
+        bytes.truncate(cut);
+        let schema = wide_schema();
+        for header in ["true", "false"] {
+            // Whatever comes out, it comes out as a value.
+            let _ = read_with(&bytes, &schema, &[("header", header), ("ignore_unknown", "true")]);
+        }
+    }
+}

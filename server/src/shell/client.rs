@@ -75,12 +75,12 @@ impl Client {
     /// When that is not an HTTP address.
     pub fn new(addr: &str) -> Result<Self, ClientError> {
         let fail = |reason: &str| ClientError::Address { addr: addr.to_owned(), reason: reason.to_owned() };
-        let trimmed = addr.trim().trim_end_matches('/');
-        let host = match trimmed.split_once("://") {
-            None => trimmed,
+        let host = match addr.trim().split_once("://") {
+            None => addr.trim(),
             Some(("http", host)) => host,
             Some(_) => return Err(fail("only http:// is spoken")),
         };
+        let host = host.trim_end_matches('/');
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
             return Err(fail("expected http://host:port"));
         }

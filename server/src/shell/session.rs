@@ -1,6 +1,6 @@
 //! The interactive session: lines in, tables out, history kept.
 //!
-//! Ctrl-C drops the lines typed so far, Ctrl-D and `\q` leave. A failed statement is shown and the session goes on.
+//! Ctrl-C drops the lines typed so far (while a statement runs it ends the shell), Ctrl-D and `\q` leave. A failed statement is shown and the session goes on.
 
 use std::io::{self, Write};
 
