@@ -10,9 +10,9 @@ use crate::output::Format;
 
 const EXAMPLES: &str = "\
 Examples:
-  tessera standalone                                 everything in one process, data in ./tessera-data
-  tessera standalone --http-addr 0.0.0.0:4000        reachable from other machines
-  tessera sql                                        a shell on the server at 127.0.0.1:4000
+  tessera standalone                             a server, data in ./tessera-data
+  tessera standalone --http-addr 0.0.0.0:4000    reachable from other machines
+  tessera sql                                    a shell on that server
   tessera sql \"SELECT count(*) FROM weather\"
   tessera sql --format csv \"SELECT * FROM weather\" > weather.csv
   tessera sql < setup.sql
@@ -33,9 +33,7 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run a server: everything in one process
     Standalone(StandaloneArgs),
-    /// Execute SQL on a running server, or open a shell on it
     Sql(SqlArgs),
     /// Print the effective settings as a TOML file with explanations
     Config(Settings),
@@ -57,7 +55,7 @@ pub(super) struct StandaloneArgs {
 
 const STANDALONE_EXAMPLES: &str = "\
 Settings come from, later wins: defaults, the file of --config, environment variables, flags.
-`tessera config` lists them all with their variables (TESSERA_HTTP_ADDR, TESSERA_WAL_SYNC, ...).
+`tessera config` lists them all with their variables (TESSERA_HTTP_ADDR, TESSERA_ENGINE_ZSTD_LEVEL, ...).
 
 Examples:
   tessera standalone --data-home /var/lib/tessera
@@ -84,7 +82,7 @@ pub(super) struct Settings {
     /// How log lines look [default: human]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
-    /// Any setting, as in --set wal.sync=false; may be given several times
+    /// Any setting, as in --set wal.sync_interval_ms=10; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_pair)]
     set: Vec<(String, String)>,
 }
@@ -116,7 +114,7 @@ impl Settings {
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| "expected KEY=VALUE, as in wal.sync=false".to_owned())?;
+    let (key, value) = text.split_once('=').ok_or_else(|| "expected KEY=VALUE, as in wal.sync_interval_ms=10".to_owned())?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 

@@ -15,11 +15,21 @@ fn the_command_line_is_consistent_and_documents_its_exit_codes() {
 
 #[test]
 fn flags_become_settings() {
-    let line =
-        ["tessera", "standalone", "--data-home", "/d", "--http-addr", "127.0.0.1:0", "--log-format", "json", "--set", "wal.sync=false"];
+    let line = [
+        "tessera",
+        "standalone",
+        "--data-home",
+        "/d",
+        "--http-addr",
+        "127.0.0.1:0",
+        "--log-format",
+        "json",
+        "--set",
+        "wal.sync_interval_ms=5",
+    ];
     let Command::Standalone(args) = Cli::try_parse_from(line).unwrap().command else { panic!("standalone") };
     let config = Layers { flags: args.settings.flags(), ..Layers::default() }.resolve().unwrap();
-    assert_eq!((config.data_home.to_str(), config.http.addr.port(), config.wal.sync), (Some("/d"), 0, false));
+    assert_eq!((config.data_home.to_str(), config.http.addr.port(), config.wal.sync_interval_ms), (Some("/d"), 0, 5));
     assert_eq!(config.log.format, crate::config::LogFormat::Json);
 }
 

@@ -38,6 +38,9 @@ pub const KEYS: &[Key] = &[
     Key { path: "engine.zstd_level", help: "Level of the zstd compression of SSTs, 1 to 22." },
     Key { path: "engine.verify_sst", help: "Whether an SST's checksum is verified when it is first read." },
     Key { path: "engine.open_parallelism", help: "Regions opened at the same time." },
-    Key { path: "wal.segment_bytes", help: "Size of a preallocated WAL segment file in bytes." },
-    Key { path: "wal.sync", help: "Whether a write is acknowledged only once it is on the disk; false loses writes in a power cut." },
+    Key { path: "wal.segment_bytes", help: "Size of a preallocated WAL segment file in bytes, a multiple of 4096." },
+    Key {
+        path: "wal.sync_interval_ms",
+        help: "0: writes are acknowledged once on the disk; else synced this often, and a power failure loses as much.",
+    },
 ];

@@ -145,7 +145,8 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     let parallelism = engine.open_parallelism;
     bounds("engine.open_parallelism", size(parallelism), (1..=1024).contains(&parallelism), "1 to 1024")?;
     let segment = config.wal.segment_bytes;
-    bounds("wal.segment_bytes", size(segment), (64 << 10..=4 << 30).contains(&segment), "64 KiB to 4 GiB")
+    let fits = (64 << 10..=4 << 30).contains(&segment) && segment.is_multiple_of(4096);
+    bounds("wal.segment_bytes", i64::try_from(segment).unwrap_or(i64::MAX), fits, "64 KiB to 4 GiB, a multiple of 4096")
 }
 
 /// The settings as a tree of tables.

@@ -92,10 +92,11 @@ pub struct Engine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wal {
-    /// Size of a preallocated segment file, in bytes.
-    pub segment_bytes: usize,
-    /// Whether a write is acknowledged only once it is on the disk. `false` loses the last writes in a power cut.
-    pub sync: bool,
+    /// Size of a preallocated segment file, in bytes; a multiple of 4096.
+    pub segment_bytes: u64,
+    /// 0: a write is acknowledged once it is on the disk. Else the disk is synced this often, in milliseconds: a killed
+    /// process loses nothing, a power failure up to that much time.
+    pub sync_interval_ms: u64,
 }
 
 impl Default for Config {
@@ -139,7 +140,7 @@ impl Default for Engine {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, sync: true }
+        Self { segment_bytes: 64 << 20, sync_interval_ms: 0 }
     }
 }
 
@@ -161,18 +162,19 @@ impl Http {
 }
 
 impl Engine {
-    /// The same settings in the engine's terms.
+    /// The same settings in the engine's terms; what cannot be set here has the engine's default.
     #[must_use]
+    #[expect(clippy::field_reassign_with_default, reason = "the engine may have settings that a user may not set")]
     pub fn to_engine(&self) -> tessera_engine::config::Config {
         let Self { region_memtable_bytes, memtable_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism } = *self;
-        tessera_engine::config::Config {
-            region_memtable_bytes,
-            memtable_bytes_max,
-            row_group_rows,
-            zstd_level,
-            verify_sst,
-            open_parallelism,
-        }
+        let mut config = tessera_engine::config::Config::default();
+        config.region_memtable_bytes = region_memtable_bytes;
+        config.memtable_bytes_max = memtable_bytes_max;
+        config.row_group_rows = row_group_rows;
+        config.zstd_level = zstd_level;
+        config.verify_sst = verify_sst;
+        config.open_parallelism = open_parallelism;
+        config
     }
 }
 

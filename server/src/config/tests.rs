@@ -38,8 +38,8 @@ fn an_unknown_key_in_the_file_is_named() {
 
 #[test]
 fn a_value_that_does_not_fit_names_its_origin_and_key() {
-    let error = Layers { env: env(&[("TESSERA_WAL_SYNC", "maybe")]), ..Layers::default() }.resolve().unwrap_err().to_string();
-    assert!(error.contains("TESSERA_WAL_SYNC") && error.contains("maybe") && error.contains("wal.sync"), "{error}");
+    let error = Layers { env: env(&[("TESSERA_ENGINE_VERIFY_SST", "maybe")]), ..Layers::default() }.resolve().unwrap_err().to_string();
+    assert!(error.contains("TESSERA_ENGINE_VERIFY_SST") && error.contains("maybe") && error.contains("engine.verify_sst"), "{error}");
     let flags = vec![("--http-addr", "http.addr", "localhost".to_owned())];
     let error = Layers { flags, ..Layers::default() }.resolve().unwrap_err().to_string();
     assert!(error.starts_with("--http-addr: 'localhost'"), "{error}");
@@ -49,7 +49,9 @@ fn a_value_that_does_not_fit_names_its_origin_and_key() {
 
 #[test]
 fn values_out_of_bounds_are_refused() {
-    for (path, value) in [("engine.zstd_level", "23"), ("engine.memtable_bytes_max", "1MiB"), ("wal.segment_bytes", "0")] {
+    for (path, value) in
+        [("engine.zstd_level", "23"), ("engine.memtable_bytes_max", "1MiB"), ("wal.segment_bytes", "0"), ("wal.segment_bytes", "65537")]
+    {
         let flags = vec![("--set", path, value.to_owned())];
         assert!(matches!(Layers { flags, ..Layers::default() }.resolve(), Err(ConfigError::Bounds { key, .. }) if key == path));
     }
@@ -63,10 +65,12 @@ fn sizes_take_binary_units() {
 
 #[test]
 fn the_printed_file_reads_back_as_the_same_settings() {
-    let mut config = Config::default();
-    config.data_home = PathBuf::from("/da\"ta\\ü");
-    config.log.format = LogFormat::Json;
-    config.wal.sync = false;
+    let config = Config {
+        data_home: PathBuf::from("/da\"ta\\ü"),
+        log: Log { format: LogFormat::Json, ..Log::default() },
+        wal: Wal { sync_interval_ms: 5, ..Wal::default() },
+        ..Config::default()
+    };
     let text = config.to_toml();
     assert_eq!(toml::from_str::<Config>(&text).unwrap(), config, "{text}");
 }

@@ -100,8 +100,8 @@ fn skip_token(text: &str) -> usize {
 fn skip_comment(text: &str) -> usize {
     if text.starts_with("--") {
         text.find('\n').map_or(text.len(), |end| end + 1)
-    } else if text.starts_with("/*") {
-        text[2..].find("*/").map_or(text.len(), |end| end + 4)
+    } else if let Some(inside) = text.strip_prefix("/*") {
+        inside.find("*/").map_or(text.len(), |end| end + 4)
     } else {
         0
     }
