@@ -2,7 +2,7 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `GET`, `POST /v1/sql` | executes SQL, see [`sql`] |
+//! | `GET`, `POST /v1/sql` | executes `sql` in `db` (default `public`), answers in `format` (`json`, `csv`, `table`, `vertical`, `arrow`) |
 //! | `GET /health` | `{}` while the server takes requests |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /v1/version` | name and version |
