@@ -9,3 +9,8 @@ pub mod output;
 pub mod service;
 pub mod shell;
 pub mod telemetry;
+pub mod catalog;
+pub mod ddl;
+pub mod query;
+pub mod sql;
+pub mod standalone;

@@ -1,0 +1,164 @@
+//! Tables as statements see them: the metadata client's catalog joined with the engine's regions.
+//!
+//! Invariants:
+//! - A statement loads each table once and works on that copy; a change under its feet is refused by the
+//!   region, by generation and rule version.
+//! - This is the only module that calls the metadata client, apart from `ddl`.
+
+pub mod information_schema;
+pub mod provider;
+
+mod describe;
+
+use std::sync::Arc;
+
+use tessera_engine::engine::Engine;
+use tessera_manifest::env::Env;
+use tessera_manifest::id::RegionId;
+use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
+
+use crate::error::{Code, ServerError, chain};
+pub use describe::{create_text, describe, names_output, show_create};
+pub use provider::TesseraTable;
+
+/// The database of a session that names none.
+pub use tessera_metaclient::catalog::DEFAULT_DATABASE;
+
+/// A table with its routes, as of one moment.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// What the catalog says of it.
+    pub info: TableInfo,
+    /// Its regions, in the order of their numbers.
+    pub routes: Vec<Route>,
+}
+
+impl Table {
+    /// `database.table`, for messages.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        format!("{}.{}", self.info.database, self.info.name)
+    }
+}
+
+/// The catalog and the engine of a process; a cheap handle.
+#[derive(Clone)]
+pub struct Catalogs {
+    /// Databases, tables and routes.
+    pub catalog: Catalog,
+    /// The regions.
+    pub engine: Engine,
+    /// Time and ids.
+    pub env: Env,
+}
+
+impl Catalogs {
+    /// The table with this name.
+    ///
+    /// # Errors
+    /// An unknown database or table.
+    pub async fn table(&self, database: &str, name: &str) -> Result<Arc<Table>, ServerError> {
+        match self.find(database, name).await? {
+            Some(table) => Ok(table),
+            None => {
+                self.require_database(database).await?;
+                Err(ServerError::new(Code::TableNotFound, format!("there is no table '{name}' in database '{database}'")))
+            }
+        }
+    }
+
+    /// The table with this name, if there is one.
+    ///
+    /// # Errors
+    /// When the catalog does not answer.
+    pub async fn find(&self, database: &str, name: &str) -> Result<Option<Arc<Table>>, ServerError> {
+        match self.catalog.table_by_name(&TableRef::new(database, name)).await {
+            Ok(info) => self.with_routes(info).await.map(Some),
+            Err(CatalogError::TableNotFound { .. } | CatalogError::DatabaseNotFound { .. }) => Ok(None),
+            Err(error) => Err(from_catalog(&error)),
+        }
+    }
+
+    /// The tables of a database, by name.
+    ///
+    /// # Errors
+    /// When the catalog does not answer.
+    pub async fn tables(&self, database: &str) -> Result<Vec<Arc<Table>>, ServerError> {
+        let mut tables = Vec::new();
+        for info in self.catalog.tables(database).await.map_err(|error| from_catalog(&error))? {
+            tables.push(self.with_routes(info).await?);
+        }
+        tables.sort_by(|a, b| a.info.name.cmp(&b.info.name));
+        Ok(tables)
+    }
+
+    /// Every table of every database, by id.
+    ///
+    /// # Errors
+    /// When the catalog does not answer.
+    pub async fn all_tables(&self) -> Result<Vec<Arc<Table>>, ServerError> {
+        let mut tables = Vec::new();
+        for info in self.catalog.all_tables().await.map_err(|error| from_catalog(&error))? {
+            tables.push(self.with_routes(info).await?);
+        }
+        Ok(tables)
+    }
+
+    /// The databases, by name; `information_schema` is not among them.
+    ///
+    /// # Errors
+    /// When the catalog does not answer.
+    pub async fn databases(&self) -> Result<Vec<String>, ServerError> {
+        let databases = self.catalog.databases().await.map_err(|error| from_catalog(&error))?;
+        let mut names: Vec<String> = databases.into_iter().map(|database| database.name).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// That there is a database with this name.
+    ///
+    /// # Errors
+    /// When there is not; the message says which there are.
+    pub async fn require_database(&self, database: &str) -> Result<(), ServerError> {
+        let known = self.databases().await?;
+        if database == information_schema::NAME || known.iter().any(|name| name == database) {
+            return Ok(());
+        }
+        let message = format!("there is no database '{database}'; databases are {}", known.join(", "));
+        Err(ServerError::new(Code::DatabaseNotFound, message))
+    }
+
+    /// What DataFusion reads a table through, with defaults as of now.
+    #[must_use]
+    pub fn provider(&self, table: Arc<Table>) -> TesseraTable {
+        TesseraTable::new(table, self.engine.clone(), self.env.unix_ms())
+    }
+
+    /// Every region that the catalog routes to.
+    ///
+    /// # Errors
+    /// When the catalog does not answer.
+    pub async fn regions(&self) -> Result<Vec<RegionId>, ServerError> {
+        let tables = self.all_tables().await?;
+        Ok(tables.iter().flat_map(|table| table.routes.iter().map(|route| route.region)).collect())
+    }
+
+    async fn with_routes(&self, info: TableInfo) -> Result<Arc<Table>, ServerError> {
+        let mut routes = self.catalog.routes(info.id).await.map_err(|error| from_catalog(&error))?;
+        routes.sort_by_key(|route| route.region);
+        Ok(Arc::new(Table { info, routes }))
+    }
+}
+
+/// An error of the metadata client.
+#[must_use]
+pub fn from_catalog(error: &CatalogError) -> ServerError {
+    let code = match error {
+        CatalogError::TableNotFound { .. } | CatalogError::TableIdNotFound { .. } => Code::TableNotFound,
+        CatalogError::DatabaseNotFound { .. } => Code::DatabaseNotFound,
+        CatalogError::TableExists { .. } => Code::TableAlreadyExists,
+        CatalogError::DatabaseExists { .. } => Code::DatabaseAlreadyExists,
+        _ => return ServerError::from_class(error.class(), error),
+    };
+    ServerError::new(code, chain(error))
+}

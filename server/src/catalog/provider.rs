@@ -1,0 +1,110 @@
+//! A table as DataFusion's planner sees it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr as DfExpr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use tessera_engine::engine::Engine;
+use tessera_engine::request::ScanRequest;
+use tessera_manifest::schema::{Column, ColumnDefault};
+use tessera_manifest::value::{DataType, Value};
+
+use super::Table;
+use crate::query::scan::TesseraScanExec;
+use crate::query::{filter, value};
+
+/// One table of a statement.
+pub struct TesseraTable {
+    table: Arc<Table>,
+    engine: Engine,
+    schema: SchemaRef,
+    defaults: BTreeMap<String, DfExpr>,
+}
+
+impl TesseraTable {
+    /// A table whose defaults that depend on the time are as of `now_ms` (since 1970).
+    #[must_use]
+    pub fn new(table: Arc<Table>, engine: Engine, now_ms: u64) -> Self {
+        let schema = table.info.schema.to_arrow();
+        let columns = table.info.schema.columns().iter();
+        let defaults = columns.filter_map(|column| Some((column.name.clone(), default_expr(column, now_ms)?))).collect();
+        Self { table, engine, schema, defaults }
+    }
+
+    /// The same table for a statement that writes it: NULL fits every column, so that the error about one that is
+    /// NOT NULL is ours and names the row.
+    #[must_use]
+    pub fn as_target(mut self) -> Self {
+        let fields = self.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+}
+
+fn default_expr(column: &Column, now_ms: u64) -> Option<DfExpr> {
+    let value = match column.default.as_ref()? {
+        ColumnDefault::Value(value) => value.clone(),
+        ColumnDefault::CurrentTimestamp => current_time(column.data_type, now_ms)?,
+    };
+    Some(DfExpr::Literal(value::to_scalar(&value, column.data_type), None))
+}
+
+fn current_time(data_type: DataType, now_ms: u64) -> Option<Value> {
+    let DataType::Timestamp(unit) = data_type else { return None };
+    let scaled = i128::from(now_ms) * i128::from(unit.per_second()) / 1_000;
+    i64::try_from(scaled).ok().map(Value::Timestamp)
+}
+
+impl fmt::Debug for TesseraTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TesseraTable").field("table", &self.table.shown()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for TesseraTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&DfExpr> {
+        self.defaults.get(column)
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&DfExpr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        // A region skips what it can prove away, and may leave rows that do not match.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[DfExpr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = match projection {
+            Some(positions) => Arc::new(self.schema.project(positions)?),
+            None => Arc::clone(&self.schema),
+        };
+        let filter = filter::superset(filters, &self.table.info.schema);
+        let request = ScanRequest { projection: projection.cloned(), filter, limit };
+        Ok(Arc::new(TesseraScanExec::new(Arc::clone(&self.table), self.engine.clone(), schema, request)))
+    }
+}

@@ -1,0 +1,280 @@
+//! CREATE DATABASE and CREATE TABLE.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use tessera_manifest::error::ErrorClass;
+use tessera_manifest::id::{ColumnId, Generation, NodeId, RegionId, RegionNumber, TableId};
+use tessera_manifest::limits::NAME_BYTES_MAX;
+use tessera_manifest::meta::RegionMeta;
+use tessera_manifest::rule::Expr;
+use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
+use tessera_manifest::value::DataType;
+use tessera_metaclient::catalog::{CatalogError, Route, TableInfo};
+
+use super::options;
+use crate::catalog::{Catalogs, from_catalog, information_schema};
+use crate::error::{Code, ServerError};
+use crate::query::error::from_engine;
+use crate::query::session::Sessions;
+use crate::query::{limits, rules, value};
+use crate::sql::CreateTable;
+use crate::sql::ast::ColumnDef;
+use datafusion::sql::sqlparser::ast as df;
+
+/// What a CREATE TABLE asks for, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// The columns.
+    pub schema: Schema,
+    /// The partition columns, in the user's order.
+    pub partition_columns: Vec<ColumnId>,
+    /// The rule of each region, in order of their numbers; at least one.
+    pub rules: Vec<Expr>,
+    /// The options.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Checks a CREATE TABLE without looking at what exists.
+///
+/// # Errors
+/// The first thing that cannot be.
+pub fn define(create: &CreateTable, sessions: &Sessions) -> Result<Definition, ServerError> {
+    check_name("table", &create.name.table)?;
+    let mut columns = Vec::with_capacity(create.columns.len());
+    for (at, column) in create.columns.iter().enumerate() {
+        let id = ColumnId(u32::try_from(at).unwrap_or(u32::MAX));
+        columns.push(define_column(column, id, create, sessions)?);
+    }
+    let primary_key = ids(&create.primary_key, &columns, "PRIMARY KEY")?;
+    let partition_columns = ids(&create.partition_columns, &columns, "PARTITION ON COLUMNS")?;
+    let schema = Schema::new(columns, primary_key).map_err(|error| invalid(error.to_string()))?;
+    for id in &partition_columns {
+        if let Some(column) = schema.column(*id).filter(|column| column.semantic == SemanticType::Field) {
+            return Err(invalid(format!("partition column '{}' must be in the PRIMARY KEY or be the TIME INDEX", column.name)));
+        }
+    }
+    let rules = define_rules(create, &schema, &partition_columns)?;
+    Ok(Definition { schema, partition_columns, rules, options: options::check(&create.options)? })
+}
+
+fn define_column(column: &ColumnDef, id: ColumnId, create: &CreateTable, sessions: &Sessions) -> Result<Column, ServerError> {
+    let is_key = create.primary_key.contains(&column.name);
+    let semantic = match (column.time_index, is_key) {
+        (true, true) => return Err(invalid(format!("column '{}' cannot be both TIME INDEX and part of the PRIMARY KEY", column.name))),
+        (true, false) => SemanticType::TimeIndex,
+        (false, true) => SemanticType::Tag,
+        (false, false) => SemanticType::Field,
+    };
+    if column.time_index && column.nullable == Some(true) {
+        return Err(invalid(format!("time index column '{}' cannot be NULL", column.name)));
+    }
+    let nullable = column.nullable.unwrap_or(!column.time_index);
+    let default = column.default.as_ref().map(|expr| define_default(expr, column, sessions)).transpose()?;
+    let (name, data_type, comment) = (column.name.clone(), column.data_type, column.comment.clone());
+    Ok(Column { id, name, data_type, semantic, nullable, default, comment })
+}
+
+fn define_default(expr: &df::Expr, column: &ColumnDef, sessions: &Sessions) -> Result<ColumnDefault, ServerError> {
+    if is_now(expr) && matches!(column.data_type, DataType::Timestamp(_)) {
+        return Ok(ColumnDefault::CurrentTimestamp);
+    }
+    let bad = |why: &str| {
+        invalid(format!("the DEFAULT of column '{}' ({expr}) is not a constant of type {}{why}", column.name, column.data_type))
+    };
+    let scalar = sessions.constant(expr.clone(), &column.data_type.to_arrow()).map_err(|error| bad(&format!(": {}", error.message)))?;
+    value::from_scalar(&scalar, column.data_type).map(ColumnDefault::Value).ok_or_else(|| bad(""))
+}
+
+fn is_now(expr: &df::Expr) -> bool {
+    let df::Expr::Function(function) = expr else { return false };
+    let name = function.name.to_string().to_lowercase();
+    name == "now" || name == "current_timestamp"
+}
+
+fn ids(names: &[String], columns: &[Column], clause: &str) -> Result<Vec<ColumnId>, ServerError> {
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(column) = columns.iter().find(|column| column.name == *name) else {
+            return Err(ServerError::new(Code::ColumnNotFound, format!("{clause} names column '{name}', which is not defined")));
+        };
+        if found.contains(&column.id) {
+            return Err(invalid(format!("{clause} names column '{name}' twice")));
+        }
+        found.push(column.id);
+    }
+    Ok(found)
+}
+
+fn define_rules(create: &CreateTable, schema: &Schema, partition_columns: &[ColumnId]) -> Result<Vec<Expr>, ServerError> {
+    if create.rules.is_empty() {
+        return Ok(vec![Expr::always()]);
+    }
+    if create.rules.len() > limits::PARTITIONS_MAX {
+        return Err(invalid(format!("a table has at most {} partitions, not {}", limits::PARTITIONS_MAX, create.rules.len())));
+    }
+    let mut parsed = Vec::with_capacity(create.rules.len());
+    for text in &create.rules {
+        let rule = rules::parse(text, schema)?;
+        let outside = rule.columns().into_iter().find(|id| !partition_columns.contains(id));
+        if let Some(column) = outside.and_then(|id| schema.column(id)) {
+            return Err(invalid(format!("the rule ({text}) uses column '{}', which PARTITION ON COLUMNS does not name", column.name)));
+        }
+        parsed.push(rule);
+    }
+    rules::validate(&parsed, schema)?;
+    Ok(parsed)
+}
+
+/// Creates a table; whether it was made (it may exist already where that is fine).
+///
+/// # Errors
+/// A bad definition, a name that is taken, or a store that does not answer.
+pub async fn create_table(
+    create: &CreateTable,
+    database: &str,
+    node: NodeId,
+    catalogs: &Catalogs,
+    sessions: &Sessions,
+) -> Result<bool, ServerError> {
+    let definition = define(create, sessions)?;
+    writable(database)?;
+    catalogs.require_database(database).await?;
+    if catalogs.find(database, &create.name.table).await?.is_some() {
+        return taken(create, database);
+    }
+    let id = catalogs.catalog.allocate_table_id().await.map_err(|error| from_catalog(&error))?;
+    let (info, routes) = place(definition, id, database, create, node, catalogs);
+    create_regions(&info, &routes, catalogs).await?;
+    match catalogs.catalog.create_table(&info, &routes).await {
+        Ok(_) => Ok(true),
+        Err(error) => {
+            if may_have_happened(&error) {
+                // Whether the table is there is not known; regions that it may name must stay.
+                return Err(from_catalog(&error));
+            }
+            drop_regions(&routes, catalogs).await;
+            if matches!(error, CatalogError::TableExists { .. }) { taken(create, database) } else { Err(from_catalog(&error)) }
+        }
+    }
+}
+
+/// Whether a failed transaction may have been applied all the same: all that is not a refusal.
+fn may_have_happened(error: &CatalogError) -> bool {
+    !matches!(error.class(), ErrorClass::Invalid | ErrorClass::Refresh)
+}
+
+fn taken(create: &CreateTable, database: &str) -> Result<bool, ServerError> {
+    if create.if_not_exists {
+        return Ok(false);
+    }
+    let message = format!("table '{}' already exists in database '{database}'", create.name.table);
+    Err(ServerError::new(Code::TableAlreadyExists, message))
+}
+
+/// Gives the regions their numbers and their node.
+fn place(
+    definition: Definition,
+    id: TableId,
+    database: &str,
+    create: &CreateTable,
+    node: NodeId,
+    catalogs: &Catalogs,
+) -> (TableInfo, Vec<Route>) {
+    let numbers = u32::try_from(definition.rules.len()).unwrap_or(u32::MAX);
+    let rules = definition.rules.into_iter().zip(0..numbers);
+    let routes = rules.map(|(rule, number)| {
+        let region = RegionId::new(id, RegionNumber(number));
+        Route { region, node, generation: Generation::FIRST, rule }
+    });
+    let routes = routes.collect();
+    let info = TableInfo {
+        id,
+        database: database.to_owned(),
+        name: create.name.table.clone(),
+        schema: definition.schema,
+        partition_columns: definition.partition_columns,
+        options: definition.options,
+        created_unix_ms: catalogs.env.unix_ms(),
+        next_region_number: RegionNumber(numbers),
+        next_generation: Generation::new(Generation::FIRST.as_u32() + 1).unwrap_or(Generation::MAX),
+    };
+    (info, routes)
+}
+
+async fn create_regions(info: &TableInfo, routes: &[Route], catalogs: &Catalogs) -> Result<(), ServerError> {
+    let metas: Vec<RegionMeta> = routes.iter().map(|route| region_meta(info, route)).collect();
+    let engine = &catalogs.engine;
+    let results: Vec<_> = stream::iter(metas)
+        .map(|meta| async move { engine.create_region(meta).await })
+        .buffer_unordered(limits::PARALLELISM)
+        .collect()
+        .await;
+    match results.into_iter().find_map(Result::err) {
+        None => Ok(()),
+        Some(error) => {
+            drop_regions(routes, catalogs).await;
+            Err(from_engine(&error))
+        }
+    }
+}
+
+fn region_meta(info: &TableInfo, route: &Route) -> RegionMeta {
+    RegionMeta {
+        region: route.region,
+        database: info.database.clone(),
+        table: info.name.clone(),
+        schema: Arc::new(info.schema.clone()),
+        partition_columns: info.partition_columns.clone(),
+        rule: Arc::new(route.rule.clone()),
+        generation: route.generation,
+        options: info.options.clone(),
+    }
+}
+
+/// Drops what a failed CREATE made. What cannot be dropped is named by nothing and is reported at the next start.
+async fn drop_regions(routes: &[Route], catalogs: &Catalogs) {
+    for route in routes {
+        if let Err(error) = catalogs.engine.drop_region(route.region).await {
+            tracing::warn!(region = %route.region, error = %crate::error::chain(&error), "a region of a failed CREATE TABLE was left behind");
+        }
+    }
+}
+
+/// Creates a database; whether it was made.
+///
+/// # Errors
+/// A bad name, or one that is taken.
+pub async fn create_database(name: &str, if_not_exists: bool, catalogs: &Catalogs) -> Result<bool, ServerError> {
+    check_name("database", name)?;
+    let exists = name == information_schema::NAME || catalogs.databases().await?.iter().any(|other| other == name);
+    let result = if exists { Ok(false) } else { catalogs.catalog.create_database(name, catalogs.env.unix_ms()).await.map(|_| true) };
+    match result {
+        Ok(true) => Ok(true),
+        Ok(false) | Err(CatalogError::DatabaseExists { .. }) if if_not_exists => Ok(false),
+        Ok(false) | Err(CatalogError::DatabaseExists { .. }) => {
+            Err(ServerError::new(Code::DatabaseAlreadyExists, format!("database '{name}' already exists")))
+        }
+        Err(error) => Err(from_catalog(&error)),
+    }
+}
+
+/// That the tables of a database may be changed.
+pub(super) fn writable(database: &str) -> Result<(), ServerError> {
+    if database == information_schema::NAME {
+        return Err(ServerError::new(Code::Unsupported, format!("{} cannot be changed", information_schema::NAME)));
+    }
+    Ok(())
+}
+
+fn check_name(kind: &str, name: &str) -> Result<(), ServerError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(invalid(format!("'{name}' cannot be a {kind} name: it has 1 to {NAME_BYTES_MAX} bytes and no control characters")));
+    }
+    Ok(())
+}
+
+fn invalid(message: impl Into<String>) -> ServerError {
+    ServerError::new(Code::InvalidArguments, message)
+}

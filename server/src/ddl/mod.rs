@@ -1,0 +1,20 @@
+//! Creating and dropping databases and tables.
+//!
+//! ```text
+//! CREATE TABLE   check ─► allocate id ─► regions ─► one catalog transaction: the table is there
+//! DROP TABLE     drop marker: the table is gone ─► one catalog transaction ─► regions
+//! ```
+//!
+//! Invariants:
+//! - A crash before the transaction of a CREATE leaves regions that nothing names; they are reported at start.
+//! - The drop marker decides. A crash after it is finished at the next start ([`recover`]).
+//! - A name belongs to one table: of two that create it at once, one gets an error and its regions are dropped.
+
+pub mod create;
+pub mod drop;
+pub mod marker;
+pub mod options;
+pub mod recover;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+use tessera_manifest::id::{RegionId, RegionNumber, TableId};
+
+use super::marker::{Drop, decode, encode};
+use super::options;
+use crate::error::Code;
+
+fn drop() -> Drop {
+    let regions = vec![RegionId::new(TableId(1024), RegionNumber(0)), RegionId::new(TableId(1024), RegionNumber(1))];
+    Drop { table: TableId(1024), database: "public".into(), name: "cpu".into(), unix_ms: 1_700_000_000_000, regions }
+}
+
+const GOLDEN: &str = r#"{"format":1,"min_reader":1,"crc32":CRC,"drop":{"table":1024,"database":"public","name":"cpu","unix_ms":1700000000000,"regions":["1024/0","1024/1"]}}"#;
+
+#[test]
+fn a_marker_is_written_as_it_always_was() {
+    let text = String::from_utf8(encode(&drop()).unwrap()).unwrap();
+    let crc = crc32fast::hash(GOLDEN.split("\"drop\":").nth(1).unwrap().strip_suffix('}').unwrap().as_bytes());
+    assert_eq!(text, GOLDEN.replace("CRC", &crc.to_string()));
+    assert_eq!(decode("x", text.as_bytes()).unwrap(), drop());
+}
+
+#[test]
+fn a_flipped_byte_in_a_marker_is_refused_or_harmless() {
+    let bytes = encode(&drop()).unwrap();
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        match decode("0000001024/drop/x.json", &damaged) {
+            Ok(read) => assert_eq!(read, drop(), "byte {at}"),
+            Err(error) => assert!(error.message.contains("0000001024/drop/x.json"), "{}", error.message),
+        }
+    }
+}
+
+#[test]
+fn a_newer_marker_names_both_versions() {
+    let text = r#"{"format":7,"min_reader":7,"crc32":0,"drop":{"anything":1}}"#;
+    let error = decode("x", text.as_bytes()).unwrap_err();
+    assert_eq!(error.code, Code::Unsupported);
+    assert!(error.message.contains('7') && error.message.contains("this is 1"), "{}", error.message);
+}
+
+#[test]
+fn options_are_kept_refused_or_unknown() {
+    let check = |key: &str, value: &str| options::check(&[(key.to_owned(), value.to_owned())]);
+    assert_eq!(check("append_mode", "false").unwrap().len(), 1);
+    assert_eq!(check("append_mode", "true").unwrap_err().code, Code::Unsupported);
+    assert_eq!(check("ttl", "7d").unwrap_err().code, Code::Unsupported);
+    assert_eq!(check("compaction.type", "twcs").unwrap_err().code, Code::Unsupported);
+    let unknown = check("colour", "red").unwrap_err();
+    assert_eq!(unknown.code, Code::InvalidArguments);
+    assert!(unknown.message.contains("append_mode"), "{}", unknown.message);
+}

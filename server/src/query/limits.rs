@@ -1,0 +1,32 @@
+//! Every limit of planning and executing, with what happens when it is hit.
+
+/// Bytes of rows that a statement may hold back until all of them are checked. Beyond it writing starts, and an
+/// error says how many rows were applied.
+pub const CHECKED_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of rows that are written at once after that.
+pub const STREAMED_BYTES: usize = 32 << 20;
+
+/// Rows of one write to a region; more become several writes.
+pub const WRITE_ROWS_MAX: usize = 65_536;
+
+/// Bytes of one write to a region, unless a single batch is larger; more become several writes.
+pub const WRITE_BYTES_MAX: usize = 8 << 20;
+
+/// Memory of all running queries together; sorts, joins and aggregations spill to disk or fail beyond it.
+pub const QUERY_BYTES_MAX: usize = 2 << 30;
+
+/// Batches between the thread that reads a file and the writer; the thread waits when it is full.
+pub const COPY_CHANNEL_BATCHES: usize = 4;
+
+/// Rows after which a COPY logs its progress.
+pub const COPY_PROGRESS_ROWS: u64 = 1_000_000;
+
+/// Regions and tables that are created, dropped or looked up at the same time.
+pub const PARALLELISM: usize = 16;
+
+/// Rules of a table. More: an error that says so.
+pub const PARTITIONS_MAX: usize = 4096;
+
+/// Bytes of a result that is not the last of its request, which is held in memory. More: an error that says so.
+pub const SETTLED_BYTES_MAX: usize = 256 << 20;

@@ -1,0 +1,25 @@
+//! Planning and executing: DataFusion on top of regions.
+//!
+//! Invariants:
+//! - What a region is asked to skip is a superset test: every row that SQL accepts satisfies it ([`filter`]);
+//!   DataFusion filters again, so a wide test costs time, never rows.
+//! - Nothing of a statement is written before all of it was checked, up to the bound of [`write`]; beyond it
+//!   an error says how many rows were applied.
+//! - An error of a region keeps its class on its way through DataFusion ([`error`]).
+
+pub mod copy;
+pub mod dml;
+pub mod error;
+pub mod filter;
+pub mod limits;
+pub mod rows;
+pub mod rules;
+pub mod scan;
+pub mod session;
+pub mod value;
+pub mod write;
+
+#[cfg(test)]
+mod filter_tests;
+#[cfg(test)]
+mod rows_tests;

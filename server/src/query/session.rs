@@ -1,0 +1,177 @@
+//! Plans and runs what DataFusion knows, against a snapshot of the catalog that each statement takes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::DateTime;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, TableProvider};
+use datafusion::catalog::{CatalogProviderList, SchemaProvider};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{ExprSchemable, LogicalPlan};
+use datafusion::physical_plan::{ColumnarValue, SendableRecordBatchStream};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast as df;
+use futures::TryStreamExt;
+
+use super::error::unwrap;
+use super::limits;
+use crate::catalog::{Catalogs, information_schema};
+use crate::error::{Code, ServerError};
+use crate::service::Output;
+use crate::sql::parser::CATALOG;
+
+/// Makes the session of a statement.
+pub struct Sessions {
+    base: SessionState,
+}
+
+/// A statement's plan with the session that made it.
+pub struct Planned {
+    /// The session.
+    pub state: SessionState,
+    /// What DataFusion understood.
+    pub plan: LogicalPlan,
+}
+
+impl Sessions {
+    /// Sessions over DataFusion's functions and a bounded pool of memory.
+    ///
+    /// # Errors
+    /// When DataFusion has no place to spill to.
+    pub fn new() -> Result<Self, ServerError> {
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(limits::QUERY_BYTES_MAX, 1.0).build_arc().map_err(unwrap)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut config = SessionConfig::new().with_target_partitions(cores).with_information_schema(false);
+        config = config.with_create_default_catalog_and_schema(false);
+        let options = config.options_mut();
+        options.execution.time_zone = Some("+00:00".to_owned());
+        // Tables hold plain strings; views would only be cast back and forth.
+        options.sql_parser.map_string_types_to_utf8view = false;
+        let base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        Ok(Self { base })
+    }
+
+    /// Plans a statement in `database`.
+    ///
+    /// # Errors
+    /// An unknown database, table, column or function, or types that do not fit.
+    pub async fn plan(&self, statement: df::Statement, database: &str, catalogs: &Catalogs) -> Result<Planned, ServerError> {
+        let mut state = self.base.clone();
+        state.config_mut().options_mut().catalog.default_catalog = CATALOG.to_owned();
+        state.config_mut().options_mut().catalog.default_schema = database.to_owned();
+        state.mark_start_execution();
+        let now_ms = i64::try_from(catalogs.env.unix_ms()).unwrap_or(i64::MAX);
+        state.execution_props_mut().query_execution_start_time = DateTime::from_timestamp_millis(now_ms);
+        let statement = DfStatement::Statement(Box::new(statement));
+        let catalog = self.snapshot(&state, &statement, database, catalogs).await?;
+        let list = MemoryCatalogProviderList::new();
+        list.register_catalog(CATALOG.to_owned(), catalog);
+        state.register_catalog_list(Arc::new(list));
+        let plan = state.statement_to_plan(statement).await.map_err(unwrap)?;
+        Ok(Planned { state, plan })
+    }
+
+    /// The tables that a statement names, as they are now.
+    async fn snapshot(
+        &self,
+        state: &SessionState,
+        statement: &DfStatement,
+        database: &str,
+        catalogs: &Catalogs,
+    ) -> Result<Arc<MemoryCatalogProvider>, ServerError> {
+        let catalog = Arc::new(MemoryCatalogProvider::new());
+        let mut seen = BTreeSet::new();
+        let is_insert = matches!(statement, DfStatement::Statement(inner) if matches!(**inner, df::Statement::Insert(_)));
+        for reference in state.resolve_table_references(statement).map_err(unwrap)? {
+            let resolved = reference.resolve(CATALOG, database);
+            if *resolved.catalog != *CATALOG {
+                let message = format!("there is no catalog '{}'; the only one is '{CATALOG}'", resolved.catalog);
+                return Err(ServerError::new(Code::DatabaseNotFound, message));
+            }
+            let key = (resolved.schema.to_string(), resolved.table.to_string());
+            if !seen.insert(key.clone()) {
+                continue;
+            }
+            let (schema, table) = key;
+            let found = provider(catalogs, &schema, &table, is_insert).await;
+            let found = match found {
+                // A table function stands where a table does.
+                Err(_) if self.base.table_functions().contains_key(&table) => continue,
+                other => other?,
+            };
+            register(&catalog, &schema, table, found)?;
+        }
+        Ok(catalog)
+    }
+
+    /// The value of an expression without columns, cast to this type.
+    ///
+    /// # Errors
+    /// An expression with columns or aggregates, or a value that the type cannot hold.
+    pub fn constant(&self, expr: df::Expr, data_type: &arrow::datatypes::DataType) -> Result<ScalarValue, ServerError> {
+        let empty = DFSchema::empty();
+        let aliased = df::ExprWithAlias { expr, alias: None };
+        let logical = self.base.create_logical_expr_from_sql_expr(aliased, &empty).map_err(unwrap)?;
+        let cast = logical.cast_to(data_type, &empty).map_err(unwrap)?;
+        let physical = self.base.create_physical_expr(cast, &empty).map_err(unwrap)?;
+        let row = one_row()?;
+        match physical.evaluate(&row).map_err(unwrap)? {
+            ColumnarValue::Scalar(scalar) => Ok(scalar),
+            ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(unwrap),
+        }
+    }
+}
+
+fn one_row() -> Result<arrow::array::RecordBatch, ServerError> {
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
+    let schema = Arc::new(arrow::datatypes::Schema::empty());
+    arrow::array::RecordBatch::try_new_with_options(schema, Vec::new(), &options).map_err(super::error::from_arrow)
+}
+
+async fn provider(catalogs: &Catalogs, schema: &str, table: &str, is_insert: bool) -> Result<Arc<dyn TableProvider>, ServerError> {
+    if schema == information_schema::NAME {
+        return information_schema::table(catalogs, table).await;
+    }
+    let table = catalogs.table(schema, table).await?;
+    let provider = catalogs.provider(table);
+    Ok(Arc::new(if is_insert { provider.as_target() } else { provider }))
+}
+
+fn register(catalog: &MemoryCatalogProvider, schema: &str, table: String, provider: Arc<dyn TableProvider>) -> Result<(), ServerError> {
+    let found = catalog.schema(schema);
+    let target = match found {
+        Some(schema) => schema,
+        None => {
+            let fresh: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
+            catalog.register_schema(schema, Arc::clone(&fresh)).map_err(unwrap)?;
+            fresh
+        }
+    };
+    target.register_table(table, provider).map_err(unwrap)?;
+    Ok(())
+}
+
+impl Planned {
+    /// Runs the plan.
+    ///
+    /// # Errors
+    /// What fails before the first batch.
+    pub async fn stream(self) -> Result<SendableRecordBatchStream, ServerError> {
+        DataFrame::new(self.state, self.plan).execute_stream().await.map_err(unwrap)
+    }
+
+    /// Runs the plan and hands its rows out as they come.
+    ///
+    /// # Errors
+    /// What fails before the first batch.
+    pub async fn output(self) -> Result<Output, ServerError> {
+        let stream = self.stream().await?;
+        let schema = stream.schema();
+        Ok(Output::Rows { schema, stream: Box::pin(stream.map_err(unwrap)) })
+    }
+}

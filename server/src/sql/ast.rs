@@ -1,0 +1,119 @@
+//! What a statement asks for, before names are resolved.
+
+use datafusion::sql::sqlparser::ast as df;
+use tessera_manifest::value::DataType;
+
+/// A table, perhaps with its database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName {
+    /// The database; `None` for that of the session.
+    pub database: Option<String>,
+    /// The table.
+    pub table: String,
+}
+
+/// One statement.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// `CREATE DATABASE`
+    CreateDatabase {
+        /// Its name.
+        name: String,
+        /// Whether one that exists is fine.
+        if_not_exists: bool,
+    },
+    /// `DROP DATABASE`
+    DropDatabase {
+        /// Its name.
+        name: String,
+        /// Whether one that is missing is fine.
+        if_exists: bool,
+    },
+    /// `CREATE TABLE`
+    CreateTable(Box<CreateTable>),
+    /// `DROP TABLE`
+    DropTable {
+        /// The tables, dropped one after the other.
+        names: Vec<TableName>,
+        /// Whether one that is missing is fine.
+        if_exists: bool,
+    },
+    /// `SELECT`, `WITH`, `VALUES`, `EXPLAIN`: planned and executed by DataFusion.
+    Query(Box<df::Statement>),
+    /// `INSERT` and `DELETE`: planned by DataFusion, executed by us.
+    Write(Box<df::Statement>),
+    /// `COPY t FROM 'file'`
+    CopyFrom {
+        /// The table that is written.
+        table: TableName,
+        /// The file.
+        path: String,
+        /// What the `WITH` clause says.
+        options: Vec<(String, String)>,
+    },
+    /// `COPY t TO 'file'`, `COPY (query) TO 'file'`
+    CopyTo {
+        /// A query that reads what is written to the file.
+        query: Box<df::Statement>,
+        /// The file.
+        path: String,
+        /// What the `WITH` clause says.
+        options: Vec<(String, String)>,
+    },
+    /// `SHOW DATABASES`
+    ShowDatabases {
+        /// A LIKE pattern.
+        like: Option<String>,
+    },
+    /// `SHOW TABLES`
+    ShowTables {
+        /// The database; `None` for that of the session.
+        database: Option<String>,
+        /// A LIKE pattern.
+        like: Option<String>,
+    },
+    /// `SHOW CREATE TABLE`
+    ShowCreateTable(TableName),
+    /// `DESCRIBE TABLE`
+    Describe(TableName),
+    /// `USE`
+    Use(String),
+    /// A statement that we know of and cannot do; the text names it.
+    Unsupported(String),
+}
+
+/// `CREATE TABLE`
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateTable {
+    /// The table.
+    pub name: TableName,
+    /// Whether one that exists is fine.
+    pub if_not_exists: bool,
+    /// The columns in display order.
+    pub columns: Vec<ColumnDef>,
+    /// The columns of the primary key in key order.
+    pub primary_key: Vec<String>,
+    /// The columns of the PARTITION clause, in its order.
+    pub partition_columns: Vec<String>,
+    /// The texts of its rules.
+    pub rules: Vec<String>,
+    /// What the `WITH` clause says.
+    pub options: Vec<(String, String)>,
+}
+
+/// One column of a `CREATE TABLE`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnDef {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub data_type: DataType,
+    /// `NULL` or `NOT NULL`, if the statement says so.
+    pub nullable: Option<bool>,
+    /// Whether it is the time index.
+    pub time_index: bool,
+    /// Its default.
+    pub default: Option<df::Expr>,
+    /// Its comment.
+    pub comment: Option<String>,
+}

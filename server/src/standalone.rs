@@ -1,0 +1,255 @@
+//! Everything in one process: catalog, engine and SQL.
+//!
+//! Crash order at start: the catalog is read, interrupted drops are finished, then all regions are opened. A
+//! region that does not open is reported and its table answers with the cause; the others work.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use tessera_engine::config::Config;
+use tessera_engine::engine::{Engine, Parts as EngineParts};
+use tessera_engine::wal::LogStore;
+use tessera_manifest::env::{Env, Stopwatch};
+use tessera_manifest::id::NodeId;
+use tessera_metaclient::catalog::{Bootstrap, Catalog};
+use tessera_metaclient::kv::KvBackend;
+use tokio::sync::Mutex;
+
+use crate::catalog::{self, Catalogs, DEFAULT_DATABASE, from_catalog, information_schema};
+use crate::ddl::{create, drop, recover};
+use crate::error::{Code, ServerError, chain};
+use crate::query::error::from_engine;
+use crate::query::session::Sessions;
+use crate::query::{copy, dml, limits};
+use crate::service::{Output, SqlService};
+use crate::sql::{Statement, TableName, parse};
+
+/// What a process is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Databases, tables and routes.
+    pub kv: Arc<dyn KvBackend>,
+    /// SSTs, manifests and drop markers.
+    pub store: Arc<dyn ObjectStore>,
+    /// Acknowledged rows that are not in SSTs yet.
+    pub wal: Arc<dyn LogStore>,
+    /// Time and ids.
+    pub env: Env,
+    /// Settings of the engine.
+    pub engine: Config,
+    /// The name of this process in routes.
+    pub node: NodeId,
+}
+
+/// A running server without its ways in; a cheap handle.
+#[derive(Clone)]
+pub struct Standalone {
+    catalogs: Catalogs,
+    sessions: Arc<Sessions>,
+    store: Arc<dyn ObjectStore>,
+    node: NodeId,
+    /// One DDL statement at a time, so that what a drop looked up is what it drops.
+    ddl: Arc<Mutex<()>>,
+}
+
+impl Standalone {
+    /// Reads the catalog, finishes interrupted drops and opens every region.
+    ///
+    /// # Errors
+    /// When the catalog or the store does not answer. A region that does not open is no error here.
+    pub async fn open(parts: Parts) -> Result<Self, ServerError> {
+        let Parts { kv, store, wal, env, engine, node } = parts;
+        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), config: engine });
+        let bootstrap = Bootstrap { cluster: env.nonce(), incarnation: env.nonce(), unix_ms: env.unix_ms() };
+        let (catalog, _identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
+        let catalogs = Catalogs { catalog, engine, env };
+        recover::finish_drops(&catalogs, &store).await?;
+        open_regions(&catalogs).await?;
+        recover::report_orphans(&catalogs, &store).await;
+        Ok(Self { catalogs, sessions: Arc::new(Sessions::new()?), store, node, ddl: Arc::new(Mutex::new(())) })
+    }
+
+    /// Flushes and closes every region. Statements that still run fail.
+    ///
+    /// # Errors
+    /// A region that could not be flushed; its rows are safe in the WAL.
+    pub async fn close(&self) -> Result<(), ServerError> {
+        self.catalogs.engine.close().await.map_err(|error| from_engine(&error))
+    }
+
+    async fn run(&self, statement: Statement, database: &str) -> Result<Output, ServerError> {
+        let affected = |rows: u64| Ok(Output::Affected(rows));
+        match statement {
+            Statement::Query(query) => self.sessions.plan(*query, database, &self.catalogs).await?.output().await,
+            Statement::Write(write) => {
+                let planned = self.sessions.plan(*write, database, &self.catalogs).await?;
+                affected(dml::run(planned, self.catalogs.engine.clone()).await?)
+            }
+            Statement::CopyFrom { table, path, options } => {
+                let table = self.table(&table, database).await?;
+                affected(copy::copy_from(table, self.catalogs.engine.clone(), &self.catalogs.env, &path, &options).await?)
+            }
+            Statement::CopyTo { query, path, options } => {
+                let planned = self.sessions.plan(*query, database, &self.catalogs).await?;
+                affected(copy::copy_to(planned, &self.catalogs.env, &path, &options).await?)
+            }
+            Statement::CreateDatabase { .. } | Statement::DropDatabase { .. } | Statement::CreateTable(_) | Statement::DropTable { .. } => {
+                self.define(statement, database).await
+            }
+            Statement::ShowDatabases { .. } | Statement::ShowTables { .. } | Statement::ShowCreateTable(_) | Statement::Describe(_) => {
+                self.show(statement, database).await
+            }
+            Statement::Use(name) => Err(ServerError::new(
+                Code::Unsupported,
+                format!(
+                    "USE does nothing over HTTP, where each request stands alone: send db={name} with the request, or write {name}.table"
+                ),
+            )),
+            Statement::Unsupported(what) => Err(ServerError::new(Code::Unsupported, format!("{what} is not supported yet"))),
+        }
+    }
+
+    /// DDL. The answer counts like that of GreptimeDB: a new database is one row.
+    async fn define(&self, statement: Statement, session: &str) -> Result<Output, ServerError> {
+        let _one_at_a_time = self.ddl.lock().await;
+        let mut rows = 0;
+        match statement {
+            Statement::CreateDatabase { name, if_not_exists } => {
+                rows = u64::from(create::create_database(&name, if_not_exists, &self.catalogs).await?);
+            }
+            Statement::DropDatabase { name, if_exists } => {
+                drop::drop_database(&name, if_exists, &self.catalogs).await?;
+            }
+            Statement::CreateTable(table) => {
+                let database = table.name.database.as_deref().unwrap_or(session);
+                create::create_table(&table, database, self.node, &self.catalogs, &self.sessions).await?;
+            }
+            Statement::DropTable { names, if_exists } => {
+                for name in names {
+                    let database = name.database.as_deref().unwrap_or(session);
+                    drop::drop_table(database, &name.table, if_exists, &self.catalogs, &self.store).await?;
+                }
+            }
+            _ => return Err(ServerError::new(Code::Internal, "a statement that is no DDL was run as one")),
+        }
+        Ok(Output::Affected(rows))
+    }
+
+    async fn show(&self, statement: Statement, session: &str) -> Result<Output, ServerError> {
+        match statement {
+            Statement::ShowDatabases { like } => {
+                let mut names = self.catalogs.databases().await?;
+                names.push(information_schema::NAME.to_owned());
+                names.sort();
+                names.retain(|name| matches_like(name, like.as_deref()));
+                catalog::names_output("Database", names)
+            }
+            Statement::ShowTables { database, like } => {
+                let database = database.as_deref().unwrap_or(session);
+                let mut names = self.table_names(database).await?;
+                names.retain(|name| matches_like(name, like.as_deref()));
+                catalog::names_output("Tables", names)
+            }
+            Statement::ShowCreateTable(name) => catalog::show_create(&*self.table(&name, session).await?),
+            Statement::Describe(name) => catalog::describe(&*self.table(&name, session).await?),
+            _ => Err(ServerError::new(Code::Internal, "a statement that shows nothing was run as one that does")),
+        }
+    }
+
+    async fn table_names(&self, database: &str) -> Result<Vec<String>, ServerError> {
+        if database == information_schema::NAME {
+            return Ok(information_schema::TABLES.iter().map(|name| (*name).to_owned()).collect());
+        }
+        self.catalogs.require_database(database).await?;
+        Ok(self.catalogs.tables(database).await?.iter().map(|table| table.info.name.clone()).collect())
+    }
+
+    async fn table(&self, name: &TableName, session: &str) -> Result<Arc<catalog::Table>, ServerError> {
+        self.catalogs.table(name.database.as_deref().unwrap_or(session), &name.table).await
+    }
+}
+
+#[async_trait]
+impl SqlService for Standalone {
+    async fn execute(&self, sql: &str, database: &str) -> Result<Vec<Output>, ServerError> {
+        let database = if database.is_empty() { DEFAULT_DATABASE } else { database };
+        self.catalogs.require_database(database).await?;
+        let statements = parse(sql)?;
+        let last = statements.len().saturating_sub(1);
+        let mut outputs = Vec::with_capacity(statements.len());
+        for (at, statement) in statements.into_iter().enumerate() {
+            let output = self.run(statement, database).await?;
+            // Rows are read lazily, and the next statement may change what they are read from.
+            outputs.push(if at == last { output } else { settle(output).await? });
+        }
+        Ok(outputs)
+    }
+}
+
+/// Reads all rows of a result into memory.
+async fn settle(output: Output) -> Result<Output, ServerError> {
+    let Output::Rows { schema, mut stream } = output else { return Ok(output) };
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    let mut bytes = 0;
+    while let Some(batch) = stream.try_next().await? {
+        bytes += batch.get_array_memory_size();
+        if bytes > limits::SETTLED_BYTES_MAX {
+            let message =
+                format!("a result of more than {} MiB must be that of the last statement: send it alone", limits::SETTLED_BYTES_MAX >> 20);
+            return Err(ServerError::new(Code::ResourcesExhausted, message));
+        }
+        batches.push(batch);
+    }
+    Ok(Output::Rows { schema, stream: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))) })
+}
+
+async fn open_regions(catalogs: &Catalogs) -> Result<(), ServerError> {
+    let regions = catalogs.regions().await?;
+    let watch = Stopwatch::start();
+    let (mut open, mut failed) = (0_usize, 0_usize);
+    for (region, result) in catalogs.engine.open_regions(regions).await {
+        match result {
+            Ok(_) => open += 1,
+            Err(error) => {
+                failed += 1;
+                tracing::error!(%region, error = %chain(&error), "a region did not open; its table answers with this error, other tables work");
+            }
+        }
+    }
+    let elapsed_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(open, failed, elapsed_ms, "opened regions");
+    Ok(())
+}
+
+/// Whether a name matches a LIKE pattern: `%` is any text, `_` any character.
+fn matches_like(name: &str, pattern: Option<&str>) -> bool {
+    let Some(pattern) = pattern else { return true };
+    let (name, pattern): (Vec<char>, Vec<char>) = (name.chars().collect(), pattern.chars().collect());
+    let (mut at, mut of) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while at < name.len() {
+        match pattern.get(of) {
+            Some('%') => {
+                retry = Some((at, of));
+                of += 1;
+            }
+            Some(wanted) if *wanted == '_' || Some(wanted) == name.get(at) => {
+                at += 1;
+                of += 1;
+            }
+            _ => {
+                let Some((from, percent)) = retry else { return false };
+                retry = Some((from + 1, percent));
+                at = from + 1;
+                of = percent + 1;
+            }
+        }
+    }
+    pattern.get(of..).is_none_or(|rest| rest.iter().all(|wanted| *wanted == '%'))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Creating, showing and dropping.
+
+use tessera_manifest::id::{RegionId, RegionNumber, TableId};
+
+use super::{CPU, Session};
+use crate::ddl::marker;
+use crate::error::Code;
+
+#[tokio::test]
+async fn databases_come_and_go() {
+    let (_world, session) = Session::fresh().await;
+    assert_eq!(session.run("CREATE DATABASE metrics").await, 1);
+    assert_eq!(session.run("CREATE DATABASE IF NOT EXISTS metrics").await, 0);
+    assert_eq!(session.refused("CREATE DATABASE metrics").await.0, Code::DatabaseAlreadyExists);
+    assert_eq!(session.rows("SHOW DATABASES").await, ["information_schema", "metrics", "public"]);
+    session.run("CREATE TABLE metrics.t (ts TIMESTAMP TIME INDEX)").await;
+    assert_eq!(session.rows("SHOW TABLES FROM metrics").await, ["t"]);
+    let (code, message) = session.refused("DROP DATABASE metrics").await;
+    assert_eq!(code, Code::InvalidArguments);
+    assert!(message.contains("drop them first"), "{message}");
+    session.run("DROP TABLE metrics.t; DROP DATABASE metrics").await;
+    assert_eq!(session.refused("SHOW TABLES FROM metrics").await.0, Code::DatabaseNotFound);
+    assert_eq!(session.run("DROP DATABASE IF EXISTS metrics").await, 0);
+    assert_eq!(session.refused("DROP DATABASE public").await.0, Code::InvalidArguments);
+}
+
+#[tokio::test]
+async fn a_table_is_created_once() {
+    let (_world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    let (code, message) = session.refused(CPU).await;
+    assert_eq!(code, Code::TableAlreadyExists);
+    assert!(message.contains("'cpu'") && message.contains("'public'"), "{message}");
+    session.run(&CPU.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")).await;
+    let other = CPU.replace("TABLE cpu", "TABLE nowhere.cpu");
+    assert_eq!(session.refused(&other).await.0, Code::DatabaseNotFound);
+    assert_eq!(session.rows("SHOW TABLES").await, ["cpu"]);
+    assert_eq!(session.rows("SHOW TABLES LIKE 'x%'").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_describes_a_table_makes_an_equal_one() {
+    let (_world, session) = Session::fresh().await;
+    session.run(
+        "CREATE TABLE \"Odd Name\" (\"Host \"\"x\"\"\" STRING COMMENT 'it''s', dc INT UNSIGNED NOT NULL, ts TIMESTAMP(9) TIME INDEX, \
+         a DOUBLE DEFAULT -0.5, b STRING DEFAULT 'x''y', c TIMESTAMP(6) DEFAULT '2013-01-01 00:00:00.5', d DATE DEFAULT '2020-02-29', \
+         e DECIMAL(10, 2) DEFAULT 12.34, f BOOLEAN DEFAULT true, g BIGINT DEFAULT -9223372036854775808, \
+         h BIGINT UNSIGNED DEFAULT 18446744073709551615, i TIMESTAMP DEFAULT current_timestamp(), j VARBINARY DEFAULT X'00ff', \
+         k FLOAT DEFAULT 0.1, l TINYINT DEFAULT NULL, PRIMARY KEY (dc, \"Host \"\"x\"\"\")) \
+         PARTITION ON COLUMNS (dc, \"Host \"\"x\"\"\") (dc < 5, dc >= 5 AND \"Host \"\"x\"\"\" < 'a,(b', dc >= 5 AND \"Host \"\"x\"\"\" >= 'a,(b') \
+         WITH (append_mode = 'false')",
+    )
+    .await;
+    let show = "SHOW CREATE TABLE \"Odd Name\"";
+    let text = create_text(&session, show).await;
+    let described = session.rows("DESC TABLE \"Odd Name\"").await;
+    session.run("DROP TABLE \"Odd Name\"").await;
+    session.run(&text).await;
+    assert_eq!(create_text(&session, show).await, text);
+    assert_eq!(session.rows("DESC TABLE \"Odd Name\"").await, described);
+    assert!(described.contains(&"e|DECIMAL(10, 2)||YES|'12.34'|FIELD".to_owned()), "{described:?}");
+    assert!(described.contains(&"ts|TIMESTAMP(9)|PRI|NO||TIMESTAMP".to_owned()), "{described:?}");
+    assert!(described.contains(&"dc|INT UNSIGNED|PRI|NO||TAG".to_owned()), "{described:?}");
+}
+
+async fn create_text(session: &Session, show: &str) -> String {
+    use arrow::array::AsArray;
+    let batches = session.batches(show).await.unwrap();
+    let names: Vec<String> = batches[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["Table", "Create Table"]);
+    batches[0].column(1).as_string::<i32>().value(0).to_owned()
+}
+
+#[tokio::test]
+async fn a_bad_definition_is_refused_before_anything_is_made() {
+    let (_world, session) = Session::fresh().await;
+    let table = |columns: &str, rest: &str| format!("CREATE TABLE t ({columns}, ts TIMESTAMP TIME INDEX, PRIMARY KEY (a)) {rest}");
+    let cases = [
+        (table("a STRING, a INT", ""), Code::InvalidArguments, "'a' is defined twice"),
+        (table("a STRING, v INT DEFAULT 'x'", ""), Code::InvalidArguments, "DEFAULT of column 'v'"),
+        (table("a STRING, v TINYINT DEFAULT 300", ""), Code::InvalidArguments, "DEFAULT of column 'v'"),
+        (table("b STRING", ""), Code::ColumnNotFound, "PRIMARY KEY names column 'a'"),
+        (table("a STRING, v INT", "PARTITION ON COLUMNS (v) (v < 1, v >= 1)"), Code::InvalidArguments, "must be in the PRIMARY KEY"),
+        (table("a STRING", "PARTITION ON COLUMNS (x) (x < 1)"), Code::ColumnNotFound, "PARTITION ON COLUMNS names column 'x'"),
+        (table("a STRING", "PARTITION ON COLUMNS (a) (a < 'h', a >= 'g')"), Code::InvalidArguments, "'g'"),
+        (table("a STRING", "PARTITION ON COLUMNS (a) (a < 'h' AND a > 'x')"), Code::InvalidArguments, "no row satisfies"),
+        (table("a STRING", "PARTITION ON COLUMNS (a) (a < )"), Code::InvalidArguments, "bad partition rule"),
+        (table("a STRING", "PARTITION ON COLUMNS (a) (a < 'h', ts >= 0)"), Code::InvalidArguments, "does not name"),
+        (table("a STRING", "WITH (ttl = '7d')"), Code::Unsupported, "'ttl'"),
+    ];
+    for (sql, code, part) in cases {
+        let (found, message) = session.refused(&sql).await;
+        assert_eq!(found, code, "{sql}: {message}");
+        assert!(message.contains(part), "{sql}: {message}");
+    }
+    assert_eq!(session.rows("SHOW TABLES").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_dropped_table_is_gone_and_its_name_is_free() {
+    let (world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    session.run("INSERT INTO cpu (host, ts) VALUES ('a', 1)").await;
+    session.run("DROP TABLE cpu").await;
+    assert_eq!(session.refused("SELECT * FROM cpu").await.0, Code::TableNotFound);
+    assert_eq!(session.refused("DROP TABLE cpu").await.0, Code::TableNotFound);
+    session.run("DROP TABLE IF EXISTS cpu").await;
+    let drop = marker::find(&world.store, TableId(1024)).await.unwrap().unwrap();
+    assert_eq!((drop.name.as_str(), drop.regions.len()), ("cpu", 3));
+    session.run(CPU).await;
+    assert_eq!(session.rows("SELECT count(*) FROM cpu").await, ["0"]);
+    assert_eq!(session.rows("SELECT table_id FROM information_schema.tables").await, ["1025"]);
+}
+
+#[tokio::test]
+async fn an_interrupted_drop_is_finished_at_the_next_start() {
+    let (world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    session.run(&CPU.replace("TABLE cpu", "TABLE other")).await;
+    let regions = (0..3).map(|number| RegionId::new(TableId(1024), RegionNumber(number))).collect();
+    let drop = marker::Drop { table: TableId(1024), database: "public".into(), name: "cpu".into(), unix_ms: 1, regions };
+    marker::write(&world.store, &tessera_manifest::env::Env::system(), &drop).await.unwrap();
+    session.server.close().await.unwrap();
+    let session = world.open().await;
+    assert_eq!(session.rows("SHOW TABLES").await, ["other"]);
+    assert_eq!(session.refused("SELECT * FROM cpu").await.0, Code::TableNotFound);
+    let engine = &session.server.catalogs.engine;
+    assert!(engine.open_region(drop.regions[0]).await.is_err());
+    assert_eq!(session.rows("SELECT count(*) FROM other").await, ["0"]);
+}
+
+#[tokio::test]
+async fn tables_and_rows_are_there_after_a_restart() {
+    let (world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    session.run("INSERT INTO cpu (host, ts, v) VALUES ('a', 1, 2.5), ('x', 2, 3.5)").await;
+    session.server.close().await.unwrap();
+    let session = world.open().await;
+    assert_eq!(session.rows("SELECT host, v FROM cpu ORDER BY host").await, ["a|2.5", "x|3.5"]);
+}
+
+#[tokio::test]
+async fn statements_that_are_not_supported_say_so() {
+    let (_world, session) = Session::fresh().await;
+    for sql in ["TRUNCATE TABLE t", "ALTER TABLE t ADD COLUMN a INT", "ADMIN flush_table('t')", "USE public", "UPDATE t SET a = 1"] {
+        assert_eq!(session.refused(sql).await.0, Code::Unsupported, "{sql}");
+    }
+}

@@ -1,0 +1,100 @@
+//! SELECT, EXPLAIN and information_schema.
+
+use super::{CPU, Session};
+use crate::error::Code;
+
+async fn filled() -> (super::World, Session) {
+    let (world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    session
+        .run("INSERT INTO cpu (host, ts, v) VALUES ('a', 1000, 1), ('b', 2000, 2), ('h', 1000, 3), ('x', 3000, NULL), (NULL, 1, 5)")
+        .await;
+    (world, session)
+}
+
+#[tokio::test]
+async fn queries_see_all_regions() {
+    let (_world, session) = filled().await;
+    assert_eq!(session.rows("SELECT count(*), count(v), sum(v) FROM cpu").await, ["5|4|11.0"]);
+    assert_eq!(session.rows("SELECT host FROM cpu WHERE v > 1 AND host IS NOT NULL ORDER BY host").await, ["b", "h"]);
+    assert_eq!(session.rows("SELECT a.host FROM cpu a JOIN cpu b ON a.ts = b.ts AND a.host < b.host").await, ["a"]);
+    assert_eq!(session.rows("WITH c AS (SELECT max(v) AS m FROM cpu) SELECT m FROM c").await, ["5.0"]);
+    assert_eq!(session.rows("SELECT host FROM public.cpu WHERE ts >= '1970-01-01T00:00:03Z'").await, ["x"]);
+    assert_eq!(session.rows("SELECT count(*) FROM tessera.public.cpu WHERE ts < now()").await, ["5"]);
+    assert_eq!(session.rows("SELECT host FROM cpu LIMIT 2").await.len(), 2);
+    assert_eq!(session.rows("VALUES (1), (2)").await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn regions_that_cannot_match_are_not_scanned() {
+    let (_world, session) = filled().await;
+    let explain = |filter: &str| format!("EXPLAIN SELECT v FROM cpu WHERE {filter}");
+    let plan = session.rows(&explain("host = 'x'")).await.join("\n");
+    assert!(plan.contains("TesseraScanExec: table=public.cpu, regions=[1024/2], pruned=2, filters=[host = 'x']"), "{plan}");
+    assert!(plan.contains("projection=[host, v]"), "{plan}");
+    for (filter, regions) in [
+        ("host IS NULL", "[1024/0]"),
+        ("host IN ('a', 'i')", "[1024/0, 1024/1]"),
+        ("host = 'a' OR v > 1", "[1024/0, 1024/1, 1024/2]"),
+        ("NOT (host < 'h' OR host >= 'q')", "[1024/1]"),
+        ("host BETWEEN 'r' AND 's'", "[1024/2]"),
+        ("host = 'zzz'", "[]"),
+    ] {
+        let plan = session.rows(&explain(filter)).await.join("\n");
+        assert!(plan.contains(&format!("regions={regions}")), "{filter}: {plan}");
+    }
+    assert_eq!(session.rows("SELECT count(*) FROM cpu WHERE host = 'zzz'").await, ["0"]);
+    let analyzed = session.rows("EXPLAIN ANALYZE SELECT * FROM cpu WHERE host = 'x'").await.join("\n");
+    assert!(analyzed.contains("output_rows=1") && analyzed.contains("files_skipped=0"), "{analyzed}");
+}
+
+#[tokio::test]
+async fn errors_of_queries_are_understood() {
+    let (_world, session) = filled().await;
+    let cases = [
+        ("SELECT * FROM nope", Code::TableNotFound, "there is no table 'nope' in database 'public'"),
+        ("SELECT * FROM nodb.t", Code::DatabaseNotFound, "there is no database 'nodb'"),
+        ("SELECT wat FROM cpu", Code::ColumnNotFound, "there is no column 'wat'; columns are host, ts, v, n"),
+        ("SELECT nofunction(v) FROM cpu", Code::PlanQuery, "nofunction"),
+        ("SELECT (v FROM cpu", Code::InvalidSyntax, "bad SQL"),
+        ("SELECT * FROM information_schema.nope", Code::TableNotFound, "tables are columns, partitions"),
+        ("SELECT CAST('x' AS INT)", Code::InvalidArguments, "x"),
+        ("SELECT 1 / 0", Code::InvalidArguments, "division by zero"),
+        ("SELECT host FROM cpu a JOIN cpu b ON a.ts = b.ts", Code::PlanQuery, "more than one"),
+    ];
+    for (sql, code, part) in cases {
+        let (found, message) = session.refused(sql).await;
+        assert!(found == code && message.contains(part), "{sql}: {found:?} {message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn information_schema_shows_what_there_is() {
+    let (_world, session) = filled().await;
+    let tables = "SELECT TABLE_ID, table_name, region_count FROM INFORMATION_SCHEMA.TABLES";
+    assert_eq!(session.rows(tables).await, ["1024|cpu|3"]);
+    let columns = "SELECT column_name, data_type, semantic_type, is_nullable, column_default FROM information_schema.columns \
+                   WHERE table_name = 'cpu' ORDER BY ordinal_position";
+    let expected = ["host|STRING|TAG|Yes|", "ts|TIMESTAMP(3)|TIMESTAMP|No|", "v|DOUBLE|FIELD|Yes|1.5", "n|INT|FIELD|No|7"];
+    assert_eq!(session.rows(columns).await, expected);
+    let partitions = "SELECT partition_name, partition_expression, region_id, generation FROM information_schema.partitions";
+    assert_eq!(session.rows(partitions).await, ["p0|host|1024/0|1", "p1|host|1024/1|1", "p2|host|1024/2|1"]);
+    let regions = "SELECT region_id, rule, state, memtable_rows, error FROM information_schema.regions ORDER BY region_number";
+    assert_eq!(session.rows(regions).await[0], "1024/0|host < 'h'|open|3|");
+    assert_eq!(session.rows("SELECT schema_name FROM information_schema.schemata").await, ["public", "information_schema"]);
+    assert_eq!(session.rows("SHOW TABLES FROM information_schema").await.len(), 5);
+}
+
+#[tokio::test]
+async fn each_statement_sees_what_those_before_it_did() {
+    let (_world, session) = filled().await;
+    let sql = "DELETE FROM cpu WHERE host = 'a'; INSERT INTO cpu (host, ts) VALUES ('c', 9); SELECT count(*) FROM cpu WHERE host < 'd'";
+    assert_eq!(session.rows(sql).await, ["2"]);
+    let mut outputs = session.execute("SELECT count(*) FROM cpu; DELETE FROM cpu; SELECT count(*) FROM cpu").await.unwrap();
+    let crate::service::Output::Rows { stream, .. } = outputs.swap_remove(0) else { panic!() };
+    use arrow::array::AsArray;
+    use futures::TryStreamExt;
+    let batches: Vec<_> = stream.try_collect().await.unwrap();
+    assert_eq!(batches[0].column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0), 5);
+}
