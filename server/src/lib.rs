@@ -2,15 +2,16 @@
 
 pub mod cli;
 pub mod config;
-pub mod copy;
-pub mod error;
+pub mod home;
+pub mod telemetry;
 pub mod http;
+pub mod shell;
 pub mod output;
 pub mod service;
-pub mod shell;
-pub mod telemetry;
-pub mod catalog;
-pub mod ddl;
-pub mod query;
-pub mod sql;
 pub mod standalone;
+pub mod sql;
+pub mod query;
+pub mod ddl;
+pub mod catalog;
+pub mod copy;
+pub mod error;
