@@ -9,7 +9,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tessera_manifest::env;
 use tessera_manifest::id::RegionId;
 use tessera_manifest::meta::RegionMeta;
@@ -147,17 +148,28 @@ impl Engine {
     /// # Errors
     /// The first region's failure, after all were tried.
     pub async fn close(&self) -> Result<(), Error> {
+        self.stop_background().await;
+        let parallelism = self.inner.shared.parts.config.open_parallelism.max(1);
+        let ids: Vec<RegionId> = self.regions().iter().map(|region| region.id()).collect();
+        let closes = futures::stream::iter(ids).map(|id| self.close_region(id));
+        let results: Vec<Result<(), Error>> = closes.buffer_unordered(parallelism).collect().await;
+        results.into_iter().collect()
+    }
+
+    /// Ends background work; nothing is flushed.
+    pub(crate) async fn stop_background(&self) {
         self.inner.stop.cancel();
         let flusher = self.inner.flusher.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(flusher) = flusher {
             // A flusher that panicked has nothing left to stop.
             let _ = flusher.await;
         }
-        let parallelism = self.inner.shared.parts.config.open_parallelism.max(1);
-        let ids: Vec<RegionId> = self.regions().iter().map(|region| region.id()).collect();
-        let closes = futures::stream::iter(ids).map(|id| self.close_region(id));
-        let results: Vec<Result<(), Error>> = closes.buffer_unordered(parallelism).collect().await;
-        results.into_iter().collect()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
@@ -197,25 +209,30 @@ impl Inner {
 /// Flushes whatever should be, whenever somebody says that something may have to be.
 async fn run_flusher(inner: std::sync::Weak<Inner>, shared: Arc<Shared>, stop: CancellationToken) {
     let mut backoff = limits::FLUSH_BACKOFF_MIN;
-    loop {
-        tokio::select! {
-            () = shared.budget.pressure.notified() => {}
-            () = stop.cancelled() => return,
-        }
-        while let Some(region) = inner.upgrade().and_then(|inner| inner.flush_candidate()) {
+    while unless_stopped(&stop, shared.budget.pressure.notified().boxed()).await {
+        while let Some(region) = next_flush(&inner) {
             if stop.is_cancelled() {
                 return;
             }
-            let Err(error) = region.flush().await else {
+            let flush: BoxFuture<'_, Result<(), Error>> = region.flush().boxed();
+            let Err(error) = flush.await else {
                 backoff = limits::FLUSH_BACKOFF_MIN;
                 continue;
             };
             tracing::warn!(region = %region.id(), %error, "a flush failed, its rows stay in the write-ahead log");
-            tokio::select! {
-                () = env::sleep(backoff) => {}
-                () = stop.cancelled() => return,
+            if !unless_stopped(&stop, env::sleep(backoff).boxed()).await {
+                return;
             }
             backoff = (backoff * 2).min(limits::FLUSH_BACKOFF_MAX);
         }
     }
+}
+
+fn next_flush(inner: &std::sync::Weak<Inner>) -> Option<Arc<Region>> {
+    inner.upgrade()?.flush_candidate()
+}
+
+/// Waits for `event`; false if the engine stops first.
+async fn unless_stopped(stop: &CancellationToken, event: BoxFuture<'_, ()>) -> bool {
+    stop.run_until_cancelled(event).await.is_some()
 }

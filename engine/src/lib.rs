@@ -16,3 +16,15 @@ mod budget;
 pub mod config;
 pub mod error;
 pub mod limits;
+
+/// The messages of an error and of its causes, for assertions.
+#[cfg(test)]
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -6,6 +6,7 @@ use crate::action::Action;
 use crate::id::{Nonce, RegionId};
 use crate::slot::DecodeError;
 use crate::state::Violation;
+use crate::wal::WalId;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -120,6 +121,16 @@ pub enum Error {
         /// The region.
         region: RegionId,
     },
+    /// A log that may hold rows of the region cannot be read here.
+    #[error("region {region} may have rows in the {wal}, which this opener does not have (its own is the {own}): bring that log back")]
+    WalUnreachable {
+        /// The region.
+        region: RegionId,
+        /// The log that is named.
+        wal: WalId,
+        /// The log that the opener has.
+        own: WalId,
+    },
     /// Another writer has taken over.
     #[error("another writer has taken over before slot '{path}': this one is fenced")]
     Fenced {
@@ -160,7 +171,7 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Store { .. } | Self::Unknown { .. } => ErrorClass::Unavailable,
+            Self::Store { .. } | Self::Unknown { .. } | Self::WalUnreachable { .. } => ErrorClass::Unavailable,
             Self::Record { .. } | Self::Gap { .. } | Self::BrokenChain { .. } | Self::Body { .. } => ErrorClass::Corrupt,
             Self::Replay { .. } | Self::SetHash { .. } | Self::NotFound { .. } => ErrorClass::Corrupt,
             Self::MissingRecord { .. } | Self::Contended { .. } => ErrorClass::Retry,

@@ -23,7 +23,7 @@ use crate::meta::RegionMeta;
 use crate::paths::Root;
 use crate::slot::{self, Kind, OpenDraft, Record, SlotStore, Writer};
 use crate::state::RegionState;
-use crate::wal::{WalId, WalPosition, WalRef};
+use crate::wal::{WalId, WalKind, WalPosition, WalRef};
 
 /// Where manifests are and where ids come from.
 #[derive(Debug, Clone)]
@@ -196,6 +196,14 @@ impl Draft {
         let (opening, replayed) = (env.nonce(), RegionState::empty(region));
         Self { store, region, env, opener, opening, create, replayed }
     }
+
+    /// Refuses when a log may hold rows of the region that this opener cannot read. Checked before the seal, so
+    /// that a refused opener changes nothing.
+    fn check_wals(&self) -> Result<(), Error> {
+        let Some((own, _)) = self.opener.wal else { return Ok(()) };
+        let foreign = self.replayed.wals().iter().find(|wal| wal.id != own && wal.id.kind != WalKind::Noop);
+        foreign.map_or(Ok(()), |wal| Err(Error::WalUnreachable { region: self.region, wal: wal.id, own }))
+    }
 }
 
 #[async_trait]
@@ -206,6 +214,7 @@ impl OpenDraft for Draft {
 
     fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error> {
         self.replayed = replay(&self.store, self.region, history)?;
+        self.check_wals()?;
         let seal = Action::Seal(action::Seal { by: self.opening });
         Ok(Body::new(self.replayed.set_hash(), vec![seal]).encode())
     }
@@ -215,6 +224,7 @@ impl OpenDraft for Draft {
             return Err(Error::Exists { region: self.region });
         }
         self.replayed = replay(&self.store, self.region, history)?;
+        self.check_wals()?;
         let wals = named_wals(self.replayed.wals(), self.opener.wal);
         let mut actions = vec![Action::Open(action::Open { writer: self.opening, node: self.opener.node, wal: self.opener.wal.map(|own| own.0), wals })];
         actions.extend(self.create.iter().map(|meta| Action::Change(action::Change { meta: Arc::clone(meta) })));

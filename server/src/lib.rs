@@ -1,9 +1,17 @@
 //! The server: SQL over HTTP on top of the engine and the metadata client, in one process.
 
-pub mod catalog;
-pub mod ddl;
-pub mod error;
-pub mod query;
+pub mod cli;
+pub mod config;
+pub mod home;
+pub mod telemetry;
+pub mod http;
+pub mod shell;
+pub mod output;
 pub mod service;
-pub mod sql;
 pub mod standalone;
+pub mod sql;
+pub mod query;
+pub mod ddl;
+pub mod catalog;
+pub mod copy;
+pub mod error;

@@ -13,8 +13,8 @@ use tessera_engine::config::Config;
 use tessera_engine::engine::{Engine, Parts as EngineParts};
 use tessera_engine::wal::LogStore;
 use tessera_manifest::env::{Env, Stopwatch};
-use tessera_manifest::id::NodeId;
-use tessera_metaclient::catalog::{Bootstrap, Catalog};
+use tessera_manifest::id::{NodeId, Nonce};
+use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
 use tokio::sync::Mutex;
 
@@ -42,6 +42,20 @@ pub struct Parts {
     pub engine: Config,
     /// The name of this process in routes.
     pub node: NodeId,
+    /// The cluster that the store belongs to; the metadata must be of the same.
+    pub cluster: Nonce,
+}
+
+/// Metadata of one cluster over the store of another would lose the tables of both.
+fn check_cluster(identity: &Identity, store: Nonce) -> Result<(), ServerError> {
+    if identity.cluster == store {
+        return Ok(());
+    }
+    let text = format!(
+        "the metadata belongs to cluster {}, the object store to cluster {store}: bring the two folders of one data home together again",
+        identity.cluster
+    );
+    Err(ServerError::new(Code::StorageUnavailable, text))
 }
 
 /// A running server without its ways in; a cheap handle.
@@ -61,10 +75,11 @@ impl Standalone {
     /// # Errors
     /// When the catalog or the store does not answer. A region that does not open is no error here.
     pub async fn open(parts: Parts) -> Result<Self, ServerError> {
-        let Parts { kv, store, wal, env, engine, node } = parts;
+        let Parts { kv, store, wal, env, engine, node, cluster } = parts;
         let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine });
-        let bootstrap = Bootstrap { cluster: env.nonce(), incarnation: env.nonce(), unix_ms: env.unix_ms() };
-        let (catalog, _identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
+        let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
+        let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
+        check_cluster(&identity, cluster)?;
         let catalogs = Catalogs { catalog, engine, env };
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;

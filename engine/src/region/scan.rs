@@ -96,7 +96,7 @@ fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> (Vec<(Arc<FileRe
     for file in version.state.files().values() {
         let (from, to) = file.meta.time_range;
         let in_time = from <= time.1 && time.0 <= to;
-        if !in_time || excludes(filter, &|column| file.meta.stats.iter().find(|stats| stats.column == column)) {
+        if !in_time || excludes(filter, &file.meta.stats) {
             continue;
         }
         let visible = file_residual(version, file);

@@ -50,7 +50,8 @@ fn select_rows(footer: &Footer, filter: &Expr, columns: &[FileColumn<'_>], row_g
     let mut start = 0;
     for group in row_groups {
         let rows = footer.rows_of(*group);
-        let mut kept = Vec::from([0..rows]);
+        let whole = 0..rows;
+        let mut kept = vec![whole];
         for column in columns {
             if let Some(pages) = column.pages_that_match(*group, rows, filter) {
                 kept = intersect(&kept, &pages);

@@ -74,10 +74,10 @@ mod tests {
         let clean = ColumnStats { column: T, range: range.clone(), has_null: false, has_nan: false };
         let nulls = ColumnStats { column: T, range: range.clone(), has_null: true, has_nan: false };
         let nans = ColumnStats { column: T, range, has_null: false, has_nan: true };
-        assert!(excludes(&float(5.0), &[clean.clone()]));
+        assert!(excludes(&float(5.0), std::slice::from_ref(&clean)));
         assert!(!excludes(&float(5.0), &[nulls]), "NULL is below every value");
         let not_less = Expr::Not(std::boxed::Box::new(float(8.0)));
-        assert!(excludes(&not_less, &[clean.clone()]));
+        assert!(excludes(&not_less, std::slice::from_ref(&clean)));
         assert!(!excludes(&not_less, &[nans]), "NaN is above every value");
         assert!(!excludes(&float(5.0), &[]), "a missing statistic means unknown");
         assert!(excludes(&Expr::never(), &[]));

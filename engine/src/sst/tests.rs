@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tessera_manifest::file::FileRef;
 use tessera_manifest::id::ColumnId;
@@ -194,4 +195,54 @@ fn a_path_follows_from_the_key() {
     let mut file = new_file(&cpu());
     file.key.file.ulid = ulid::Ulid(7);
     assert_eq!(sst_path(file.key).as_ref(), "0000001024/0000000003/sst/0000000002-00000000000000000000000007.parquet");
+}
+
+/// Bytes that do not compress, the same for the same seed.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..bytes.div_ceil(8)).flat_map(|_| next()).collect()
+}
+
+#[test]
+fn a_file_of_several_parts_is_one_object_with_one_checksum() {
+    let columns = vec![column(1, "ts", MS, SemanticType::TimeIndex), column(2, "v", DataType::Binary, SemanticType::Field)];
+    let schema = Arc::new(Schema::new(columns, vec![]).unwrap());
+    let rows: Vec<_> = (0..5_000).map(|i| vec![Value::Timestamp(i), Value::Binary(noise(i as u64 + 1, 4_000))]).collect();
+    block_on(async {
+        let (store, access) = memory(1_000);
+        let memtable = Memtable::new(Arc::clone(&schema));
+        memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
+        let file = new_file(&schema);
+        let meta = flush(&access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+        assert!(meta.bytes > 2 * (8 << 20), "{} bytes are more than two parts", meta.bytes);
+        assert_eq!(store.head(&sst_path(file.key)).await.unwrap().size, meta.bytes);
+        let layout = Arc::new(Layout::plain(schema, None).unwrap());
+        let options = ReadOptions { layout, filter: Arc::new(Expr::always()) };
+        let scan = access.scan(&reference(&file, meta), &options).await.unwrap();
+        assert!(rows_of(&collect(scan.stream).await.unwrap()) == rows);
+    });
+}
+
+#[test]
+fn a_write_whose_input_fails_leaves_no_object() {
+    block_on(async {
+        let (store, access) = memory(10);
+        let layout = Arc::new(Layout::merging(cpu(), None).unwrap());
+        let memtable = Memtable::new(cpu());
+        let row = vec![Value::Null, Value::Timestamp(0), Value::Null];
+        memtable.insert(batch(&cpu(), OpType::Put, &[row]), OpType::Put, sequence(1)).unwrap();
+        let sorted = memtable.snapshot().sorted(&layout, None).unwrap();
+        let broken = sorted.chain([Err(Error::BatchShape { detail: "as the test wants".into() })]);
+        let file = new_file(&cpu());
+        let result = access.write(file.clone(), futures::stream::iter(broken.collect::<Vec<_>>()).boxed()).await;
+        assert!(matches!(result, Err(Error::BatchShape { .. })), "{result:?}");
+        assert!(matches!(store.head(&sst_path(file.key)).await, Err(object_store::Error::NotFound { .. })));
+        assert_eq!(access.write(file, futures::stream::empty().boxed()).await.unwrap(), None);
+    });
 }

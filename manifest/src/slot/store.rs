@@ -118,11 +118,14 @@ impl SlotStore {
     /// # Errors
     /// The first failure; a slot without a record is [`Error::MissingRecord`].
     pub async fn read_all(&self, slots: &[Slot]) -> Result<Vec<Record>, Error> {
-        let reads = futures::stream::iter(slots.iter().map(|slot| async move {
-            let record = self.read(*slot).await?;
-            record.ok_or_else(|| Error::MissingRecord { path: self.path(*slot).to_string() })
-        }));
+        let reads = slots.iter().map(|slot| self.clone().read_listed(*slot)).collect::<Vec<_>>();
+        let reads = futures::stream::iter(reads);
         reads.buffered(limits::PARALLEL_READS_MAX).try_collect().await
+    }
+
+    async fn read_listed(self, slot: Slot) -> Result<Record, Error> {
+        let record = self.read(slot).await?;
+        record.ok_or_else(|| Error::MissingRecord { path: self.path(slot).to_string() })
     }
 
     fn decode(&self, slot: Slot, bytes: &Bytes) -> Result<Record, Error> {

@@ -1,0 +1,106 @@
+//! `tessera standalone`: the life of a server process.
+//!
+//! ```text
+//! settings ─► logs ─► listen ─► start ─► serve ─(signal)─► finish requests ─► close
+//! ```
+//!
+//! The port is taken before the data is opened, so that a second server fails at once; requests that come before the
+//! data is open wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::args::StandaloneArgs;
+use super::{Exit, complain, print};
+use crate::config::Config;
+use crate::error::{Code, ServerError};
+use crate::service::SqlService;
+use crate::{http, telemetry};
+
+/// How long blocking work may go on after everything is closed.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A server that executes SQL.
+pub struct Running {
+    /// What executes statements.
+    pub service: Arc<dyn SqlService>,
+    /// Flushes and closes; awaited once, after the last request.
+    pub close: BoxFuture<'static, Result<(), ServerError>>,
+}
+
+/// Builds a server from its settings: opens everything under `data_home`.
+pub type Start = fn(Config) -> BoxFuture<'static, Result<Running, ServerError>>;
+
+pub(super) fn run(args: &StandaloneArgs, start: Start) -> Exit {
+    let config = match args.settings.resolve() {
+        Ok(config) => config,
+        Err(error) => return complain(Exit::Usage, &error),
+    };
+    if args.print_config {
+        return print(&config.to_toml());
+    }
+    if let Err(error) = telemetry::install_logs(&config.log) {
+        return complain(Exit::Usage, &error);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tessera").build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(Exit::Failed, &error),
+    };
+    let ended = runtime.block_on(live(config, start));
+    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
+    match ended {
+        Ok(()) => Exit::Ok,
+        Err(error) => complain(Exit::Failed, &error),
+    }
+}
+
+async fn live(config: Config, start: Start) -> Result<(), ServerError> {
+    let metrics = telemetry::install_metrics()?;
+    let mut signals = Signals::install()?;
+    let listener = TcpListener::bind(config.http.addr).await.map_err(|error| {
+        let text = format!("cannot listen on {}: {error}; is a server running there, or choose another with --http-addr", config.http.addr);
+        ServerError::new(Code::InvalidArguments, text)
+    })?;
+    let addr = listener.local_addr().unwrap_or(config.http.addr);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), data_home = %config.data_home.display(), "opening");
+    let http = config.http.clone();
+    let Running { service, close } = start(config).await?;
+    tracing::info!("ready at http://{addr}");
+    let served = http::serve(listener, service, Some(metrics), &http, signals.next()).await;
+    tracing::info!("closing");
+    tokio::select! {
+        closed = close => served.and(closed)?,
+        () = signals.next() => {
+            let text = "stopped before everything was closed; the next start replays the WAL";
+            return Err(ServerError::new(Code::Internal, text));
+        }
+    }
+    tracing::info!("closed");
+    Ok(())
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self, ServerError> {
+        let install = |kind| signal(kind).map_err(|error| ServerError::new(Code::Internal, format!("cannot wait for signals: {error}")));
+        Ok(Self { interrupt: install(SignalKind::interrupt())?, terminate: install(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        let name = tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        };
+        tracing::info!(signal = name, "asked to stop");
+    }
+}

@@ -1,0 +1,28 @@
+//! Every fixed limit of the ways in and out, with what happens when it is hit.
+
+/// Rows of a batch that COPY FROM hands on. More rows: another batch.
+pub const COPY_BATCH_ROWS: usize = 8192;
+
+/// Bytes of CSV text in a batch that COPY FROM hands on. More: another batch.
+pub const COPY_BATCH_BYTES: usize = 32 << 20;
+
+/// Bytes of one CSV record, quotes included. Longer: an error, because a quote is probably not closed.
+pub const CSV_RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of the buffer between a CSV file and its parser.
+pub const CSV_BUFFER_BYTES: usize = 256 << 10;
+
+/// Rows of a text table. More: the table ends there and says so; CSV and Arrow have no such limit.
+pub const TABLE_ROWS_MAX: usize = 10_000;
+
+/// Characters of a cell in a text table. Longer: cut, with an ellipsis.
+pub const TABLE_CELL_CHARS_MAX: usize = 1_000;
+
+/// Bytes of SQL that a message quotes. Longer: cut.
+pub const SQL_QUOTE_BYTES_MAX: usize = 200;
+
+/// Lines of the shell's history. More: the oldest go.
+pub const HISTORY_LINES_MAX: usize = 10_000;
+
+/// Bytes of an answer that the shell holds as text to show an error. Longer: cut.
+pub const ERROR_BODY_BYTES_MAX: u64 = 1 << 20;

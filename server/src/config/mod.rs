@@ -1,0 +1,201 @@
+//! What a user may set of a server, and where the values come from.
+//!
+//! Invariants:
+//! - A later layer wins: defaults < TOML file (`--config`) < environment (`TESSERA_…`) < flags.
+//! - Every leaf of [`Config`] is listed once in [`keys::KEYS`], with its text for people; a test compares.
+//! - An unknown key in the file is an error that names it; a value out of bounds is an error that names the key.
+
+pub mod keys;
+mod layers;
+pub mod limits;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use layers::{ConfigError, Layers};
+
+/// Settings of a server process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder of everything that the server stores: object store, WAL, metadata.
+    pub data_home: PathBuf,
+    /// The HTTP server.
+    pub http: Http,
+    /// Logs.
+    pub log: Log,
+    /// Regions: memtables and SSTs.
+    pub engine: Engine,
+    /// The write-ahead log.
+    pub wal: Wal,
+}
+
+/// Settings of the HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address and port to listen on; port 0 takes a free one, which the log names.
+    pub addr: SocketAddr,
+    /// Largest request body, in bytes; a larger one is answered with 413.
+    pub body_bytes_max: usize,
+    /// Largest JSON answer that is built in memory, in bytes; a larger result is refused with a hint at `csv` and `arrow`.
+    pub json_bytes_max: usize,
+    /// How long a shutdown waits for running requests, in milliseconds.
+    pub shutdown_ms: u64,
+}
+
+/// Settings of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or directives like `info,tessera_engine=debug`.
+    pub level: String,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people; coloured on a terminal.
+    Human,
+    /// A JSON object per line.
+    Json,
+}
+
+/// Settings of the regions; sizes are in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Engine {
+    /// A region's memtable is flushed once it holds this much.
+    pub region_memtable_bytes: usize,
+    /// All memtables together: the largest is flushed at half of it, writes stall at it.
+    pub memtable_bytes_max: usize,
+    /// Rows of a Parquet row group.
+    pub row_group_rows: usize,
+    /// Level of the zstd compression of SSTs, 1 to 22.
+    pub zstd_level: i32,
+    /// Whether an SST's checksum is verified when it is first read.
+    pub verify_sst: bool,
+    /// Regions opened at the same time.
+    pub open_parallelism: usize,
+}
+
+/// Settings of the write-ahead log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wal {
+    /// Size of a preallocated segment file, in bytes; a multiple of 4096.
+    pub segment_bytes: u64,
+    /// 0: a write is acknowledged once it is on the disk. Else the disk is synced this often, in milliseconds: a killed
+    /// process loses nothing, a power failure up to that much time.
+    pub sync_interval_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_home: PathBuf::from("./tessera-data"),
+            http: Http::default(),
+            log: Log::default(),
+            engine: Engine::default(),
+            wal: Wal::default(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { addr: SocketAddr::from(([127, 0, 0, 1], 4000)), body_bytes_max: 64 << 20, json_bytes_max: 256 << 20, shutdown_ms: 10_000 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Human }
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        let tessera_engine::config::Config {
+            region_memtable_bytes,
+            memtable_bytes_max,
+            row_group_rows,
+            zstd_level,
+            verify_sst,
+            open_parallelism,
+            ..
+        } = tessera_engine::config::Config::default();
+        Self { region_memtable_bytes, memtable_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism }
+    }
+}
+
+impl Default for Wal {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, sync_interval_ms: 0 }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Human => "human",
+            Self::Json => "json",
+        })
+    }
+}
+
+impl Http {
+    /// How long a shutdown waits for running requests.
+    #[must_use]
+    pub fn shutdown(&self) -> Duration {
+        Duration::from_millis(self.shutdown_ms)
+    }
+}
+
+impl Engine {
+    /// The same settings in the engine's terms; what cannot be set here has the engine's default.
+    #[must_use]
+    #[expect(clippy::field_reassign_with_default, reason = "the engine may have settings that a user may not set")]
+    pub fn to_engine(&self) -> tessera_engine::config::Config {
+        let Self { region_memtable_bytes, memtable_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism } = *self;
+        let mut config = tessera_engine::config::Config::default();
+        config.region_memtable_bytes = region_memtable_bytes;
+        config.memtable_bytes_max = memtable_bytes_max;
+        config.row_group_rows = row_group_rows;
+        config.zstd_level = zstd_level;
+        config.verify_sst = verify_sst;
+        config.open_parallelism = open_parallelism;
+        config
+    }
+}
+
+impl Config {
+    /// The effective settings as a TOML file, every key with its explanation and environment variable.
+    ///
+    /// Reading it back gives the same settings.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let tree = layers::to_tree(self);
+        let mut text = String::from("# Settings of a tessera server. Later wins: defaults, this file, environment, flags.\n");
+        let mut section = "";
+        for key in keys::KEYS {
+            let (table, leaf) = key.split();
+            if table != section {
+                section = table;
+                let _ = write!(text, "\n[{table}]\n");
+            }
+            let value = layers::leaf(&tree, key.path).map_or_else(String::new, ToString::to_string);
+            let _ = write!(text, "\n# {}\n# Environment: {}\n{leaf} = {value}\n", key.help, key.env());
+        }
+        text
+    }
+}
