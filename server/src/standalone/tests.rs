@@ -15,7 +15,7 @@ use object_store::memory::InMemory;
 use tessera_engine::config::Config;
 use tessera_engine::wal::NoopWal;
 use tessera_manifest::env::Env;
-use tessera_manifest::id::NodeId;
+use tessera_manifest::id::{NodeId, Nonce};
 use tessera_metaclient::kv::{KvBackend, MemoryBackend};
 
 use super::{Parts, Standalone};
