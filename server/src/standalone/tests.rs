@@ -38,7 +38,8 @@ impl World {
         let env = Env::system();
         let wal = Arc::new(NoopWal::new(NodeId(0), &env));
         let (kv, store) = (Arc::clone(&self.kv), Arc::clone(&self.store));
-        let server = Standalone::open(Parts { kv, store, wal, env, engine: Config::default(), node: NodeId(0), cluster: Nonce(1) }).await.unwrap();
+        let server =
+            Standalone::open(Parts { kv, store, wal, env, engine: Config::default(), node: NodeId(0), cluster: Nonce(1) }).await.unwrap();
         Session { server }
     }
 
