@@ -124,8 +124,7 @@ impl Manifest {
     /// earlier commit ended so.
     pub async fn commit(&mut self, actions: Vec<Action>) -> Result<Outcome, Error> {
         let slot = self.writer.next_slot();
-        let next =
-            self.state.apply_record(slot, &actions).map_err(|source| Error::rejected(self.state.region(), &actions, source))?;
+        let next = self.state.apply_record(slot, &actions).map_err(|source| Error::rejected(self.state.region(), &actions, source))?;
         let body = Body::new(next.set_hash(), actions).encode();
         match self.writer.commit(self.env.nonce(), Kind::Data, body).await? {
             slot::Outcome::Committed(_) => {
@@ -226,10 +225,10 @@ impl OpenDraft for Draft {
         self.replayed = replay(&self.store, self.region, history)?;
         self.check_wals()?;
         let wals = named_wals(self.replayed.wals(), self.opener.wal);
-        let mut actions = vec![Action::Open(action::Open { writer: self.opening, node: self.opener.node, wal: self.opener.wal.map(|own| own.0), wals })];
+        let mut actions =
+            vec![Action::Open(action::Open { writer: self.opening, node: self.opener.node, wal: self.opener.wal.map(|own| own.0), wals })];
         actions.extend(self.create.iter().map(|meta| Action::Change(action::Change { meta: Arc::clone(meta) })));
-        let after =
-            self.replayed.apply_record(slot, &actions).map_err(|source| Error::rejected(self.region, &actions, source))?;
+        let after = self.replayed.apply_record(slot, &actions).map_err(|source| Error::rejected(self.region, &actions, source))?;
         Ok(Body::new(after.set_hash(), actions).encode())
     }
 

@@ -87,7 +87,7 @@ async fn what_cannot_be_is_refused_before_any_request() {
     assert!(matches!(manifest.commit(bump(6)).await, Ok(Outcome::Committed(_))));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_unknown_outcome_keeps_the_old_state_and_a_reopen_finds_the_truth() {
     for landed in [true, false] {
         let (store, context) = context();

@@ -108,7 +108,7 @@ async fn our_own_record_behind_a_lost_or_wrong_answer_is_a_commit() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_store_that_never_answers_leaves_the_writer_in_doubt() {
     let log = Log::new();
     let mut writer = log.open(1).await.unwrap().writer;
