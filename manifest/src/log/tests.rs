@@ -1,3 +1,5 @@
+//! Tests of manifests on a store that fails on request.
+
 use std::collections::BTreeMap;
 
 use object_store::ObjectStoreExt;

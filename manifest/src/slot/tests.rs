@@ -1,3 +1,5 @@
+//! Tests of the slot log: take-overs, fences and unclear outcomes.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
