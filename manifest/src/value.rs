@@ -386,7 +386,8 @@ mod tests {
 
     #[test]
     fn null_is_lowest_nan_is_highest_and_zeros_are_one() {
-        let mut values = [Value::Float(f64::NAN), Value::Float(1.0), Value::Float(f64::INFINITY), Value::Null, Value::Float(f64::NEG_INFINITY)];
+        let mut values =
+            [Value::Float(f64::NAN), Value::Float(1.0), Value::Float(f64::INFINITY), Value::Null, Value::Float(f64::NEG_INFINITY)];
         values.sort();
         assert!(values[0].is_null());
         assert_eq!(values[1], Value::Float(f64::NEG_INFINITY));

@@ -15,6 +15,8 @@ struct Plain {
     next: u128,
 }
 
+impl CheckpointSource for Plain {}
+
 #[async_trait]
 impl OpenDraft for Plain {
     fn commit_id(&mut self) -> Nonce {
@@ -53,7 +55,7 @@ impl Log {
     }
 
     async fn bodies(&self) -> Vec<(Slot, Bytes)> {
-        history(&self.store).await.unwrap().into_iter().map(|record| (record.slot, record.body)).collect()
+        load(&self.store, &mut NoCheckpoints).await.unwrap().history.into_iter().map(|record| (record.slot, record.body)).collect()
     }
 }
 
@@ -139,7 +141,7 @@ async fn a_log_sealed_by_an_opener_that_crashed_is_continued() {
     let seal = Record {
         kind: Kind::Seal,
         commit_id: Nonce(77),
-        prev: history(&log.store).await.unwrap().last().map(|record| record.commit_id),
+        prev: load(&log.store, &mut NoCheckpoints).await.unwrap().history.last().map(|record| record.commit_id),
         writer: Nonce(9),
         slot: Slot::new(Epoch(1), 1),
         body: Bytes::from_static(b"seal"),

@@ -121,10 +121,7 @@ fn a_file_of_another_epoch_or_region_cannot_come_in() {
     assert!(matches!(commit(&created(), edit(vec![file(2, 1, 0)], vec![], None, None)), Err(Violation::FileNotBornHere { .. })));
     let mut foreign = FileRef::clone(&file(1, 1, 0));
     foreign.key.origin = RegionId::new(TableId(1024), RegionNumber(1));
-    assert!(matches!(
-        commit(&created(), edit(vec![Arc::new(foreign)], vec![], None, None)),
-        Err(Violation::FileNotBornHere { .. })
-    ));
+    assert!(matches!(commit(&created(), edit(vec![Arc::new(foreign)], vec![], None, None)), Err(Violation::FileNotBornHere { .. })));
 }
 
 #[test]
@@ -137,10 +134,7 @@ fn a_flush_position_must_advance() {
 
 #[test]
 fn a_file_newer_than_the_flushed_sequence_is_refused() {
-    assert!(matches!(
-        commit(&created(), edit(vec![file(1, 1, 9)], vec![], None, Some(8))),
-        Err(Violation::SequenceBelowFile { .. })
-    ));
+    assert!(matches!(commit(&created(), edit(vec![file(1, 1, 9)], vec![], None, Some(8))), Err(Violation::SequenceBelowFile { .. })));
 }
 
 #[test]
@@ -167,10 +161,7 @@ fn an_open_may_not_lose_a_log_with_unflushed_entries() {
     assert_eq!(sealed.apply_record(slot, &[open(2, vec![])]), Err(Violation::WalDropped { wal: WAL }));
     let moved = wal(&[1, 2], position(1, 1));
     assert_eq!(sealed.apply_record(slot, &[open(2, vec![moved])]), Err(Violation::WalDropped { wal: WAL }));
-    assert!(matches!(
-        sealed.apply_record(slot, &[open(2, vec![wal(&[1, 1], WalPosition::START)])]),
-        Err(Violation::WalEpochs { .. })
-    ));
+    assert!(matches!(sealed.apply_record(slot, &[open(2, vec![wal(&[1, 1], WalPosition::START)])]), Err(Violation::WalEpochs { .. })));
 }
 
 #[test]
