@@ -19,7 +19,7 @@ use super::super::writer::{Outcome, Writer};
 use super::oracle::Entries;
 use super::store::World;
 use crate::error::{Error, ErrorClass};
-use crate::id::{Nonce, Slot};
+use crate::id::{Epoch, Nonce, Slot};
 
 /// What an actor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +43,21 @@ pub(super) fn start(world: World, id: usize, role: Role) -> Pin<Box<dyn Future<O
     }
 }
 
+/// Bytes of one entry: epoch, sequence, name.
+const ENTRY: usize = 4 + 8 + 16;
+
 fn encode_entries(entries: &Entries) -> Bytes {
-    entries.iter().map(|(slot, id)| format!("{slot} {id}\n")).collect::<String>().into()
+    let entry = |(slot, id): &(Slot, Nonce)| slot.epoch.0.to_le_bytes().into_iter().chain(slot.seq.to_le_bytes()).chain(id.0.to_le_bytes());
+    entries.iter().flat_map(entry).collect::<Vec<u8>>().into()
 }
 
 pub(super) fn decode_entries(bytes: &Bytes) -> Entries {
-    let text = std::str::from_utf8(bytes).expect("bodies of the simulation are text");
-    let entry = |line: &str| line.split_once(' ').map(|(slot, id)| (slot.parse().unwrap(), id.parse().unwrap()));
-    text.lines().filter_map(entry).collect()
+    let entry = |bytes: &[u8]| {
+        let epoch = Epoch(u32::from_le_bytes(bytes[..4].try_into().unwrap()));
+        let slot = Slot::new(epoch, u64::from_le_bytes(bytes[4..12].try_into().unwrap()));
+        (slot, Nonce(u128::from_le_bytes(bytes[12..].try_into().unwrap())))
+    };
+    bytes.chunks_exact(ENTRY).map(entry).collect()
 }
 
 /// What an opener has in memory.
@@ -171,7 +178,7 @@ struct Owner {
 
 impl Owner {
     async fn work(mut self) {
-        for _ in 0..self.world.below(14) {
+        for _ in 0..self.world.below(10) {
             if !self.commit().await {
                 return;
             }
@@ -266,7 +273,7 @@ async fn read_at_last(world: World, actor: usize) {
 }
 
 async fn follow(world: World, actor: usize) {
-    for _ in 0..6 {
+    for _ in 0..4 {
         let mut draft = Draft::new(&world, actor);
         let loaded = match load(&draft.slots.clone(), &mut draft).await {
             Ok(loaded) => loaded,
@@ -277,7 +284,7 @@ async fn follow(world: World, actor: usize) {
         };
         let mut entries = draft.entries(&loaded.history);
         let mut follower = Follower::after(draft.slots.clone(), &loaded);
-        for _ in 0..60 {
+        for _ in 0..40 {
             match follower.poll().await {
                 Ok(Some(record)) if record.kind == Kind::Data => entries.push((record.slot, record.commit_id)),
                 Ok(_) => {}

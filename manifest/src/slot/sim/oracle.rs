@@ -41,13 +41,13 @@ impl Oracle {
                 return self.broken(what);
             }
         }
-        let lost = self.acked.iter().find(|(slot, id)| !history.contains(&(**slot, **id)));
+        if !history.is_sorted() {
+            return self.broken(format!("the history of epoch {epoch:?} is out of order"));
+        }
+        let lost = self.acked.iter().find(|(slot, id)| history.binary_search(&(**slot, **id)).is_err());
         if let Some((slot, _)) = lost {
             let what = format!("the acknowledged record {slot} is not in the history of epoch {epoch:?}");
             return self.broken(what);
-        }
-        if !history.is_sorted() {
-            return self.broken(format!("the history of epoch {epoch:?} is out of order"));
         }
         self.opens.insert(epoch, (writer, history));
     }
@@ -55,7 +55,7 @@ impl Oracle {
     /// A writer takes a commit for committed.
     pub(super) fn acked(&mut self, slot: Slot, id: Nonce) {
         self.stats.acked += 1;
-        let newer = self.opens.range(slot.epoch.next()..).find(|(_, (_, history))| !history.contains(&(slot, id)));
+        let newer = self.opens.range(slot.epoch.next()..).find(|(_, (_, history))| history.binary_search(&(slot, id)).is_err());
         if let Some((epoch, _)) = newer {
             let what = format!("record {slot} is acknowledged although epoch {epoch:?} was opened without it");
             return self.broken(what);
@@ -78,7 +78,7 @@ impl Oracle {
 
     /// The last reader has this.
     pub(super) fn read_in_the_end(&mut self, entries: &Entries) {
-        if let Some((slot, _)) = self.acked.iter().find(|(slot, id)| !entries.contains(&(**slot, **id))) {
+        if let Some((slot, _)) = self.acked.iter().find(|(slot, id)| entries.binary_search(&(**slot, **id)).is_err()) {
             let what = format!("the acknowledged record {slot} is not read in the end");
             self.broken(what);
         }

@@ -1,6 +1,6 @@
 //! The store of the simulation, with everything that the actors share.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Range;
@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use imbl::OrdMap;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -35,7 +36,7 @@ const SNAPSHOTS: usize = 12;
 struct Shared {
     random: Random,
     objects: Arc<InMemory>,
-    snapshots: VecDeque<BTreeMap<Path, u64>>,
+    snapshots: VecDeque<OrdMap<Path, u64>>,
     net: Vec<(Path, Bytes)>,
     permits: usize,
     healthy: bool,
@@ -43,7 +44,8 @@ struct Shared {
     named_owner: usize,
     hint: Option<Slot>,
     oracle: Oracle,
-    trace: Vec<String>,
+    /// What happened, if anybody wants to know.
+    trace: Option<Vec<String>>,
 }
 
 /// A cheap handle to the whole simulated world.
@@ -54,11 +56,11 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, without: Option<Guard>) -> Self {
+    pub(super) fn new(seed: u64, without: Option<Guard>, traced: bool) -> Self {
         let shared = Shared {
             random: Random::new(seed),
             objects: Arc::default(),
-            snapshots: VecDeque::from([BTreeMap::new()]),
+            snapshots: VecDeque::from([OrdMap::new()]),
             net: Vec::new(),
             permits: 0,
             healthy: false,
@@ -66,7 +68,7 @@ impl World {
             named_owner: 0,
             hint: None,
             oracle: Oracle::default(),
-            trace: Vec::new(),
+            trace: traced.then(Vec::new),
         };
         Self { shared: Arc::new(Mutex::new(shared)), without }
     }
@@ -123,11 +125,11 @@ impl World {
     }
 
     pub(super) fn note(&self, actor: usize, what: impl fmt::Display) {
-        self.shared().trace.push(format!("  {actor}: {what}"));
+        self.shared().note(format_args!("{actor}: {what}"));
     }
 
     pub(super) fn trace(&self) -> String {
-        self.shared().trace.join("\n")
+        self.shared().trace.as_ref().map_or_else(String::new, |trace| trace.join("\n"))
     }
 
     /// One more operation may be made.
@@ -169,7 +171,7 @@ impl World {
         };
         let created = self.create(&path, bytes);
         let how = if created { "lands" } else { "comes too late" };
-        self.shared().trace.push(format!("  net: {how} at {path}"));
+        self.shared().note(format_args!("net: {how} at {path}"));
         true
     }
 
@@ -190,7 +192,13 @@ impl World {
 }
 
 impl Shared {
-    fn changed(&mut self, change: impl FnOnce(&mut BTreeMap<Path, u64>)) {
+    fn note(&mut self, what: fmt::Arguments<'_>) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("  {what}"));
+        }
+    }
+
+    fn changed(&mut self, change: impl FnOnce(&mut OrdMap<Path, u64>)) {
         let mut keys = self.snapshots.back().cloned().unwrap_or_default();
         change(&mut keys);
         self.snapshots.push_back(keys);
@@ -205,7 +213,7 @@ impl Shared {
         if record.kind == Kind::Seal && record.prev.is_none() && slot != Slot::new(Epoch(1), 0) {
             self.oracle.stats.ahead += 1;
         }
-        let keys = self.snapshots.back().into_iter().flat_map(BTreeMap::keys);
+        let keys = self.snapshots.back().into_iter().flat_map(OrdMap::keys);
         let checkpoints = keys.filter_map(|path| layout().parse_checkpoint(path.filename()?));
         if record.kind == Kind::Seal && checkpoints.max() > Some(slot) {
             self.oracle.stats.void += 1;
@@ -363,7 +371,7 @@ impl ObjectStore for SimStore {
                 shared.changed(|keys| {
                     keys.remove(&path);
                 });
-                shared.trace.push(format!("  {actor}: delete {path}"));
+                shared.note(format_args!("{actor}: delete {path}"));
                 Ok(path)
             }
         };
@@ -383,7 +391,7 @@ impl ObjectStore for SimStore {
             let failed = !shared.healthy && shared.random.chance(1, 60);
             let stale = !shared.healthy && stale.load(Ordering::Relaxed) && shared.random.chance(1, 3);
             let keys = shared.list(stale);
-            shared.trace.push(format!("  {actor}: list after '{offset}', stale: {stale}, failed: {failed}"));
+            shared.note(format_args!("{actor}: list after '{offset}', stale: {stale}, failed: {failed}"));
             if failed {
                 return vec![Err(lost())];
             }
@@ -403,7 +411,7 @@ impl ObjectStore for SimStore {
 
 impl Shared {
     /// The key set; a stale one mixes an older set with the present one, key by key.
-    fn list(&mut self, stale: bool) -> BTreeMap<Path, u64> {
+    fn list(&mut self, stale: bool) -> OrdMap<Path, u64> {
         let mut keys = self.snapshots.back().cloned().unwrap_or_default();
         if stale {
             let index = self.random.next() as usize % self.snapshots.len();
@@ -415,7 +423,7 @@ impl Shared {
                 }
             }
             let random = &mut self.random;
-            keys.retain(|path, _| old.contains_key(path) || (torn && random.chance(1, 2)));
+            keys = keys.into_iter().filter(|(path, _)| old.contains_key(path) || (torn && random.chance(1, 2))).collect();
         }
         keys
     }
