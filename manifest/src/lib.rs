@@ -3,24 +3,24 @@
 //! The crate knows nothing of WALs, memtables, Parquet rows or SQL. What must be right (values and their
 //! order, rules, records, region state, commit outcomes) is pure: no I/O, no clock, no randomness.
 
-pub mod id;
-pub mod value;
-pub mod schema;
-pub mod rule;
-pub mod wal;
-pub mod file;
-pub mod meta;
-pub mod set_hash;
 pub mod action;
-pub mod state;
-pub mod format;
 pub mod body;
-pub mod paths;
-pub mod slot;
-pub mod log;
-pub mod error;
-pub mod limits;
 pub mod env;
+pub mod error;
+pub mod file;
+pub mod format;
+pub mod id;
+pub mod limits;
+pub mod log;
+pub mod meta;
+pub mod paths;
+pub mod rule;
+pub mod schema;
+pub mod set_hash;
+pub mod slot;
+pub mod state;
+pub mod value;
+pub mod wal;
 
 #[cfg(test)]
 mod testing;

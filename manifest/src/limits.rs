@@ -21,9 +21,21 @@ pub const SLOT_BACKOFF_MAX: std::time::Duration = std::time::Duration::from_mill
 /// Times that an opener starts over, before [`Error::Contended`](crate::error::Error::Contended).
 pub const TAKE_OVER_ROUNDS_MAX: u32 = 16;
 
-/// Records of a busy writer that an opener replays while it tries to seal, before
-/// [`Error::Contended`](crate::error::Error::Contended).
-pub const SEAL_CHASE_MAX: u32 = 64;
+/// Times that a reader starts over because retention or another opener got in between, before
+/// [`Error::MissingRecord`](crate::error::Error::MissingRecord).
+pub const LOAD_ROUNDS_MAX: u32 = 8;
+
+/// Records of a busy writer that an opener chases one by one, before it seals ahead of the writer.
+pub const SEAL_CHASE_MAX: u32 = 8;
+
+/// Slots by which the first seal is put ahead of a busy writer; each further one goes four times as far.
+pub const SEAL_AHEAD_MIN: u32 = 32;
+
+/// Seals that are put ahead of a busy writer, before [`Error::Contended`](crate::error::Error::Contended).
+pub const SEAL_AHEAD_ROUNDS_MAX: u32 = 4;
+
+/// Polls in a row that meet nothing, of which a follower backs the last one with a LIST.
+pub const FOLLOWER_POLLS_PER_LIST: u32 = 32;
 
 /// Bytes of the text of one rule. More: [`ParseErrorKind::TooLong`](crate::rule::ParseErrorKind::TooLong).
 pub const RULE_TEXT_BYTES_MAX: usize = 4 << 20;

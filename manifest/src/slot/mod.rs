@@ -10,6 +10,7 @@
 //! - A writer never skips a slot, and after any conflict it never writes again.
 //! - A new writer ends the old epoch by creating a *seal* in its next free slot. The old writer must use that
 //!   very slot for its next commit, so it meets the seal and is fenced, without clocks or leases.
+//! - The first seal in slot order ends an epoch. Beyond it there may be more seals, and gaps.
 //! - Seals and Opens are never deleted while the log lives, so that a writer that was paused for any time
 //!   still meets them.
 //! - On anything but a clean success a writer reads the slot back and compares all bytes. Only what is known
@@ -20,17 +21,23 @@
 //!
 //! Source: DESIGN section 3; the same protocol carries the manifest and the write-ahead log on an object store.
 
-mod record;
 mod attempt;
+mod follower;
+mod guard;
+mod history;
+mod record;
 mod store;
 mod takeover;
 mod writer;
 
-pub use record::{DecodeError, Header, Kind, Record};
-pub use store::{Layout, Listing, SlotStore};
-pub(crate) use takeover::history;
+pub use follower::Follower;
+pub use history::{Base, CheckpointSource, Loaded, NoCheckpoints, load};
+pub use record::{DataSlot, DecodeError, Header, Kind, Record};
+pub use store::{Freed, Layout, Listing, SlotStore};
 pub use takeover::{OpenDraft, Opened, take_over};
 pub use writer::{Outcome, Writer};
 
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod tests;

@@ -9,8 +9,9 @@
 //! - `crc32` is the CRC-32 (IEEE) of the whole object with the eight digits of the CRC itself set to zeros, so
 //!   that no bit of header or body can change unnoticed, and unknown header fields of a later format are
 //!   covered too.
-//! - `prev` is the commit id of the record before it, or absent in the first record of a log; two writers can
-//!   therefore never write the same bytes into a slot.
+//! - `prev` is the commit id of the record before it. It is absent in the first record of a log, and in a seal
+//!   that was put ahead of a busy writer, which cannot know the records that still get in before it.
+//! - `writer` is drawn anew by each opening; two writers can therefore never write the same bytes into a slot.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,23 @@ pub struct Record {
     pub body: Bytes,
 }
 
+/// A slot that holds neither a seal nor an Open, so that retention may free it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DataSlot(Slot);
+
+impl DataSlot {
+    /// The slot.
+    #[must_use]
+    pub fn slot(self) -> Slot {
+        self.0
+    }
+
+    /// A slot that the caller has looked at.
+    pub(super) fn unchecked(slot: Slot) -> Self {
+        Self(slot)
+    }
+}
+
 /// Why the bytes of a slot are not a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -122,6 +140,12 @@ const CRC_FIELD: &[u8] = b"\"crc32\":\"";
 const NO_CRC: &str = "00000000";
 
 impl Record {
+    /// The record's slot as one that retention may free; `None` for a seal or an Open.
+    #[must_use]
+    pub fn data_slot(&self) -> Option<DataSlot> {
+        (self.kind == Kind::Data).then_some(DataSlot(self.slot))
+    }
+
     /// The bytes of the slot.
     #[must_use]
     pub fn encode(&self) -> Bytes {

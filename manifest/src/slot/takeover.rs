@@ -1,23 +1,38 @@
 //! Ending the epoch of whoever wrote before, and beginning one's own.
 //!
 //! ```text
-//!   LIST ─▶ read ─▶ walk ──free slot──▶ Seal it ──▶ LIST beyond ──nothing──▶ Open the next epoch ──▶ owner
-//!            ▲        └──sealed already───────────────────────────────────────┘      │
-//!            └──────── seal void, or (while still the named owner) race lost ◀────────┘
+//!   read ──free slot──▶ seal it ──▶ LIST beyond ──nothing──▶ Open the next epoch ──▶ owner
+//!    ▲ └──sealed already──────────────▲   │                     │
+//!    │                                    │ a later epoch       │ another's Open
+//!    └───────── seal void ◀───────────────┤                     │
+//!    └───────── still the named owner ◀───┴── race lost ◀───────┘
+//! ```
+//!
+//! Chasing a busy writer: after [`limits::SEAL_CHASE_MAX`] records that were quicker than the seal, a seal goes
+//! into a slot further ahead, which the writer cannot pass; then everything below it is replayed or sealed.
+//!
+//! ```text
+//!   Open  rec  rec  rec  rec   ·    ·    ·   Seal          the writer may still take the gap
+//!   Open  rec  rec  rec  rec  rec  Seal  ·   Seal          the first seal in slot order ends the epoch
 //! ```
 //!
 //! Invariants:
-//! - The seal goes into the lowest free slot of the last epoch. A record that took the slot first is replayed,
-//!   and the next slot is tried, so nothing that was ever committed is left out.
-//! - After sealing, a LIST beyond the seal must show nothing but seals of the same epoch. Anything else means
-//!   that the slot had been freed by retention: the seal is void and everything starts over.
-//! - The first seal in slot order ends the epoch; a gap below a seal is filled with a seal.
+//! - The seal that ends an epoch stands in its lowest free slot, or was met there. Whatever took a slot first is
+//!   replayed, so nothing that was ever committed is left out.
+//! - After the seal was put or read, a LIST beyond it must show nothing but seals of the same epoch. A record or
+//!   a checkpoint means that the slot had been freed by retention: the seal is void, is left where it is, and
+//!   everything starts over. This holds for a seal of another opener too, for it may be just as void.
+//! - A later epoch beyond the seal, or another's `Open`, is a lost race: the opener starts over only while the
+//!   metadata still names it as the owner.
 //!
-//! Crash order: a crash after the seal leaves an ended epoch, which the next opener continues from.
+//! Crash order: a crash after a seal leaves an ended epoch, or a gap below a seal; the next opener goes on from
+//! there.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::guard::Guard;
+use super::history::{Base, Beyond, CheckpointSource, End, Loaded, beyond, check_link, load_once};
 use super::record::{Kind, Record};
 use super::store::{Filled, SlotStore};
 use super::writer::Writer;
@@ -26,12 +41,15 @@ use crate::id::{Epoch, Nonce, Slot};
 use crate::limits;
 
 /// What the owner of a log contributes to a take-over.
+///
+/// A history given to it starts after the checkpoint that its [`CheckpointSource`] loaded last.
 #[async_trait]
-pub trait OpenDraft: Send {
+pub trait OpenDraft: CheckpointSource {
     /// A fresh name for a record.
     fn commit_id(&mut self) -> Nonce;
 
-    /// The body of the seal, given every record of the log so far.
+    /// The body of the seal, given every record of the log so far. A seal that is put ahead of a busy writer may
+    /// be followed, in the history, by records that were not there yet.
     ///
     /// # Errors
     /// Whatever forbids sealing, such as a record that cannot follow the ones before it: a damaged log is left
@@ -62,19 +80,20 @@ pub trait OpenDraft: Send {
 pub struct Opened {
     /// The right to commit.
     pub writer: Writer,
+    /// The checkpoint that the history starts after.
+    pub base: Option<Base>,
     /// Every record up to and including the own `Open`, in order.
     pub history: Vec<Record>,
 }
 
-/// How far the records at hand reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// There is no record.
-    Nothing,
-    /// The last epoch goes on at this slot.
-    Free(Slot),
-    /// The last epoch is sealed.
-    Sealed(Epoch),
+/// What came of one round.
+enum Round {
+    /// The epoch is ours.
+    Owner(Opened),
+    /// The seal was void.
+    Void,
+    /// Another opener was first; it opened the epoch of this slot or a later one.
+    Lost(Slot),
 }
 
 /// Takes the log over for the opening `writer`.
@@ -84,144 +103,137 @@ enum End {
 /// - [`Error::Fenced`] when another opener won and the draft is not the owner any more;
 /// - [`Error::Gap`] when a record is missing below others;
 /// - [`Error::Unknown`] when the store does not answer clearly;
+/// - [`Error::MissingRecord`] and [`Error::Contended`] when others were quicker in every round;
 /// - what the draft says, and damage of any record.
 pub async fn take_over<D: OpenDraft>(store: &SlotStore, writer: Nonce, draft: &mut D) -> Result<Opened, Error> {
-    for _ in 0..limits::TAKE_OVER_ROUNDS_MAX {
-        let (mut history, end) = load(store).await?;
-        let epoch = match end {
-            End::Nothing if draft.may_create() => Some(Epoch(1)),
-            End::Nothing => return Err(Error::NotFound { path: store.path(Slot::new(Epoch(1), 0)).to_string() }),
-            End::Sealed(epoch) => Some(epoch.next()),
-            End::Free(at) => seal(store, writer, draft, &mut history, at).await?.map(Epoch::next),
-        };
-        let Some(epoch) = epoch else { continue };
-        match open(store, writer, draft, &mut history, Slot::new(epoch, 0)).await? {
-            Some(writer) => return Ok(Opened { writer, history }),
-            None if draft.still_owner().await? => {}
-            None => return Err(Error::Fenced { path: store.path(Slot::new(epoch, 0)).to_string() }),
+    let rounds = limits::TAKE_OVER_ROUNDS_MAX;
+    let mut last = Error::Contended { path: store.path(Slot::new(Epoch(1), 0)).to_string(), rounds };
+    for _ in 0..rounds {
+        match (Attempt { store, writer, draft: &mut *draft, base: None, history: Vec::new() }).run().await {
+            Ok(Round::Owner(opened)) => return Ok(opened),
+            Ok(Round::Void) => {}
+            Ok(Round::Lost(slot)) => {
+                if !draft.still_owner().await? {
+                    return Err(Error::Fenced { path: store.path(slot).to_string() });
+                }
+            }
+            Err(error @ Error::MissingRecord { .. }) => last = error,
+            Err(error) => return Err(error),
         }
     }
-    Err(Error::Contended { path: store.path(Slot::new(Epoch(1), 0)).to_string(), rounds: limits::TAKE_OVER_ROUNDS_MAX })
+    Err(last)
 }
 
-/// Every record of the log in order, and where it ends.
-pub(crate) async fn history(store: &SlotStore) -> Result<Vec<Record>, Error> {
-    load(store).await.map(|(history, _)| history)
-}
-
-async fn load(store: &SlotStore) -> Result<(Vec<Record>, End), Error> {
-    let listing = store.list(None).await?;
-    let listed = store.read_all(&listing.slots).await?;
-    let mut history: Vec<Record> = Vec::with_capacity(listed.len());
-    let mut end = End::Nothing;
-    let mut expected = Slot::new(Epoch(1), 0);
-    let mut rest = listed.into_iter().peekable();
-    loop {
-        while let Some(passed) = rest.next_if(|record| record.slot < expected) {
-            check_beyond(store, expected, &passed, end)?;
-        }
-        let record = match rest.next_if(|record| record.slot == expected) {
-            Some(record) => Some(record),
-            None if rest.peek().is_none() => None,
-            // A LIST may be behind; only a GET by name says that there is nothing.
-            None => store.read(expected).await?,
-        };
-        let Some(record) = record else { break };
-        check_link(store, history.last(), &record)?;
-        let sealed = record.kind == Kind::Seal;
-        end = if sealed { End::Sealed(record.slot.epoch) } else { End::Free(record.slot.next()) };
-        expected = if sealed { record.slot.next_epoch() } else { record.slot.next() };
-        history.push(record);
-    }
-    for beyond in rest {
-        check_beyond(store, expected, &beyond, end)?;
-    }
-    Ok((history, end))
-}
-
-/// A record beyond a gap or beyond the seal may only be a seal of the epoch that ends there: one that was put
-/// ahead of a busy writer.
-fn check_beyond(store: &SlotStore, expected: Slot, beyond: &Record, end: End) -> Result<(), Error> {
-    let epoch = match end {
-        End::Nothing => None,
-        End::Free(at) => Some(at.epoch),
-        End::Sealed(epoch) => Some(epoch),
-    };
-    if beyond.kind == Kind::Seal && Some(beyond.slot.epoch) == epoch {
-        return Ok(());
-    }
-    Err(Error::Gap { missing: store.path(expected).to_string(), found: store.path(beyond.slot).to_string() })
-}
-
-/// Each record names the one before it; seals that another opener put over ours may differ, data may not.
-fn check_link(store: &SlotStore, before: Option<&Record>, record: &Record) -> Result<(), Error> {
-    let expected = before.map(|before| before.commit_id);
-    if record.prev == expected {
-        return Ok(());
-    }
-    Err(Error::BrokenChain { path: store.path(record.slot).to_string(), expected, found: record.prev })
-}
-
-/// Seals the epoch of `at`; `None` if the seal turned out void.
-async fn seal<D: OpenDraft>(
-    store: &SlotStore,
+/// One round of a take-over.
+struct Attempt<'a, D> {
+    store: &'a SlotStore,
     writer: Nonce,
-    draft: &mut D,
-    history: &mut Vec<Record>,
-    mut at: Slot,
-) -> Result<Option<Epoch>, Error> {
-    for _ in 0..limits::SEAL_CHASE_MAX {
-        let prev = history.last().map(|record| record.commit_id);
-        let seal = Record { kind: Kind::Seal, commit_id: draft.commit_id(), prev, writer, slot: at, body: draft.seal_body(history)? };
-        let record = match store.fill(&seal).await? {
+    draft: &'a mut D,
+    base: Option<Base>,
+    history: Vec<Record>,
+}
+
+impl<D: OpenDraft> Attempt<'_, D> {
+    async fn run(mut self) -> Result<Round, Error> {
+        let Loaded { base, history, end } = load_once(self.store, self.draft).await?;
+        (self.base, self.history) = (base, history);
+        let (seal, guard) = match end {
+            End::Nothing if self.draft.may_create() => return self.open(Slot::new(Epoch(1), 0)).await,
+            End::Nothing => return Err(Error::NotFound { path: self.store.path(Slot::new(Epoch(1), 0)).to_string() }),
+            End::Sealed(at) => (at, Guard::ListAfterFoundSeal),
+            End::Free(at) => (self.seal(at).await?, Guard::ListAfterSeal),
+        };
+        let beyond = if self.store.holds(guard) { beyond(self.store, seal).await? } else { Beyond::Nothing };
+        match beyond {
+            Beyond::Nothing => self.open(seal.next_epoch()).await,
+            Beyond::SameEpoch => Ok(Round::Void),
+            Beyond::LaterEpoch => Ok(Round::Lost(seal.next_epoch())),
+        }
+    }
+
+    /// Ends the epoch of `at`, its lowest free slot; answers with the slot of the first seal.
+    async fn seal(&mut self, mut at: Slot) -> Result<Slot, Error> {
+        let tuning = self.store.tuning();
+        let (mut chase, mut ahead) = (tuning.chase, u64::from(tuning.ahead));
+        for _ in 0..=limits::SEAL_AHEAD_ROUNDS_MAX {
+            for _ in 0..chase {
+                if self.seal_at(at).await? {
+                    return Ok(at);
+                }
+                at = at.next();
+            }
+            let target = Slot::new(at.epoch, at.seq.saturating_add(ahead));
+            if self.seal_ahead(target).await? {
+                if !self.store.holds(Guard::FillBelowAhead) {
+                    return Ok(target);
+                }
+                // The target ends the chase at the latest.
+                chase = u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1);
+            } else {
+                at = self.catch_up(at, target).await?;
+                (chase, ahead) = (1, ahead.saturating_mul(4));
+            }
+        }
+        Err(Error::Contended { path: self.store.path(at).to_string(), rounds: limits::SEAL_AHEAD_ROUNDS_MAX })
+    }
+
+    /// Seals `at`, or takes the record that is there into the history; whether it holds a seal now.
+    async fn seal_at(&mut self, at: Slot) -> Result<bool, Error> {
+        let before = self.history.last().map(|record| record.commit_id);
+        let prev = before.or_else(|| self.base.and_then(|base| base.commit_id));
+        let seal = self.draft_seal(at, prev)?;
+        let record = match self.store.fill(&seal).await? {
             Filled::Ours => seal,
             Filled::Theirs(theirs) => *theirs,
             Filled::Unknown(error) => return Err(error),
         };
-        check_link(store, history.last(), &record)?;
+        check_link(self.store, self.base, self.history.last(), &record)?;
         let sealed = record.kind == Kind::Seal;
-        history.push(record);
-        if sealed {
-            return Ok(if is_void(store, at).await? { None } else { Some(at.epoch) });
-        }
-        at = at.next();
+        self.history.push(record);
+        Ok(sealed)
     }
-    Err(Error::Contended { path: store.path(at).to_string(), rounds: limits::SEAL_CHASE_MAX })
-}
 
-/// Whether anything but a seal of the same epoch stands beyond the seal at `at`.
-async fn is_void(store: &SlotStore, at: Slot) -> Result<bool, Error> {
-    for slot in store.list(Some(at)).await?.slots {
-        if slot <= at {
-            continue;
-        }
-        let record = store.read(slot).await?;
-        let exempt = slot.epoch == at.epoch && record.is_none_or(|record| record.kind == Kind::Seal);
-        if !exempt {
-            return Ok(true);
+    /// Seals `target`, further ahead than the writer is; whether it holds a seal now. It names no record before
+    /// it, because which one that will be is still open.
+    async fn seal_ahead(&mut self, target: Slot) -> Result<bool, Error> {
+        let seal = self.draft_seal(target, None)?;
+        match self.store.fill(&seal).await? {
+            Filled::Ours => Ok(true),
+            Filled::Theirs(theirs) => Ok(theirs.kind == Kind::Seal),
+            Filled::Unknown(error) => Err(error),
         }
     }
-    Ok(false)
-}
 
-/// Creates the `Open` at `slot`; `None` if another opener was first.
-async fn open<D: OpenDraft>(
-    store: &SlotStore,
-    writer: Nonce,
-    draft: &mut D,
-    history: &mut Vec<Record>,
-    slot: Slot,
-) -> Result<Option<Writer>, Error> {
-    let prev = history.last().map(|record| record.commit_id);
-    let body = draft.open_body(slot, history)?;
-    let record = Record { kind: Kind::Open, commit_id: draft.commit_id(), prev, writer, slot, body };
-    match store.fill(&record).await? {
-        Filled::Ours => {
-            let writer = Writer::after(store.clone(), &record);
-            history.push(record);
-            Ok(Some(writer))
+    fn draft_seal(&mut self, slot: Slot, prev: Option<Nonce>) -> Result<Record, Error> {
+        let body = self.draft.seal_body(&self.history)?;
+        Ok(Record { kind: Kind::Seal, commit_id: self.draft.commit_id(), prev, writer: self.writer, slot, body })
+    }
+
+    /// Reads what the writer, which never skips a slot, put into the slots up to `reached`; answers with the
+    /// slot after it.
+    async fn catch_up(&mut self, from: Slot, reached: Slot) -> Result<Slot, Error> {
+        let slots: Vec<Slot> = (from.seq..=reached.seq).map(|seq| Slot::new(from.epoch, seq)).collect();
+        for record in self.store.read_all(&slots).await? {
+            check_link(self.store, self.base, self.history.last(), &record)?;
+            self.history.push(record);
         }
-        Filled::Theirs(_) => Ok(None),
-        Filled::Unknown(error) => Err(error),
+        Ok(reached.next())
+    }
+
+    /// Creates the `Open` at `slot`.
+    async fn open(mut self, slot: Slot) -> Result<Round, Error> {
+        let prev = self.history.last().map(|record| record.commit_id);
+        let body = self.draft.open_body(slot, &self.history)?;
+        let commit_id = self.draft.commit_id();
+        let record = Record { kind: Kind::Open, commit_id, prev, writer: self.writer, slot, body };
+        match self.store.fill(&record).await? {
+            Filled::Ours => {
+                let writer = Writer::after(self.store.clone(), &record);
+                self.history.push(record);
+                Ok(Round::Owner(Opened { writer, base: self.base, history: self.history }))
+            }
+            Filled::Theirs(_) => Ok(Round::Lost(slot)),
+            Filled::Unknown(error) => Err(error),
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -12,9 +13,38 @@ use crate::error::Error;
 use crate::id::{Epoch, Nonce, Slot};
 use crate::testing::{Fault, FaultStore};
 
-/// A log whose bodies are their own meaning.
+mod ahead;
+mod follow;
+mod free;
+
+/// A log whose bodies are their own meaning, and whose checkpoints have no content.
 struct Plain {
     next: u128,
+    hint: Option<Slot>,
+    /// Happens between the LIST of an opener and its reads.
+    after_list: Option<BoxFuture<'static, ()>>,
+    /// Happens before each seal.
+    before_seal: Box<dyn FnMut() + Send>,
+}
+
+impl Plain {
+    fn new(writer: u128) -> Self {
+        Self { next: writer * 1000, hint: None, after_list: None, before_seal: Box::new(|| {}) }
+    }
+}
+
+#[async_trait]
+impl CheckpointSource for Plain {
+    fn hint(&self) -> Option<Slot> {
+        self.hint
+    }
+
+    async fn base(&mut self, listing: &Listing) -> Result<Option<Base>, Error> {
+        if let Some(meanwhile) = self.after_list.take() {
+            meanwhile.await;
+        }
+        Ok(listing.checkpoints.last().map(|slot| Base { slot: *slot, commit_id: None }))
+    }
 }
 
 #[async_trait]
@@ -25,6 +55,7 @@ impl OpenDraft for Plain {
     }
 
     fn seal_body(&mut self, _: &[Record]) -> Result<Bytes, Error> {
+        (self.before_seal)();
         Ok(Bytes::from_static(b"seal"))
     }
 
@@ -37,6 +68,7 @@ impl OpenDraft for Plain {
     }
 }
 
+#[derive(Clone)]
 struct Log {
     faults: FaultStore,
     store: SlotStore,
@@ -51,11 +83,31 @@ impl Log {
     }
 
     async fn open(&self, writer: u128) -> Result<Opened, Error> {
-        take_over(&self.store, Nonce(writer), &mut Plain { next: writer * 1000 }).await
+        take_over(&self.store, Nonce(writer), &mut Plain::new(writer)).await
+    }
+
+    /// The checkpoint of the state after `slot`.
+    async fn checkpoint(&self, slot: Slot) {
+        self.faults.put(&self.store.checkpoint_path(slot), Bytes::new().into()).await.unwrap();
+    }
+
+    /// Frees the slots of these numbers in epoch 1, whatever they hold.
+    async fn delete(&self, seqs: impl IntoIterator<Item = u64>) {
+        for seq in seqs {
+            self.faults.delete(&self.store.path(Slot::new(Epoch(1), seq))).await.unwrap();
+        }
+    }
+
+    /// A seal in this slot of epoch 1, by an opener that knew the log up to `prev` and goes no further.
+    async fn stray_seal(&self, seq: u64, prev: Option<Nonce>) {
+        let slot = Slot::new(Epoch(1), seq);
+        let (kind, commit_id, body) = (Kind::Seal, Nonce(u128::from(seq) + 7_000_000), Bytes::from_static(b"stray"));
+        let seal = Record { kind, commit_id, prev, writer: Nonce(7), slot, body };
+        self.faults.put(&self.store.path(slot), seal.encode().into()).await.unwrap();
     }
 
     async fn bodies(&self) -> Vec<(Slot, Bytes)> {
-        history(&self.store).await.unwrap().into_iter().map(|record| (record.slot, record.body)).collect()
+        load(&self.store, &mut NoCheckpoints).await.unwrap().history.into_iter().map(|record| (record.slot, record.body)).collect()
     }
 }
 
@@ -85,6 +137,23 @@ async fn the_next_opener_replays_everything_and_starts_the_next_epoch() {
     assert_eq!(second.writer.next_slot(), Slot::new(Epoch(2), 1));
     // LIST, one read a record, seal, LIST beyond it, Open.
     assert_eq!(log.faults.take_requests(), ["list", "get", "get", "get", "put", "list", "put"]);
+}
+
+#[tokio::test]
+async fn a_log_is_begun_by_a_list_and_a_put() {
+    let log = Log::new();
+    log.open(1).await.unwrap();
+    assert_eq!(log.faults.take_requests(), ["list", "put"]);
+}
+
+#[tokio::test]
+async fn an_idle_writer_makes_no_request() {
+    let log = Log::new();
+    let opened = log.open(1).await.unwrap();
+    log.faults.take_requests();
+    tokio::task::yield_now().await;
+    drop(opened);
+    assert!(log.faults.take_requests().is_empty());
 }
 
 #[tokio::test]
@@ -141,7 +210,7 @@ async fn a_log_sealed_by_an_opener_that_crashed_is_continued() {
     let seal = Record {
         kind: Kind::Seal,
         commit_id: Nonce(77),
-        prev: history(&log.store).await.unwrap().last().map(|record| record.commit_id),
+        prev: load(&log.store, &mut NoCheckpoints).await.unwrap().history.last().map(|record| record.commit_id),
         writer: Nonce(9),
         slot: Slot::new(Epoch(1), 1),
         body: Bytes::from_static(b"seal"),
@@ -180,10 +249,10 @@ async fn a_flipped_bit_names_the_object() {
 
 #[tokio::test]
 async fn of_many_openers_at_once_one_owns_the_newest_epoch() {
-    let log = Arc::new(Log::new());
+    let log = Log::new();
     log.open(1).await.unwrap();
     let openers = (2..18).map(|writer| {
-        let log = Arc::clone(&log);
+        let log = log.clone();
         async move { log.open(writer).await }
     });
     let mut opened: Vec<Opened> = futures::future::join_all(openers).await.into_iter().filter_map(Result::ok).collect();

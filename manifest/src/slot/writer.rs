@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::guard::Guard;
 use super::record::{Kind, Record};
 use super::store::{Filled, SlotStore};
 use crate::error::Error;
@@ -86,6 +87,12 @@ impl Writer {
                 self.next = self.next.next();
                 self.prev = commit_id;
                 Ok(Outcome::Committed(record))
+            }
+            Ok(Filled::Theirs(theirs)) if !self.store.holds(Guard::FencedForEver) => {
+                self.condition = Condition::Good;
+                self.next = self.next.next();
+                self.prev = theirs.commit_id;
+                Ok(Outcome::Conflict(theirs))
             }
             Ok(Filled::Theirs(theirs)) => {
                 self.condition = Condition::Fenced;
