@@ -123,10 +123,24 @@ impl Manifest {
     /// [`Error::Rejected`] for what cannot be, before any I/O; [`Error::Fenced`] and [`Error::Unknown`] if an
     /// earlier commit ended so.
     pub async fn commit(&mut self, actions: Vec<Action>) -> Result<Outcome, Error> {
+        self.put(Kind::Data, actions).await
+    }
+
+    /// Ends the own epoch. The caller says by it that every row of the region is in an SST and that it will
+    /// acknowledge no more: the next opener needs none of the logs. Later commits are refused.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn seal(&mut self) -> Result<Outcome, Error> {
+        let by = self.writer.writer();
+        self.put(Kind::Seal, vec![Action::Seal(action::Seal { by })]).await
+    }
+
+    async fn put(&mut self, kind: Kind, actions: Vec<Action>) -> Result<Outcome, Error> {
         let slot = self.writer.next_slot();
         let next = self.state.apply_record(slot, &actions).map_err(|source| Error::rejected(self.state.region(), &actions, source))?;
         let body = Body::new(next.set_hash(), actions).encode();
-        match self.writer.commit(self.env.nonce(), Kind::Data, body).await? {
+        match self.writer.commit(self.env.nonce(), kind, body).await? {
             slot::Outcome::Committed(_) => {
                 self.state = next.clone();
                 Ok(Outcome::Committed(next))
@@ -198,12 +212,22 @@ impl Draft {
         Self { store, region, env, opener, opening, create, replayed }
     }
 
-    /// Refuses when a log may hold rows of the region that this opener cannot read. Checked before the seal, so
-    /// that a refused opener changes nothing.
-    fn check_wals(&self) -> Result<(), Error> {
+    /// Refuses what cannot be opened: a region that exists already, one that is dropped, one with rows in a log
+    /// that this opener cannot read. Checked before the seal, so that a refused opener changes nothing.
+    fn check_open(&self) -> Result<(), Error> {
+        let region = self.region;
+        if self.create.is_some() && self.replayed.version().is_some() {
+            return Err(Error::Exists { region });
+        }
+        if self.replayed.is_dropped() {
+            return Err(Error::Dropped { region });
+        }
         let Some((own, _)) = self.opener.wal else { return Ok(()) };
+        if self.replayed.is_clean() {
+            return Ok(());
+        }
         let foreign = self.replayed.wals().iter().find(|wal| wal.id != own && wal.id.kind != WalKind::Noop);
-        foreign.map_or(Ok(()), |wal| Err(Error::WalUnreachable { region: self.region, wal: wal.id, own }))
+        foreign.map_or(Ok(()), |wal| Err(Error::WalUnreachable { region, wal: wal.id, own }))
     }
 }
 
@@ -217,18 +241,16 @@ impl OpenDraft for Draft {
 
     fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error> {
         self.replayed = replay(&self.store, self.region, history)?;
-        self.check_wals()?;
+        self.check_open()?;
         let seal = Action::Seal(action::Seal { by: self.opening });
         Ok(Body::new(self.replayed.set_hash(), vec![seal]).encode())
     }
 
     fn open_body(&mut self, slot: Slot, history: &[Record]) -> Result<Bytes, Error> {
-        if self.create.is_some() && !history.is_empty() {
-            return Err(Error::Exists { region: self.region });
-        }
         self.replayed = replay(&self.store, self.region, history)?;
-        self.check_wals()?;
-        let wals = named_wals(self.replayed.wals(), self.opener.wal);
+        self.check_open()?;
+        let before = if self.replayed.is_clean() { &[] } else { self.replayed.wals() };
+        let wals = named_wals(before, self.opener.wal);
         let mut actions =
             vec![Action::Open(action::Open { writer: self.opening, node: self.opener.node, wal: self.opener.wal.map(|own| own.0), wals })];
         actions.extend(self.create.iter().map(|meta| Action::Change(action::Change { meta: Arc::clone(meta) })));
@@ -241,7 +263,7 @@ impl OpenDraft for Draft {
     }
 }
 
-/// The logs that an `Open` names: those before it, unchanged, and the opener's own in its present epoch.
+/// The logs that an `Open` names: those that may hold something, unchanged, and the opener's own in its present epoch.
 fn named_wals(before: &[WalRef], own: Option<(WalId, Epoch)>) -> Vec<WalRef> {
     let mut wals = before.to_vec();
     let Some((id, epoch)) = own else { return wals };

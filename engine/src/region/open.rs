@@ -31,10 +31,10 @@ impl Region {
     /// Opens a region: takes its manifest over and replays its entries.
     pub(crate) async fn open(shared: &Arc<Shared>, region: RegionId) -> Result<Self, Error> {
         let opened = Manifest::open(&shared.context, region, shared.opener()).await;
-        let manifest = opened.map_err(|source| Error::Manifest { region, source })?;
-        if manifest.state().is_dropped() {
-            return Err(Error::RegionNotFound { region });
-        }
+        let manifest = opened.map_err(|source| match source {
+            tessera_manifest::error::Error::Dropped { .. } => Error::RegionNotFound { region },
+            source => Error::Manifest { region, source },
+        })?;
         let opened = Self::assemble(shared, region, manifest)?;
         opened.replay().await?;
         Ok(opened)
@@ -88,6 +88,10 @@ impl Region {
             self.order.lock().await.next = newest.counter() + 1;
         }
         self.settle_replayed(version.active.bytes());
+        // Releases are not kept over a restart: say again what is not needed, or an idle region would keep its
+        // segments for ever.
+        let behind = if rows == 0 && set_aside == 0 { named.flushed.max(before_this_epoch(wal.epoch())) } else { named.flushed };
+        wal.release(self.id, behind);
         if rows > 0 || set_aside > 0 {
             tracing::info!(region = %self.id, rows, set_aside, up_to = %last, "replayed the write-ahead log");
         }
@@ -98,4 +102,9 @@ impl Region {
         self.active_bytes.store(bytes as u64, std::sync::atomic::Ordering::Relaxed);
         self.shared.budget.add(bytes);
     }
+}
+
+/// The last position that an earlier opening of a log can have.
+fn before_this_epoch(epoch: tessera_manifest::id::Epoch) -> WalPosition {
+    WalPosition { epoch, entry: 0 }
 }

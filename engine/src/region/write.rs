@@ -29,14 +29,18 @@ impl Region {
     /// anything is written; [`Error::Wal`] when it is not known whether the rows are durable, in which case they
     /// are not visible now and may be after a restart.
     pub async fn write(self: &Arc<Self>, request: WriteRequest) -> Result<WriteOutcome, Error> {
-        self.shared.budget.room().await?;
+        let reserved = self.shared.budget.reserve(request.batch.get_array_memory_size()).await?;
         let permit = Arc::clone(&self.gate).read_owned().await;
         self.check_gate(*permit)?;
         let meta = self.meta();
         self.check_route(&meta, &request)?;
         check_batch(&meta, &request)?;
         let region = Arc::clone(self);
-        let work = env::spawn(async move { region.append(permit, meta, request).await });
+        let work = env::spawn(async move {
+            let outcome = region.append(permit, meta, request).await;
+            drop(reserved);
+            outcome
+        });
         work.await.unwrap_or_else(|_| Err(Error::Stopped { region: self.id }))
     }
 
