@@ -66,7 +66,7 @@ impl Shared {
             next.kept_from = catalog.kept_from().unwrap_or(next.last_segment.saturating_add(u64::from(activating.is_none())));
             next.keep_lost(catalog.lost());
         }
-        next.write(&self.dir)?;
+        next.write(&*self.disk, &self.dir)?;
         *meta = next;
         Ok(())
     }
