@@ -210,10 +210,7 @@ impl Writer {
             Ok(file)
         });
         match file {
-            Ok(file) => {
-                self.shared.catalog().activate(header.number);
-                Ok(Active { file, path, salt: header.salt, offset: HEADER_BYTES as u64 })
-            }
+            Ok(file) => Ok(Active { file, path, salt: header.salt, offset: HEADER_BYTES as u64 }),
             // No frame is in the file yet; the next attempt replaces it.
             Err(error) if is_disk_full(&error) => Err(self.clean(error)),
             Err(error) => Err(Failure::Fatal(poisoned(&path, error))),
