@@ -55,6 +55,7 @@ async fn noop_log_numbers_and_forgets() {
     let first = wal.append(region(0), payload("x")).await.unwrap();
     let second = wal.append(region(0), payload("y")).await.unwrap();
     assert!(second > first);
+    assert_eq!(wal.entry_bytes_max(), u64::MAX);
     assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap(), []);
     wal.close().await.unwrap();
 }
@@ -85,9 +86,13 @@ async fn another_nodes_log_and_odd_sizes_are_refused() {
 async fn entry_that_fits_no_segment_is_refused_and_the_largest_fits() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path(), 8192).await;
-    let Err(WalError::TooLarge { max, .. }) = wal.append(region(0), payload(&"x".repeat(5000))).await else { panic!("too large") };
+    let max = wal.entry_bytes_max();
+    assert_eq!(max, 8192 - 4096 - 2 * 72, "a segment without its header and the blocks of one frame");
+    let text = |bytes: u64| payload(&"x".repeat(usize::try_from(bytes).unwrap()));
+    let error = wal.append(region(0), text(max + 1)).await.unwrap_err();
+    assert!(matches!(error, WalError::TooLarge { bytes, max: named } if bytes == max + 1 && named == max), "{error}");
     wal.append(region(0), payload("small")).await.unwrap();
-    wal.append(region(0), payload(&"x".repeat(usize::try_from(max).unwrap()))).await.unwrap();
+    wal.append(region(0), text(max)).await.unwrap();
     drop(wal);
     let wal = open(dir.path(), 8192).await;
     assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap().len(), 2);
