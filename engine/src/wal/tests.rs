@@ -77,8 +77,11 @@ async fn another_nodes_log_and_odd_sizes_are_refused() {
     drop(open(dir.path(), 8192).await);
     let other = Options { node: NodeId(2), ..small(8192) };
     assert!(matches!(LocalWal::open(dir.path(), other, Env::system()).await, Err(WalError::OtherNode { .. })));
-    for bytes in [0, 4096, 8193, 1 << 40] {
-        assert!(matches!(LocalWal::open(dir.path(), small(bytes), Env::system()).await, Err(WalError::Option { .. })), "{bytes}");
+    for bytes in [0, 4096, 8193, (1 << 30) + 4096, 1 << 40] {
+        let error = LocalWal::open(dir.path(), small(bytes), Env::system()).await.unwrap_err();
+        assert!(matches!(error, WalError::Option { .. }), "{error}");
+        let asked = format!("segment_bytes (a multiple of 4096) is {bytes}, it must be from 8192 to 1073741824");
+        assert!(error.to_string().contains(&asked), "{error}");
     }
 }
 
