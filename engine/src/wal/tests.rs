@@ -15,6 +15,7 @@ use tessera_manifest::wal::WalPosition;
 use super::conformance::{Subject, payload, region, replayed, run};
 use super::recover::Listing;
 use super::{LocalWal, LogStore, NoopWal, Options, SyncMode, WalError};
+use crate::limits::wal::SPARE_SEGMENTS_MAX;
 
 pub(super) fn small(segment_bytes: u64) -> Options {
     Options { node: NodeId(1), segment_bytes, sync: SyncMode::Always }
@@ -123,6 +124,37 @@ async fn released_segments_are_reused() {
     assert_eq!(wal.regions(), [(region(0), last)]);
     wal.forget(region(0));
     assert_eq!(wal.oldest_needed(), None);
+}
+
+#[tokio::test]
+async fn segments_of_earlier_openings_go_when_their_regions_release_without_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 8192).await;
+    let mut last = [WalPosition::START; 2];
+    for n in 0..6u32 {
+        let region_number = n % 2;
+        last[region_number as usize] = wal.append(region(region_number), payload(&"x".repeat(3000))).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    drop(wal);
+    assert_eq!(Listing::read(dir.path()).unwrap().segments.len(), 6);
+    let wal = open(dir.path(), 8192).await;
+    wal.release(region(0), last[0]);
+    assert_eq!(wal.regions(), [(region(1), last[1])]);
+    wal.release(region(1), last[1]);
+    assert_eq!((wal.regions(), wal.oldest_needed()), (Vec::new(), None));
+    wal.close().await.unwrap();
+    assert_eq!(wal.bytes(), 0);
+    drop(wal);
+    let files = Listing::read(dir.path()).unwrap();
+    assert_eq!(files.segments.len(), 0, "{files:?}");
+    assert!((1..=SPARE_SEGMENTS_MAX + 1).contains(&files.spares.len()), "some are kept for reuse: {files:?}");
+    let wal = open(dir.path(), 8192).await;
+    assert_eq!(wal.regions(), [], "released for good");
+    let next = wal.append(region(0), payload("next")).await.unwrap();
+    assert!(next > last[1] && next.entry > last[1].entry);
+    wal.close().await.unwrap();
+    assert_eq!(Listing::read(dir.path()).unwrap().segments.keys().copied().collect::<Vec<_>>(), [7]);
 }
 
 #[tokio::test]
