@@ -141,6 +141,10 @@ impl Keeper {
 
 impl Files {
     fn prepare(&mut self) -> io::Result<PathBuf> {
+        // What an earlier sweep could not clear away may be all the space that there is.
+        if self.spares.is_empty() {
+            self.sweep();
+        }
         if let Some(spare) = self.spares.pop() {
             return Ok(spare);
         }

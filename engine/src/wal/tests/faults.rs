@@ -164,6 +164,31 @@ async fn entry_is_kept_after_a_roll_that_had_no_room_for_the_identity_file() {
 }
 
 #[tokio::test]
+async fn released_segments_that_a_full_disk_kept_are_used_for_the_next_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 8192).await;
+    let big = || payload(&"x".repeat(3000));
+    let mut last = WalPosition::START;
+    for _ in 0..4 {
+        last = wal.append(region(0), big()).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    drop(wal);
+    let (disk, wal) = open_faulty(dir.path());
+    disk.meta_full.store(true, Ordering::SeqCst);
+    disk.full.store(true, Ordering::SeqCst);
+    wal.release(region(0), last);
+    while disk.metas_refused.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    disk.meta_full.store(false, Ordering::SeqCst);
+    // At most two were ready before the disk was full; nothing is released any more.
+    for n in 0..4 {
+        wal.append(region(1), big()).await.unwrap_or_else(|error| panic!("append {n}: {error}"));
+    }
+}
+
+#[tokio::test]
 async fn segment_that_cannot_be_removed_is_tried_again_and_harms_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path(), 8192).await;
