@@ -188,17 +188,17 @@ fn no_seed_breaks_an_invariant() {
     }
 }
 
-/// How many seeds a run without `guard` takes until the oracle notices.
-fn seeds_until_caught(guard: Guard, at_most: u64) -> Option<u64> {
-    (0..at_most).find(|seed| simulate(*seed, Some(guard), false).is_err())
+/// The first seed at which the oracle notices that `guard` is gone, and what it says.
+fn first_caught(guard: Guard, at_most: u64) -> Option<(u64, String)> {
+    (0..at_most).find_map(|seed| simulate(seed, Some(guard), false).err().map(|broken| (seed, broken)))
 }
 
 macro_rules! needed {
     ($($name:ident: $guard:ident within $seeds:literal;)*) => {$(
         #[test]
         fn $name() {
-            let caught = seeds_until_caught(Guard::$guard, $seeds);
-            println!("{:?} is missed at seed {caught:?}", Guard::$guard);
+            let caught = first_caught(Guard::$guard, $seeds);
+            println!("{:?} is missed: {caught:?}", Guard::$guard);
             assert!(caught.is_some(), "the simulation does not notice that {:?} is gone", Guard::$guard);
         }
     )*};
