@@ -8,6 +8,8 @@
 //! Crash order: an opener seals, replays, then creates its `Open`; only from then on does it commit. A writer
 //! that lost its epoch learns it at its next commit and never before it would acknowledge something.
 
+mod follower;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,6 +26,8 @@ use crate::paths::Root;
 use crate::slot::{self, CheckpointSource, Kind, NoCheckpoints, OpenDraft, Record, SlotStore, Writer};
 use crate::state::RegionState;
 use crate::wal::{WalId, WalKind, WalPosition, WalRef};
+
+pub use follower::Follower;
 
 /// Where manifests are and where ids come from.
 #[derive(Debug, Clone)]

@@ -157,6 +157,30 @@ async fn an_open_is_a_list_the_reads_a_seal_a_list_and_a_put() {
 }
 
 #[tokio::test]
+async fn a_follower_sees_every_commit_and_take_over_with_one_get_each() {
+    let (store, context) = context();
+    let mut first = Manifest::create(&context, meta(), OPENER).await.unwrap();
+    let mut follower = Follower::open(&context, meta().region).await.unwrap();
+    assert_eq!(follower.state(), first.state());
+    first.commit(bump(1)).await.unwrap();
+    let mut second = Manifest::open(&context, meta().region, OPENER).await.unwrap();
+    second.commit(bump(2)).await.unwrap();
+    store.take_requests();
+    for _ in 0..4 {
+        assert!(follower.poll().await.unwrap());
+    }
+    assert!(!follower.poll().await.unwrap());
+    assert_eq!(store.take_requests(), ["get"; 5]);
+    assert_eq!(follower.state(), second.state());
+}
+
+#[tokio::test]
+async fn a_follower_of_a_region_that_was_never_created_is_refused() {
+    let (_, context) = context();
+    assert!(matches!(Follower::open(&context, meta().region).await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test]
 async fn schema_changes_are_replayed() {
     let (_, context) = context();
     let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();

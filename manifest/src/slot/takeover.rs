@@ -187,7 +187,7 @@ impl<D: OpenDraft> Attempt<'_, D> {
             Filled::Theirs(theirs) => *theirs,
             Filled::Unknown(error) => return Err(error),
         };
-        check_link(self.store, self.base, self.history.last(), &record)?;
+        check_link(self.store, self.base, self.history.last(), &record).await?;
         let sealed = record.kind == Kind::Seal;
         self.history.push(record);
         Ok(sealed)
@@ -210,11 +210,11 @@ impl<D: OpenDraft> Attempt<'_, D> {
     }
 
     /// Reads what the writer, which never skips a slot, put into the slots up to `reached`; answers with the
-    /// slot after it.
+    /// slot after it. A seal in between can only be void, and the record after it does not name it.
     async fn catch_up(&mut self, from: Slot, reached: Slot) -> Result<Slot, Error> {
         let slots: Vec<Slot> = (from.seq..=reached.seq).map(|seq| Slot::new(from.epoch, seq)).collect();
         for record in self.store.read_all(&slots).await? {
-            check_link(self.store, self.base, self.history.last(), &record)?;
+            check_link(self.store, self.base, self.history.last(), &record).await?;
             self.history.push(record);
         }
         Ok(reached.next())
