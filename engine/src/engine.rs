@@ -37,6 +37,8 @@ pub struct Engine {
 struct Inner {
     shared: Arc<Shared>,
     regions: RwLock<HashMap<RegionId, Entry>>,
+    /// Two openings of one region at a time would fence each other.
+    opening: Mutex<HashMap<RegionId, std::sync::Weak<tokio::sync::Mutex<()>>>>,
     stop: CancellationToken,
     flusher: Mutex<Option<JoinHandle<()>>>,
 }
@@ -46,7 +48,13 @@ impl Engine {
     #[must_use]
     pub fn start(parts: Parts) -> Self {
         let shared = Arc::new(Shared::new(parts));
-        let inner = Inner { shared, regions: RwLock::default(), stop: CancellationToken::new(), flusher: Mutex::default() };
+        let inner = Inner {
+            shared,
+            regions: RwLock::default(),
+            opening: Mutex::default(),
+            stop: CancellationToken::new(),
+            flusher: Mutex::default(),
+        };
         let inner = Arc::new(inner);
         let flusher = env::spawn(run_flusher(Arc::downgrade(&inner), Arc::clone(&inner.shared), inner.stop.clone()));
         *inner.flusher.lock().unwrap_or_else(PoisonError::into_inner) = Some(flusher);
@@ -69,6 +77,8 @@ impl Engine {
     /// # Errors
     /// The manifest's and the WAL's; kept, and told to later callers of [`region`](Self::region).
     pub async fn open_region(&self, region: RegionId) -> Result<Arc<Region>, Error> {
+        let opening = self.inner.opening(region);
+        let _one_at_a_time = opening.lock().await;
         if let Ok(open) = self.region(region) {
             return Ok(open);
         }
@@ -153,7 +163,26 @@ impl Engine {
         let ids: Vec<RegionId> = self.regions().iter().map(|region| region.id()).collect();
         let closes = futures::stream::iter(ids).map(|id| self.close_region(id));
         let results: Vec<Result<(), Error>> = closes.buffer_unordered(parallelism).collect().await;
-        results.into_iter().collect()
+        let closed = self.inner.shared.parts.wal.close().await;
+        results.into_iter().collect::<Result<(), Error>>()?;
+        closed.map_err(|source| Error::CloseWal { source })
+    }
+
+    /// Tells the WAL to forget regions whose manifest says that they are dropped: a crash between the drop and
+    /// the forgetting leaves entries that would keep segments for ever. Call it once, after the regions that
+    /// are known were opened. Entries of a region that is neither open nor dropped stay, and are reported.
+    pub async fn forget_dropped(&self) {
+        let Shared { parts, context, .. } = &*self.inner.shared;
+        for (region, last) in parts.wal.regions() {
+            if self.inner.regions().contains_key(&region) {
+                continue;
+            }
+            match tessera_manifest::log::load(context, region).await {
+                Ok(state) if state.is_dropped() => parts.wal.forget(region),
+                Ok(_) => tracing::warn!(%region, %last, "the wal holds rows of a region that no table has"),
+                Err(error) => tracing::warn!(%region, %last, %error, "the wal holds rows of a region that cannot be read"),
+            }
+        }
     }
 
     /// Ends background work; nothing is flushed.
@@ -176,6 +205,18 @@ impl Drop for Inner {
 impl Inner {
     fn regions(&self) -> std::sync::RwLockReadGuard<'_, HashMap<RegionId, Entry>> {
         self.regions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock under which `region` is opened.
+    fn opening(&self, region: RegionId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        opening.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = opening.get(&region).and_then(std::sync::Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        opening.insert(region, Arc::downgrade(&lock));
+        lock
     }
 
     fn insert(&self, region: RegionId, entry: Entry) {
@@ -202,7 +243,7 @@ impl Inner {
             return Some(Arc::clone(largest));
         }
         let oldest = (parts.wal.bytes() > parts.config.wal_bytes_max).then(|| parts.wal.oldest_needed()).flatten()?;
-        open.iter().find(|region| region.id() == oldest.0).cloned()
+        open.iter().find(|region| region.id() == oldest.0 && region.active_bytes() > 0).cloned()
     }
 }
 

@@ -97,6 +97,12 @@ pub enum Error {
         /// How.
         source: WalError,
     },
+    /// The write-ahead log could not be closed.
+    #[error("the write-ahead log could not be closed")]
+    CloseWal {
+        /// How.
+        source: WalError,
+    },
     /// An entry of the write-ahead log.
     #[error("wal entry {position} of region {region} cannot be decoded")]
     WalEntry {
@@ -135,7 +141,7 @@ impl Error {
             Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
             Self::Overloaded { .. } => ErrorClass::Retry,
             Self::Manifest { source, .. } => source.class(),
-            Self::Wal { source, .. } => source.class(),
+            Self::Wal { source, .. } | Self::CloseWal { source } => source.class(),
             Self::WalEntry { .. } => ErrorClass::Corrupt,
             Self::Rows { source, .. } => source.class(),
         }

@@ -118,14 +118,8 @@ impl Home {
 
 impl ClusterFile {
     fn new(cluster: Nonce) -> Self {
-        let mut file = Self {
-            format: CLUSTER_FORMAT,
-            min_reader: CLUSTER_FORMAT,
-            cluster,
-            data_version: 1,
-            upgrading: false,
-            crc32: String::new(),
-        };
+        let mut file =
+            Self { format: CLUSTER_FORMAT, min_reader: CLUSTER_FORMAT, cluster, data_version: 1, upgrading: false, crc32: String::new() };
         file.crc32 = file.checksum();
         file
     }

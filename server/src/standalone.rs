@@ -83,6 +83,7 @@ impl Standalone {
         let catalogs = Catalogs { catalog, engine, env };
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
+        catalogs.engine.forget_dropped().await;
         recover::report_orphans(&catalogs, &store).await;
         Ok(Self { catalogs, sessions: Arc::new(Sessions::new()?), store, node, ddl: Arc::new(Mutex::new(())) })
     }

@@ -73,26 +73,28 @@ impl Memtable {
     }
 
     /// Appends rows: for a put all columns, for a delete the key columns, in display order. The rows take
-    /// consecutive sequences from `first_sequence` on.
+    /// consecutive sequences from `first_sequence` on. Returns by how many bytes the memtable grew.
     ///
     /// # Errors
     /// [`Error::BatchShape`] when the columns are not these; nothing is appended.
-    pub fn insert(&self, batch: RecordBatch, op: OpType, first_sequence: Sequence) -> Result<(), Error> {
+    pub fn insert(&self, batch: RecordBatch, op: OpType, first_sequence: Sequence) -> Result<usize, Error> {
         if batch.num_rows() == 0 {
-            return Ok(());
+            return Ok(0);
         }
         check_shape(&self.schema, &batch, op)?;
         let first = first_sequence.as_u64();
         let last = first.saturating_add(batch.num_rows() as u64 - 1);
         let entry = Entry::new(&self.schema, batch, op, UInt64Array::from_iter_values(first..=last))?;
         let mut state = self.lock();
+        let before = state.bytes;
         state.rows += entry.batch.num_rows();
         state.deletes += if op == OpType::Delete { entry.batch.num_rows() } else { 0 };
         state.bytes += entry.bytes;
         state.time_range = Some(union(state.time_range, entry.time_range));
         state.max_sequence = state.max_sequence.max(Some(Sequence::from_u64(last)));
         state.entries.push_back(Arc::new(entry));
-        join_small(&self.schema, &mut state)
+        join_small(&self.schema, &mut state)?;
+        Ok(state.bytes.saturating_sub(before))
     }
 
     /// Bytes of memory that its rows hold.

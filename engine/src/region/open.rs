@@ -64,7 +64,9 @@ impl Region {
         let version = self.pin();
         let wal = &self.shared.parts.wal;
         let Some(named) = version.state.wals().iter().find(|named| named.id == wal.id()).cloned() else { return Ok(()) };
-        let mut entries = wal.replay(self.id, named.flushed).map_err(|source| Error::Wal { region: self.id, source })?;
+        // Damage in entries from before the region's first epoch in this log is none of its business.
+        let first = named.epochs.first().map_or(named.flushed, |epoch| WalPosition { epoch: *epoch, entry: 0 });
+        let mut entries = wal.replay(self.id, named.flushed.max(first)).map_err(|source| Error::Wal { region: self.id, source })?;
         let (mut rows, mut set_aside, mut last) = (0, 0_u64, WalPosition::START);
         let mut newest = version.state.flushed_sequence();
         while let Some(entry) = entries.next().await {

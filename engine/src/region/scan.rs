@@ -184,10 +184,7 @@ impl Reader {
 }
 
 /// Ends the stream once `limit` rows came out.
-fn limited(
-    rows: BoxStream<'static, Result<RecordBatch, Error>>,
-    limit: Option<usize>,
-) -> BoxStream<'static, Result<RecordBatch, Error>> {
+fn limited(rows: BoxStream<'static, Result<RecordBatch, Error>>, limit: Option<usize>) -> BoxStream<'static, Result<RecordBatch, Error>> {
     let Some(mut wanted) = limit else { return rows };
     let enough = rows.map_ok(move |batch| {
         let taken = batch.slice(0, batch.num_rows().min(wanted));

@@ -402,8 +402,7 @@ async fn run_history(steps: Vec<Step>) {
                 region = engine.open_region(REGION).await.unwrap();
             }
         }
-        let expected: Vec<_> =
-            model.iter().map(|((h, ts), v)| vec![h.clone(), Value::Timestamp(*ts), v.clone()]).collect();
+        let expected: Vec<_> = model.iter().map(|((h, ts), v)| vec![h.clone(), Value::Timestamp(*ts), v.clone()]).collect();
         assert_eq!(read(&region, everything()).await, expected);
     }
 }

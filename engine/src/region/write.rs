@@ -58,23 +58,19 @@ impl Region {
         };
         let position = pending.wait().await.map_err(|source| self.wal_error(source))?;
         let active = Arc::clone(&self.pin().active);
-        let before = active.bytes();
-        active.insert(batch, op, first).map_err(|source| Error::Rows { region: self.id, source })?;
+        let gained = active.insert(batch, op, first).map_err(|source| Error::Rows { region: self.id, source })?;
         let mut inserted = self.inserted.lock().unwrap_or_else(PoisonError::into_inner);
         *inserted = (*inserted).max(position);
         drop(inserted);
-        self.grew(before, active.bytes());
+        self.grew(gained);
         drop(permit);
         let last_sequence = tessera_manifest::id::Sequence::from_u64(first.as_u64() + (rows as u64).saturating_sub(1));
         metrics::counter!("tessera_rows_written_total").increment(rows as u64);
         Ok(WriteOutcome { rows, last_sequence })
     }
 
-    /// Accounts for what the active memtable gained. Concurrent inserts may count each other's bytes in one go
-    /// or in two, but the share that a frozen memtable gives back is the exact sum: see
-    /// [`settle_share`](Self::settle_share).
-    fn grew(&self, before: usize, after: usize) {
-        let gained = after.saturating_sub(before);
+    /// Accounts for what the active memtable gained.
+    fn grew(&self, gained: usize) {
         self.active_bytes.fetch_add(gained as u64, Ordering::Relaxed);
         self.shared.budget.add(gained);
         if self.active_bytes() >= self.shared.parts.config.region_memtable_bytes as u64 {

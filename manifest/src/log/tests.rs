@@ -1,3 +1,5 @@
+//! Tests of manifests on a store that fails on request.
+
 use std::collections::BTreeMap;
 
 use object_store::ObjectStoreExt;
@@ -89,7 +91,7 @@ async fn what_cannot_be_is_refused_before_any_request() {
     assert!(matches!(manifest.commit(bump(6)).await, Ok(Outcome::Committed(_))));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_unknown_outcome_keeps_the_old_state_and_a_reopen_finds_the_truth() {
     for landed in [true, false] {
         let (store, context) = context();

@@ -1,3 +1,5 @@
+//! Tests of the slot log: take-overs, fences and unclear outcomes.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -177,7 +179,7 @@ async fn our_own_record_behind_a_lost_or_wrong_answer_is_a_commit() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_store_that_never_answers_leaves_the_writer_in_doubt() {
     let log = Log::new();
     let mut writer = log.open(1).await.unwrap().writer;

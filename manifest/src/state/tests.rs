@@ -1,3 +1,5 @@
+//! Tests of what a region state takes and what it refuses.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -23,6 +23,9 @@ use crate::{http, telemetry};
 
 /// How long blocking work may go on after everything is closed.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
+/// Stack of each thread, in bytes: address space, of which only what is touched costs memory. Parser and planner are
+/// recursive, and a statement as deep as `sql::depth::DEPTH_MAX` allows must fit also in a build without optimisation.
+const STACK_BYTES: usize = 64 << 20;
 
 /// A server that executes SQL.
 pub struct Running {
@@ -46,10 +49,11 @@ pub(super) fn run(args: &StandaloneArgs, start: Start) -> Exit {
     if let Err(error) = telemetry::install_logs(&config.log) {
         return complain(Exit::Usage, &error);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tessera").build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(Exit::Failed, &error),
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tessera").thread_stack_size(STACK_BYTES).build() {
+            Ok(runtime) => runtime,
+            Err(error) => return complain(Exit::Failed, &error),
+        };
     let ended = runtime.block_on(live(config, start));
     runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     match ended {

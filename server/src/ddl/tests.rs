@@ -1,3 +1,5 @@
+//! Tests of drop markers and table options.
+
 use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 
 use super::marker::{Drop, decode, encode};

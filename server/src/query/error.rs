@@ -21,6 +21,9 @@ pub fn wrap(error: ServerError) -> DataFusionError {
 /// An error of the engine.
 #[must_use]
 pub fn from_engine(error: &tessera_engine::error::Error) -> ServerError {
+    if matches!(error, tessera_engine::error::Error::Overloaded { .. }) {
+        return ServerError::new(Code::ResourcesExhausted, crate::error::chain(error));
+    }
     ServerError::from_class(error.class(), error)
 }
 

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - What a region is asked to skip is a superset test: every row that SQL accepts satisfies it ([`filter`]);
 //!   DataFusion filters again, so a wide test costs time, never rows.
-//! - Nothing of a statement is written before all of it was checked, up to the bound of [`write`]; beyond it
+//! - Nothing of a statement is written before all of it was checked, up to the bound of [`mod@write`]; beyond it
 //!   an error says how many rows were applied.
 //! - An error of a region keeps its class on its way through DataFusion ([`error`]).
 

@@ -10,7 +10,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
@@ -145,10 +145,7 @@ impl ExecutionPlan for TesseraScanExec {
             skipped.add(scan.files_skipped);
             Ok::<_, DataFusionError>(scan.stream.map_err(|error| wrap(from_engine(&error))))
         };
-        let count = move |batch: RecordBatch| {
-            baseline.record_output(batch.num_rows());
-            batch
-        };
+        let count = move |batch: RecordBatch| batch.record_output(&baseline);
         let stream = futures::stream::once(open).try_flatten().map_ok(count).boxed();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
     }

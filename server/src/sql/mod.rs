@@ -8,6 +8,7 @@
 //! - [`show::create_table`] writes text that [`parse`] reads back as an equal table.
 
 pub mod ast;
+pub mod depth;
 pub mod parser;
 pub mod show;
 pub mod split;

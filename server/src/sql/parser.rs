@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::ast::{Statement, TableName};
 use super::split::{DIALECT, Source, split};
-use super::{create, from_parser, syntax};
+use super::{create, depth, from_parser, syntax};
 use crate::error::ServerError;
 
 /// The name of the only catalog.
@@ -29,6 +29,7 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>, ServerError> {
 }
 
 fn parse_one(source: &Source) -> Result<Statement, ServerError> {
+    depth::check(&source.tokens)?;
     let mut cursor = Cursor::new(source);
     let statement = cursor.statement()?;
     cursor.end()?;

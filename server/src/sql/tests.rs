@@ -1,3 +1,5 @@
+//! Tests of the statements that are parsed here.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -15,7 +15,7 @@ use object_store::memory::InMemory;
 use tessera_engine::config::Config;
 use tessera_engine::wal::NoopWal;
 use tessera_manifest::env::Env;
-use tessera_manifest::id::NodeId;
+use tessera_manifest::id::{NodeId, Nonce};
 use tessera_metaclient::kv::{KvBackend, MemoryBackend};
 
 use super::{Parts, Standalone};
@@ -38,7 +38,8 @@ impl World {
         let env = Env::system();
         let wal = Arc::new(NoopWal::new(NodeId(0), &env));
         let (kv, store) = (Arc::clone(&self.kv), Arc::clone(&self.store));
-        let server = Standalone::open(Parts { kv, store, wal, env, engine: Config::default(), node: NodeId(0), cluster: Nonce(1) }).await.unwrap();
+        let server =
+            Standalone::open(Parts { kv, store, wal, env, engine: Config::default(), node: NodeId(0), cluster: Nonce(1) }).await.unwrap();
         Session { server }
     }
 

@@ -146,3 +146,48 @@ async fn statements_that_are_not_supported_say_so() {
         assert_eq!(session.refused(sql).await.0, Code::Unsupported, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn a_region_that_does_not_open_is_named_and_the_others_work() {
+    let (world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    session.run(&CPU.replace("TABLE cpu", "TABLE other")).await;
+    session.run("INSERT INTO cpu (host, ts) VALUES ('a', 1), ('i', 1); INSERT INTO other (host, ts) VALUES ('i', 1)").await;
+    session.server.close().await.unwrap();
+    damage_manifest(&world, "0000001024/0000000001/manifest").await;
+    let session = world.open().await;
+    let (code, message) = session.refused("SELECT * FROM cpu").await;
+    assert_eq!(code, Code::StorageUnavailable);
+    assert!(message.contains("1024/1") && message.contains("0000001024/0000000001/manifest"), "{message}");
+    assert_eq!(session.refused("INSERT INTO cpu (host, ts) VALUES ('i', 2)").await.0, Code::StorageUnavailable);
+    assert_eq!(session.rows("SELECT host FROM cpu WHERE host < 'b'").await, ["a"]);
+    assert_eq!(session.rows("SELECT host FROM other").await, ["i"]);
+    let states = "SELECT region_id, state, error IS NULL FROM information_schema.regions WHERE table_name = 'cpu' ORDER BY region_number";
+    assert_eq!(session.rows(states).await, ["1024/0|open|true", "1024/1|failed|false", "1024/2|open|true"]);
+}
+
+/// Flips a bit in the first record of a manifest.
+async fn damage_manifest(world: &super::World, prefix: &str) {
+    use futures::TryStreamExt;
+    use object_store::{ObjectStore, ObjectStoreExt};
+    let mut objects: Vec<_> = world.store.list(Some(&prefix.into())).try_collect().await.unwrap();
+    objects.sort_by(|a, b| a.location.cmp(&b.location));
+    let first = &objects[0].location;
+    let mut bytes = world.store.get(first).await.unwrap().bytes().await.unwrap().to_vec();
+    let at = bytes.len() - 5;
+    bytes[at] ^= 1;
+    world.store.put(first, bytes.into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn folders_that_nothing_names_are_left_alone() {
+    use object_store::ObjectStoreExt;
+    let (world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    let orphan = object_store::path::Path::from("0000009999/0000000000/manifest/x");
+    world.store.put(&orphan, "x".into()).await.unwrap();
+    session.server.close().await.unwrap();
+    let session = world.open().await;
+    assert_eq!(session.rows("SHOW TABLES").await, ["cpu"]);
+    assert!(world.store.head(&orphan).await.is_ok());
+}

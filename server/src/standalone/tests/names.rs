@@ -1,3 +1,5 @@
+//! Tests of names and LIKE patterns.
+
 use super::super::matches_like;
 
 #[test]

@@ -1,0 +1,225 @@
+//! Read benchmarks; `--help` and the crate's documentation say what each line means.
+
+use std::process::ExitCode;
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampMillisecondType;
+use parquet::arrow::arrow_reader::RowSelection;
+use tessera_benches::Result;
+use tessera_benches::cpu::{Cpu, TIME};
+use tessera_benches::limit::Bare;
+use tessera_benches::measure::{Times, repeat};
+use tessera_benches::node::{Node, Totals};
+use tessera_benches::options::Options;
+use tessera_benches::report::{self, Line, Report};
+use tessera_engine::config::Config;
+use tessera_manifest::env::Stopwatch;
+use tessera_manifest::id::ColumnId;
+use tessera_manifest::rule::{CompareOp, Expr};
+use tessera_manifest::value::Value;
+use tokio::runtime::Runtime;
+
+const BATCH_ROWS: usize = 10_000;
+/// Columns of a scan of one field: the time and that field.
+const ONE_FIELD: [usize; 2] = [TIME, TIME + 1];
+/// Columns of a query for one host: its name, the time and five fields.
+const FIVE_FIELDS: [usize; 7] = [0, TIME, TIME + 1, TIME + 2, TIME + 3, TIME + 4, TIME + 5];
+/// Queries for one host in a run.
+const HOST_QUERIES: usize = 50;
+
+fn main() -> ExitCode {
+    report::main("read", run)
+}
+
+fn run(options: &Options, report: &mut Report) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let cpu = Cpu::generate(options)?;
+    let every = usize::try_from(options.rewrite_every)?;
+    let node = runtime.block_on(load(options, &cpu))?;
+    let bench = Bench { options, runtime, cpu, node };
+    let files = bench.files()?;
+    let bytes = files.iter().map(Bare::bytes).sum::<Result<u64>>()?;
+    report.add_size(&format!("{} ssts", files.len()), bytes, bench.cpu.rows());
+    bench.scans(report, "", &files, |field| bench.cpu.sum(field))?;
+    bench.host_hour(report, &files)?;
+    bench.runtime.block_on(bench.rewrite(every))?;
+    let files = bench.files()?;
+    bench.scans(report, "dedup, ", &files, |field| bench.cpu.corrected_sum(field, every))?;
+    let Bench { runtime, node, .. } = bench;
+    runtime.block_on(node.close())
+}
+
+/// An engine whose region holds everything in so many files as asked for, and nothing in memory.
+async fn load(options: &Options, cpu: &Cpu) -> Result<Node> {
+    let unlimited = usize::MAX / 4;
+    let config = Config { region_memtable_bytes: unlimited, memtable_bytes_max: unlimited, wal_bytes_max: u64::MAX, ..Config::default() };
+    let node = Node::start(options, cpu.schema(), config).await?;
+    let files = usize::try_from(options.files)?;
+    let points = cpu.steps().div_ceil(files);
+    let batches = cpu.arriving(options.order, BATCH_ROWS)?;
+    let (mut rows, mut flushed) = (0, 0);
+    for batch in batches {
+        // In time order a file ends with a point in time, so that it shares none with the next.
+        let end = (flushed + 1) * points * cpu.hosts();
+        let first = batch.num_rows().min(end.saturating_sub(rows));
+        rows += batch.num_rows();
+        node.put(batch.slice(0, first)).await?;
+        if rows >= end {
+            node.region.flush().await?;
+            flushed += 1;
+            if first < batch.num_rows() {
+                node.put(batch.slice(first, batch.num_rows() - first)).await?;
+            }
+        }
+    }
+    node.region.flush().await?;
+    Ok(node)
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    runtime: Runtime,
+    cpu: Cpu,
+    node: Node,
+}
+
+impl Bench<'_> {
+    fn files(&self) -> Result<Vec<Bare>> {
+        self.runtime.block_on(self.node.files())?.iter().map(|file| Bare::open(file)).collect()
+    }
+
+    async fn rewrite(&self, every: usize) -> Result<()> {
+        for batch in self.cpu.corrections(every, BATCH_ROWS)? {
+            self.node.put(batch).await?;
+        }
+        Ok(self.node.region.flush().await?)
+    }
+
+    fn scans(&self, report: &mut Report, prefix: &str, files: &[Bare], sum: impl Fn(usize) -> f64) -> Result<()> {
+        let cases: [(&str, Option<&[usize]>); 2] = [("field and time", Some(&ONE_FIELD)), ("whole rows", None)];
+        for (what, columns) in cases {
+            let name = format!("{prefix}{what}");
+            if !self.options.wants(&name) {
+                continue;
+            }
+            self.check_scan(columns, &sum)?;
+            let limit = repeat(self.options.runs, || {
+                let watch = Stopwatch::start();
+                let rows = files.iter().map(|file| file.count(columns)).sum::<Result<usize>>()?;
+                let elapsed = watch.elapsed();
+                if rows < self.cpu.rows() { Err("check failed: the files have too few rows".into()) } else { Ok(elapsed) }
+            })?;
+            let times = repeat(self.options.runs, || {
+                let watch = Stopwatch::start();
+                let rows = self.runtime.block_on(self.node.count(columns))?;
+                let elapsed = watch.elapsed();
+                if rows == self.cpu.rows() { Ok(elapsed) } else { Err(format!("check failed: {rows} rows").into()) }
+            })?;
+            report.add(Line { name, rows: self.cpu.rows(), times, limit: Some(("bare parquet scan", limit)) });
+        }
+        Ok(())
+    }
+
+    fn check_scan(&self, columns: Option<&[usize]>, sum: impl Fn(usize) -> f64) -> Result<()> {
+        let batches = self.runtime.block_on(self.node.scan(columns, Expr::always()))?;
+        let first = if columns.is_some() { 1 } else { TIME + 1 };
+        let known = batches.first().map_or(0, |batch| batch.num_columns() - first);
+        let totals = batches.iter().fold(Totals::default(), |totals, batch| totals.add(batch, first));
+        totals.check(self.cpu.rows(), |field| if field < known { sum(field) } else { 0.0 })
+    }
+
+    /// Queries of one host and hour after the other; the hosts and hours are spread over all.
+    fn host_hour(&self, report: &mut Report, files: &[Bare]) -> Result<()> {
+        const NAME: &str = "host, hour";
+        if !self.options.wants(NAME) {
+            return Ok(());
+        }
+        let hour = self.cpu.steps_per_hour();
+        let query = |n: usize| {
+            let host = (n * 7919 + 13) % self.cpu.hosts();
+            let first = n * 31 % (self.cpu.steps() - hour + 1);
+            HostHour { host, first, end: first + hour }
+        };
+        let queries: Vec<HostHour> = (0..HOST_QUERIES).map(query).collect();
+        let selections = self.selections(files, &queries)?;
+        let (mut limits, mut times) = (Vec::new(), Vec::new());
+        for run in 0..=self.options.runs {
+            for (query, selections) in queries.iter().zip(&selections) {
+                let watch = Stopwatch::start();
+                let picked = files.iter().zip(selections).filter(|(_, selection)| selection.selects_any());
+                let batches = picked.map(|(file, selection)| file.select(&FIVE_FIELDS, selection.clone())).collect::<Result<Vec<_>>>()?;
+                let limit = watch.elapsed();
+                self.check_host_hour(query, &batches.concat())?;
+                let watch = Stopwatch::start();
+                let batches = self.runtime.block_on(self.node.scan(Some(&FIVE_FIELDS), query.filter(&self.cpu)))?;
+                let batches = batches.iter().map(|batch| query.exact(&self.cpu, batch)).collect::<Result<Vec<_>>>()?;
+                let time = watch.elapsed();
+                self.check_host_hour(query, &batches)?;
+                if run > 0 {
+                    limits.push(limit);
+                    times.push(time);
+                }
+            }
+        }
+        let limit = Some(("rows known beforehand", Times::of(limits)?));
+        report.add(Line { name: NAME.to_owned(), rows: 0, times: Times::of(times)?, limit });
+        Ok(())
+    }
+
+    /// For each query and file, the rows that it wants.
+    fn selections(&self, files: &[Bare], queries: &[HostHour]) -> Result<Vec<Vec<RowSelection>>> {
+        let mut selections = vec![Vec::new(); queries.len()];
+        for file in files {
+            let keys = file.keys()?;
+            for (query, selections) in queries.iter().zip(&mut selections) {
+                let (name, from, to) = query.bounds(&self.cpu);
+                let wanted = keys.iter().enumerate().filter(|(_, (host, time))| host == name && (from..to).contains(time));
+                let ranges = wanted.map(|(row, _)| row..row + 1);
+                selections.push(RowSelection::from_consecutive_ranges(ranges, keys.len()));
+            }
+        }
+        Ok(selections)
+    }
+
+    fn check_host_hour(&self, query: &HostHour, batches: &[RecordBatch]) -> Result<()> {
+        let totals = batches.iter().fold(Totals::default(), |totals, batch| totals.add(batch, 2));
+        let fields = FIVE_FIELDS.len() - 2;
+        let sum = |field: usize| if field < fields { self.cpu.host_sum(field, query.host, query.first..query.end) } else { 0.0 };
+        totals.check(query.end - query.first, sum)
+    }
+}
+
+/// A query for some points in time of one host.
+struct HostHour {
+    host: usize,
+    first: usize,
+    end: usize,
+}
+
+impl HostHour {
+    /// Name, least time, end of time.
+    fn bounds<'a>(&self, cpu: &'a Cpu) -> (&'a str, i64, i64) {
+        (cpu.host_name(self.host), cpu.time_ms(self.first), cpu.time_ms(self.end))
+    }
+
+    fn filter(&self, cpu: &Cpu) -> Expr {
+        let (host, from, to) = self.bounds(cpu);
+        let compare = |column: usize, op, value| Expr::Compare { column: ColumnId(column as u32), op, value };
+        Expr::And(vec![
+            compare(0, CompareOp::Eq, Value::String(host.to_owned())),
+            compare(TIME, CompareOp::GtEq, Value::Timestamp(from)),
+            compare(TIME, CompareOp::Lt, Value::Timestamp(to)),
+        ])
+    }
+
+    /// The rows of a scan that are wanted: the engine leaves the last test to its caller.
+    fn exact(&self, cpu: &Cpu, batch: &RecordBatch) -> Result<RecordBatch> {
+        let (name, from, to) = self.bounds(cpu);
+        let hosts = batch.column(0).as_string::<i32>();
+        let times = batch.column(1).as_primitive::<TimestampMillisecondType>().values();
+        let mask: BooleanArray =
+            (0..batch.num_rows()).map(|row| Some((from..to).contains(&times[row]) && hosts.value(row) == name)).collect();
+        Ok(filter_record_batch(batch, &mask)?)
+    }
+}

@@ -1,0 +1,245 @@
+//! Write benchmarks; `--help` and the crate's documentation say what each line means.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use parquet::file::properties::WriterProperties;
+use tessera_benches::cpu::{Cpu, TIME};
+use tessera_benches::measure::{Times, repeat};
+use tessera_benches::node::{self, Node, REGION, Totals};
+use tessera_benches::options::Options;
+use tessera_benches::report::{self, Line, Report};
+use tessera_benches::{Result, limit};
+use tessera_engine::codec;
+use tessera_engine::config::Config;
+use tessera_engine::memtable::Memtable;
+use tessera_engine::merge::Layout;
+use tessera_engine::request::OpType;
+use tessera_engine::sst::{self, Access, NewFile};
+use tessera_manifest::env::{self, Env, Stopwatch};
+use tessera_manifest::id::{Epoch, FileKey, Generation, Sequence};
+use tessera_manifest::rule::Expr;
+use tokio::runtime::Runtime;
+
+/// Rows a batch, writers.
+const CASES: [(usize, usize); 4] = [(10_000, 1), (10_000, 4), (1_000, 1), (1_000, 4)];
+
+fn main() -> ExitCode {
+    report::main("write", run)
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    runtime: Runtime,
+    cpu: Cpu,
+    config: Config,
+}
+
+fn run(options: &Options, report: &mut Report) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let bench = Bench { options, runtime, cpu: Cpu::generate(options)?, config: Config::default() };
+    let parquet = bench.parquet_limit(report)?;
+    for (rows, writers) in CASES {
+        let batches = Arc::new(bench.cpu.arriving(options.order, rows)?);
+        bench.ingest(report, &batches, writers, parquet)?;
+    }
+    for (rows, writers) in CASES {
+        bench.wal(report, rows, writers)?;
+    }
+    bench.parts(report, parquet)
+}
+
+impl Bench<'_> {
+    fn line(&self, report: &mut Report, name: &str, times: Times, limit: (&'static str, Times)) {
+        report.add(Line { name: name.to_owned(), rows: self.cpu.rows(), times, limit: Some(limit) });
+    }
+
+    /// Loads everything once to learn the engine's encodings, then writes the same rows without it.
+    fn parquet_limit(&self, report: &mut Report) -> Result<Times> {
+        let batches = Arc::new(self.cpu.arriving(self.options.order, 10_000)?);
+        let settings = self.runtime.block_on(self.engine_settings(report, batches))?;
+        let sorted = self.cpu.sorted(10_000)?;
+        let dir = node::folder(self.options)?;
+        let mut bytes = 0;
+        let times = repeat(self.options.runs, || {
+            let (time, written) = limit::parquet_write(dir.path(), &sorted, &settings)?;
+            bytes = written;
+            Ok(time)
+        })?;
+        report.add_size("bare parquet file", bytes, self.cpu.rows());
+        Ok(times)
+    }
+
+    async fn engine_settings(&self, report: &mut Report, batches: Arc<Vec<RecordBatch>>) -> Result<WriterProperties> {
+        let node = Node::start(self.options, self.cpu.schema(), self.config.clone()).await?;
+        node.ingest(batches, 1).await?;
+        node.check(self.cpu.rows(), |field| self.cpu.sum(field)).await?;
+        let files = node.files().await?;
+        let settings = limit::settings_of(files.first().ok_or("no file was flushed")?, &self.config)?;
+        let sizes = files.iter().map(|file| Ok(std::fs::metadata(file)?.len())).collect::<Result<Vec<u64>>>()?;
+        report.add_size(&format!("{} ssts of ingest", files.len()), sizes.iter().sum(), self.cpu.rows());
+        node.close().await?;
+        Ok(settings)
+    }
+
+    fn ingest(&self, report: &mut Report, batches: &Arc<Vec<RecordBatch>>, writers: usize, parquet: Times) -> Result<()> {
+        let rows = batches.first().map_or(0, RecordBatch::num_rows);
+        let name = format!("ingest, {rows} x {writers}");
+        if !self.options.wants(&name) {
+            return Ok(());
+        }
+        let mut acknowledged = Vec::new();
+        let flushed = repeat(self.options.runs, || {
+            let ingest = self.runtime.block_on(async {
+                let node = Node::start(self.options, self.cpu.schema(), self.config.clone()).await?;
+                let ingest = node.ingest(Arc::clone(batches), writers).await?;
+                node.check(self.cpu.rows(), |field| self.cpu.sum(field)).await?;
+                node.close().await?;
+                Result::Ok(ingest)
+            })?;
+            acknowledged.push(ingest.acknowledged);
+            Ok(ingest.flushed)
+        })?;
+        self.line(report, &name, flushed, ("bare parquet write", parquet));
+        acknowledged.remove(0);
+        self.line(report, "  acknowledged", Times::of(acknowledged)?, ("bare parquet write", parquet));
+        Ok(())
+    }
+
+    fn wal(&self, report: &mut Report, rows: usize, writers: usize) -> Result<()> {
+        let name = format!("wal append, {rows} x {writers}");
+        if !self.options.wants(&name) {
+            return Ok(());
+        }
+        let batches = Arc::new(self.cpu.arriving(self.options.order, rows)?);
+        let payloads = batches.iter().map(|batch| Ok(encode(&self.cpu, batch)?.concat())).collect::<Result<Vec<Vec<u8>>>>()?;
+        for (payload, batch) in payloads.iter().zip(batches.iter()) {
+            let decoded = codec::decode(&payload.clone().into())?.to_batch(self.cpu.schema())?;
+            if decoded.columns() != batch.columns() {
+                return Err("check failed: an encoded batch decodes to another".into());
+            }
+        }
+        let dir = node::folder(self.options)?;
+        let limit = repeat(self.options.runs, || limit::synced_append(dir.path(), &payloads))?;
+        if writers == 1 {
+            report.add_size(&format!("wal entries of {rows} rows"), payloads.iter().map(|p| p.len() as u64).sum(), self.cpu.rows());
+        }
+        drop(payloads);
+        let times = repeat(self.options.runs, || self.runtime.block_on(self.append(Arc::clone(&batches), writers)))?;
+        self.line(report, &name, times, ("one fdatasync a batch", limit));
+        Ok(())
+    }
+
+    async fn append(&self, batches: Arc<Vec<RecordBatch>>, writers: usize) -> Result<Duration> {
+        let dir = node::folder(self.options)?;
+        let wal = node::wal(dir.path()).await?;
+        let schema = self.cpu.schema();
+        let watch = Stopwatch::start();
+        let append = |writer: usize| {
+            let (wal, batches, schema) = (Arc::clone(&wal), Arc::clone(&batches), Arc::clone(schema));
+            env::spawn(async move {
+                for batch in batches.iter().skip(writer).step_by(writers) {
+                    let payload = codec::encode(&schema, OpType::Put, first_sequence()?, batch)?;
+                    let position = wal.append(REGION, payload).await?;
+                    wal.release(REGION, position);
+                }
+                Result::Ok(())
+            })
+        };
+        for writer in (0..writers).map(append).collect::<Vec<_>>() {
+            writer.await??;
+        }
+        let elapsed = watch.elapsed();
+        wal.close().await?;
+        dir.close()?;
+        Ok(elapsed)
+    }
+
+    /// Memtable insert, sort and flush alone, on memtables as large as the engine lets them become.
+    fn parts(&self, report: &mut Report, parquet: Times) -> Result<()> {
+        let batches = self.cpu.arriving(self.options.order, 10_000)?;
+        let copy = repeat(self.options.runs, || Ok(limit::copy(&batches)))?;
+        let insert = repeat(self.options.runs, || Ok(self.fill(&batches)?.1))?;
+        self.line(report, "memtable insert", insert, ("one copy", copy));
+        let memtables = self.fill(&batches)?.0;
+        let held: usize = memtables.iter().map(Memtable::bytes).sum();
+        report.add_size(&format!("{} memtables", memtables.len()), held as u64, self.cpu.rows());
+        let sort = repeat(self.options.runs, || self.sort(&memtables))?;
+        self.line(report, "sort and gather", sort, ("bare parquet write", parquet));
+        let flush = repeat(self.options.runs, || self.runtime.block_on(self.flush(&memtables)))?;
+        self.line(report, "flush", flush, ("bare parquet write", parquet));
+        Ok(())
+    }
+
+    fn fill(&self, batches: &[RecordBatch]) -> Result<(Vec<Memtable>, Duration)> {
+        let watch = Stopwatch::start();
+        let mut memtables = vec![Memtable::new(Arc::clone(self.cpu.schema()))];
+        let mut next = 1;
+        for batch in batches {
+            if memtables.last().is_none_or(|active| active.bytes() >= self.config.region_memtable_bytes) {
+                memtables.push(Memtable::new(Arc::clone(self.cpu.schema())));
+            }
+            let sequence = Sequence::new(Generation::FIRST, next).ok_or("too many rows")?;
+            next += batch.num_rows() as u64;
+            memtables.last().ok_or("no memtable")?.insert(batch.clone(), OpType::Put, sequence)?;
+        }
+        Ok((memtables, watch.elapsed()))
+    }
+
+    fn sort(&self, memtables: &[Memtable]) -> Result<Duration> {
+        let layout = Arc::new(Layout::merging(Arc::clone(self.cpu.schema()), None)?);
+        let watch = Stopwatch::start();
+        let mut batches = Vec::new();
+        for memtable in memtables {
+            for batch in memtable.snapshot().sorted(&layout, None)? {
+                batches.push(batch?);
+            }
+        }
+        let elapsed = watch.elapsed();
+        let totals = batches.iter().fold(Totals::default(), |totals, batch| totals.add(batch, TIME + 1));
+        totals.check(self.cpu.rows(), |field| self.cpu.sum(field))?;
+        Ok(elapsed)
+    }
+
+    async fn flush(&self, memtables: &[Memtable]) -> Result<Duration> {
+        let dir = node::folder(self.options)?;
+        let access = Access::new(node::store(dir.path())?, &self.config);
+        let watch = Stopwatch::start();
+        let mut rows = 0;
+        for memtable in memtables {
+            let file = NewFile {
+                key: FileKey { origin: REGION, file: Env::system().file_id(Epoch(1)) },
+                schema: Arc::clone(self.cpu.schema()),
+                level: 0,
+                generation: Generation::FIRST,
+                rule: Arc::new(Expr::always()),
+                partition_columns: Vec::new(),
+            };
+            let key = file.key;
+            rows += sst::flush(&access, memtable.snapshot(), file).await?.ok_or("an empty memtable")?.rows;
+            check_exists(dir.path(), key)?;
+        }
+        let elapsed = watch.elapsed();
+        if rows != self.cpu.rows() as u64 {
+            return Err(format!("check failed: {rows} rows were flushed, expected {}", self.cpu.rows()).into());
+        }
+        dir.close()?;
+        Ok(elapsed)
+    }
+}
+
+fn check_exists(dir: &Path, key: FileKey) -> Result<()> {
+    let file = dir.join("store").join(sst::sst_path(key).as_ref());
+    if file.exists() { Ok(()) } else { Err(format!("check failed: there is no file {}", file.display()).into()) }
+}
+
+fn first_sequence() -> Result<Sequence> {
+    Ok(Sequence::new(Generation::FIRST, 1).ok_or("no first sequence")?)
+}
+
+fn encode(cpu: &Cpu, batch: &RecordBatch) -> Result<Vec<Vec<u8>>> {
+    Ok(codec::encode(cpu.schema(), OpType::Put, first_sequence()?, batch)?.iter().map(|part| part.to_vec()).collect())
+}

@@ -1,0 +1,48 @@
+//! Repeating and taking the median.
+
+use std::time::Duration;
+
+use crate::Result;
+
+/// The times of several runs of the same work.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Times {
+    /// Half of the runs took no longer; in seconds.
+    pub median: f64,
+    /// The fastest, in seconds.
+    pub least: f64,
+    /// The slowest, in seconds.
+    pub most: f64,
+}
+
+impl Times {
+    /// Of these runs.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn of(mut runs: Vec<Duration>) -> Result<Self> {
+        runs.sort_unstable();
+        let (Some(least), Some(most)) = (runs.first(), runs.last()) else { return Err("nothing was timed".into()) };
+        let median = runs[(runs.len() - 1) / 2].midpoint(runs[runs.len() / 2]);
+        Ok(Self { median: median.as_secs_f64(), least: least.as_secs_f64(), most: most.as_secs_f64() })
+    }
+}
+
+trait Midpoint {
+    fn midpoint(self, other: Self) -> Self;
+}
+
+impl Midpoint for Duration {
+    fn midpoint(self, other: Self) -> Self {
+        (self + other) / 2
+    }
+}
+
+/// Runs `work` once for checking, then `runs` times; it times itself, so that it can prepare and clean up.
+///
+/// # Errors
+/// The first that `work` gives.
+pub fn repeat(runs: u32, mut work: impl FnMut() -> Result<Duration>) -> Result<Times> {
+    work()?;
+    Times::of((0..runs).map(|_| work()).collect::<Result<_>>()?)
+}
