@@ -8,6 +8,8 @@
 //! Crash order: an opener seals, replays, then creates its `Open`; only from then on does it commit. A writer
 //! that lost its epoch learns it at its next commit and never before it would acknowledge something.
 
+mod follower;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,6 +26,8 @@ use crate::paths::Root;
 use crate::slot::{self, CheckpointSource, Kind, NoCheckpoints, OpenDraft, Record, SlotStore, Writer};
 use crate::state::RegionState;
 use crate::wal::{WalId, WalKind, WalPosition, WalRef};
+
+pub use follower::Follower;
 
 /// Where manifests are and where ids come from.
 #[derive(Debug, Clone)]
@@ -91,7 +95,8 @@ impl Manifest {
     async fn take_over(context: &Context, region: RegionId, mut draft: Draft) -> Result<Self, Error> {
         let store = slot_store(context, region);
         let opened = slot::take_over(&store, draft.opening, &mut draft).await?;
-        let state = replay(&store, region, &opened.history)?;
+        draft.catch_up(&opened.history)?;
+        let state = draft.replayed;
         tracing::debug!(%region, epoch = %opened.writer.next_slot().epoch, files = state.files().len(), "took the manifest over");
         Ok(Self { writer: opened.writer, state, env: context.env.clone() })
     }
@@ -203,13 +208,30 @@ struct Draft {
     opening: Nonce,
     create: Option<Arc<RegionMeta>>,
     replayed: RegionState,
+    /// How many records were replayed, and the name of the last.
+    upto: Option<(usize, Nonce)>,
 }
 
 impl Draft {
     fn new(context: &Context, region: RegionId, opener: Opener, create: Option<Arc<RegionMeta>>) -> Self {
         let (store, env) = (slot_store(context, region), context.env.clone());
         let (opening, replayed) = (env.nonce(), RegionState::empty(region));
-        Self { store, region, env, opener, opening, create, replayed }
+        Self { store, region, env, opener, opening, create, replayed, upto: None }
+    }
+
+    /// Replays what `history` has beyond the records that were replayed before. A history that starts over after
+    /// a lost race is replayed from its beginning.
+    fn catch_up(&mut self, history: &[Record]) -> Result<(), Error> {
+        let same = |upto: &(usize, Nonce)| history.get(upto.0 - 1).is_some_and(|record| record.commit_id == upto.1);
+        let done = self.upto.take_if(|upto| same(upto)).map_or(0, |upto| upto.0);
+        if done == 0 {
+            self.replayed = RegionState::empty(self.region);
+        }
+        for record in &history[done..] {
+            self.replayed = replay_record(&self.store, &self.replayed, record)?;
+        }
+        self.upto = history.last().map(|record| (history.len(), record.commit_id));
+        Ok(())
     }
 
     /// Refuses what cannot be opened: a region that exists already, one that is dropped, one with rows in a log
@@ -240,14 +262,14 @@ impl OpenDraft for Draft {
     }
 
     fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error> {
-        self.replayed = replay(&self.store, self.region, history)?;
+        self.catch_up(history)?;
         self.check_open()?;
         let seal = Action::Seal(action::Seal { by: self.opening });
         Ok(Body::new(self.replayed.set_hash(), vec![seal]).encode())
     }
 
     fn open_body(&mut self, slot: Slot, history: &[Record]) -> Result<Bytes, Error> {
-        self.replayed = replay(&self.store, self.region, history)?;
+        self.catch_up(history)?;
         self.check_open()?;
         let before = if self.replayed.is_clean() { &[] } else { self.replayed.wals() };
         let wals = named_wals(before, self.opener.wal);
