@@ -1,0 +1,6 @@
+//! What the server refuses, with which status and code, and in which words.
+
+mod csv;
+mod disk;
+mod processes;
+mod sql;
