@@ -180,6 +180,9 @@ impl Writer {
         let room = self.active.as_ref().is_some_and(|a| a.offset + frame_bytes <= self.shared.options.segment_bytes);
         if !room {
             self.sync().map_err(Failure::Fatal)?;
+            // Never written again, even if the next segment cannot be begun now and a smaller frame would still fit: a
+            // header that says that frames from here on are in the next segment may be on disk already.
+            self.active = None;
             let next = self.roll(first_entry)?;
             self.next_segment += 1;
             self.active = Some(next);
