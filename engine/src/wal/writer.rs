@@ -184,6 +184,8 @@ impl Writer {
             self.sync().map_err(Failure::Fatal)?;
             // Without a spare nothing is named yet, and a smaller frame may still go into the old segment.
             let spare = self.keeper.take().map_err(|e| self.clean(e))?;
+            // From here on the old segment is never written again, even if the next one cannot be begun: a header
+            // that says that frames from here on are in the next segment may be on disk already.
             self.active = None;
             let next = self.roll(&spare, first_entry)?;
             self.next_segment += 1;

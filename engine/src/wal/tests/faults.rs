@@ -189,6 +189,26 @@ async fn released_segments_that_a_full_disk_kept_are_used_for_the_next_ones() {
 }
 
 #[tokio::test]
+async fn small_entry_after_a_segment_that_could_not_be_begun_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 8192).await;
+    let big = || payload(&"x".repeat(3000));
+    let mut acked = vec![wal.append(region(0), big()).await.unwrap()];
+    // The next segment gets its name, and then the identity file cannot be written.
+    let temp = dir.path().join("wal.meta.tmp");
+    std::os::unix::fs::symlink("/dev/full", &temp).unwrap();
+    let error = wal.append(region(0), big()).await.unwrap_err();
+    assert!(matches!(error, WalError::DiskFull { .. }), "{error}");
+    acked.extend(wal.append(region(0), payload("small, while it is full")).await);
+    std::fs::remove_file(&temp).unwrap();
+    acked.push(wal.append(region(0), payload("small, later")).await.unwrap());
+    drop(wal);
+    let wal = open(dir.path(), 8192).await;
+    let back = replayed(&wal, region(0), WalPosition::START).await.unwrap();
+    assert_eq!(back.into_iter().map(|(p, _)| p).collect::<Vec<_>>(), acked);
+}
+
+#[tokio::test]
 async fn segment_that_cannot_be_removed_is_tried_again_and_harms_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path(), 8192).await;
