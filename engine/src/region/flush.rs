@@ -180,10 +180,10 @@ impl Region {
     }
 
     fn rows_error(&self, source: sst::Error) -> Error {
-        Error::Rows { region: self.id, source }
+        Error::rows(self.id, source)
     }
 
     fn manifest_error(&self, source: tessera_manifest::error::Error) -> Error {
-        Error::Manifest { region: self.id, source }
+        Error::manifest(self.id, source)
     }
 }

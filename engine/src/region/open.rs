@@ -24,7 +24,7 @@ impl Region {
     pub(crate) async fn create(shared: &Arc<Shared>, meta: RegionMeta) -> Result<Self, Error> {
         let region = meta.region;
         let created = Manifest::create(&shared.context, Arc::new(meta), shared.opener()).await;
-        let manifest = created.map_err(|source| Error::Manifest { region, source })?;
+        let manifest = created.map_err(|source| Error::manifest(region, source))?;
         Self::assemble(shared, region, manifest)
     }
 
@@ -33,7 +33,7 @@ impl Region {
         let opened = Manifest::open(&shared.context, region, shared.opener()).await;
         let manifest = opened.map_err(|source| match source {
             tessera_manifest::error::Error::Dropped { .. } => Error::RegionNotFound { region },
-            source => Error::Manifest { region, source },
+            source => Error::manifest(region, source),
         })?;
         let opened = Self::assemble(shared, region, manifest)?;
         opened.replay().await?;
@@ -66,20 +66,20 @@ impl Region {
         let Some(named) = version.state.wals().iter().find(|named| named.id == wal.id()).cloned() else { return Ok(()) };
         // Damage in entries from before the region's first epoch in this log is none of its business.
         let first = named.epochs.first().map_or(named.flushed, |epoch| WalPosition { epoch: *epoch, entry: 0 });
-        let mut entries = wal.replay(self.id, named.flushed.max(first)).map_err(|source| Error::Wal { region: self.id, source })?;
+        let mut entries = wal.replay(self.id, named.flushed.max(first)).map_err(|source| Error::wal(self.id, source))?;
         let (mut rows, mut set_aside, mut last) = (0, 0_u64, WalPosition::START);
         let mut newest = version.state.flushed_sequence();
         while let Some(entry) = entries.next().await {
-            let (position, bytes) = entry.map_err(|source| Error::Wal { region: self.id, source })?;
+            let (position, bytes) = entry.map_err(|source| Error::wal(self.id, source))?;
             if !named.epochs.contains(&position.epoch) {
                 set_aside += 1;
                 continue;
             }
             let decoded = codec::decode(&bytes).map_err(|source| Error::WalEntry { region: self.id, position, source })?;
-            let batch = decoded.to_batch(version.active.schema()).map_err(|source| Error::Rows { region: self.id, source })?;
+            let batch = decoded.to_batch(version.active.schema()).map_err(|source| Error::rows(self.id, source))?;
             rows += batch.num_rows();
             let inserted = version.active.insert(batch, decoded.op, decoded.first_sequence);
-            inserted.map_err(|source| Error::Rows { region: self.id, source })?;
+            inserted.map_err(|source| Error::rows(self.id, source))?;
             newest = newest.max(version.active.max_sequence().unwrap_or(newest));
             last = position;
         }

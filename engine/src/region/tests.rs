@@ -71,7 +71,6 @@ async fn start(wal: &FsPath, store: Arc<dyn ObjectStore>, config: Config) -> Eng
 }
 
 /// Ends an engine as a crash would: nothing is flushed. Waits until the log's lock is free.
-#[expect(clippy::needless_pass_by_value, reason = "the engine ends here")]
 async fn crash(engine: Engine) {
     engine.stop_background().await;
 }

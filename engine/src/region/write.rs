@@ -17,7 +17,7 @@ use super::{GateState, Region};
 use crate::codec;
 use crate::error::Error;
 use crate::memtable::columns_of;
-use crate::request::{OpType, WriteOutcome, WriteRequest};
+use crate::request::{WriteOutcome, WriteRequest};
 
 impl Region {
     /// Writes rows; they are durable and visible when this returns.
@@ -62,7 +62,7 @@ impl Region {
         };
         let position = pending.wait().await.map_err(|source| self.wal_error(source))?;
         let active = Arc::clone(&self.pin().active);
-        let gained = active.insert(batch, op, first).map_err(|source| Error::Rows { region: self.id, source })?;
+        let gained = active.insert(batch, op, first).map_err(|source| Error::rows(self.id, source))?;
         let mut inserted = self.inserted.lock().unwrap_or_else(PoisonError::into_inner);
         *inserted = (*inserted).max(position);
         drop(inserted);
@@ -93,7 +93,7 @@ impl Region {
     }
 
     fn wal_error(&self, source: crate::wal::WalError) -> Error {
-        Error::Wal { region: self.id, source }
+        Error::wal(self.id, source)
     }
 
     fn check_route(&self, meta: &RegionMeta, request: &WriteRequest) -> Result<(), Error> {
@@ -123,10 +123,10 @@ fn check_batch(meta: &RegionMeta, request: &WriteRequest) -> Result<(), Error> {
             return Err(shape(format!("column '{}' may not be NULL", column.name)));
         }
     }
-    check_rule(meta, batch, &positions, request.op)
+    check_rule(meta, batch, &positions)
 }
 
-fn check_rule(meta: &RegionMeta, batch: &RecordBatch, positions: &[usize], _op: OpType) -> Result<(), Error> {
+fn check_rule(meta: &RegionMeta, batch: &RecordBatch, positions: &[usize]) -> Result<(), Error> {
     if *meta.rule == tessera_manifest::rule::Expr::always() {
         return Ok(());
     }
