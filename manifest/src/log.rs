@@ -18,7 +18,7 @@ use object_store::ObjectStore;
 
 use crate::action::{self, Action};
 use crate::body::Body;
-use crate::env::Env;
+use crate::env::{Env, Stopwatch};
 use crate::error::Error;
 use crate::id::{Epoch, NodeId, Nonce, RegionId, Slot};
 use crate::meta::RegionMeta;
@@ -94,9 +94,11 @@ impl Manifest {
 
     async fn take_over(context: &Context, region: RegionId, mut draft: Draft) -> Result<Self, Error> {
         let store = slot_store(context, region);
+        let watch = Stopwatch::start();
         let opened = slot::take_over(&store, draft.opening, &mut draft).await?;
         draft.catch_up(&opened.history)?;
         let state = draft.replayed;
+        metrics::histogram!("tessera_manifest_open_seconds").record(watch.elapsed());
         tracing::debug!(%region, epoch = %opened.writer.next_slot().epoch, files = state.files().len(), "took the manifest over");
         Ok(Self { writer: opened.writer, state, env: context.env.clone() })
     }
@@ -145,7 +147,10 @@ impl Manifest {
         let slot = self.writer.next_slot();
         let next = self.state.apply_record(slot, &actions).map_err(|source| Error::rejected(self.state.region(), &actions, source))?;
         let body = Body::new(next.set_hash(), actions).encode();
-        match self.writer.commit(self.env.nonce(), kind, body).await? {
+        let watch = Stopwatch::start();
+        let outcome = self.writer.commit(self.env.nonce(), kind, body).await?;
+        metrics::histogram!("tessera_manifest_commit_seconds").record(watch.elapsed());
+        match outcome {
             slot::Outcome::Committed(_) => {
                 self.state = next.clone();
                 Ok(Outcome::Committed(next))
