@@ -1,6 +1,7 @@
 //! Everything in one process: catalog, engine and SQL.
 //!
-//! Crash order at start: the catalog is read, interrupted drops are finished, then all regions are opened. A
+//! Crash order at start: the catalog is read, the next table id is raised above what the store has, interrupted drops
+//! are finished, then all regions are opened. A
 //! region that does not open is reported and its table answers with the cause; the others work.
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
 use tokio::sync::Mutex;
 
-use crate::catalog::{self, Catalogs, DEFAULT_DATABASE, from_catalog, information_schema};
+use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
 use crate::ddl::{create, drop, recover};
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::from_engine;
@@ -80,7 +81,8 @@ impl Standalone {
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;
-        let catalogs = Catalogs { catalog, engine, env };
+        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default() };
+        recover::raise_table_id(&catalogs, &store).await?;
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
         catalogs.engine.forget_dropped().await;
