@@ -12,6 +12,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{ExprSchemable, LogicalPlan};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::physical_plan::{ColumnarValue, SendableRecordBatchStream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
@@ -19,6 +20,7 @@ use datafusion::sql::sqlparser::ast as df;
 use futures::TryStreamExt;
 
 use super::error::unwrap;
+use super::finer_time::{FinerText, FinerTime};
 use super::limits;
 use crate::catalog::{Catalogs, information_schema};
 use crate::error::{Code, ServerError};
@@ -52,7 +54,8 @@ impl Sessions {
         options.execution.time_zone = Some("+00:00".to_owned());
         // Tables hold plain strings; views would only be cast back and forth.
         options.sql_parser.map_string_types_to_utf8view = false;
-        let base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+        let base = builder.with_analyzer_rules(analyzer_rules()).with_optimizer_rules(optimizer_rules()).build();
         Ok(Self { base })
     }
 
@@ -125,6 +128,27 @@ impl Sessions {
             ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(unwrap),
         }
     }
+}
+
+/// DataFusion's rules, with ours before type coercion.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    rules.insert(0, Arc::new(FinerText));
+    rules
+}
+
+/// DataFusion's rules, with ours before each that unwraps casts.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::new();
+    for rule in Optimizer::new().rules {
+        if rule.name() == "simplify_expressions" {
+            rules.push(Arc::new(FinerTime));
+        }
+        rules.push(rule);
+    }
+    // For what the other rules have brought together.
+    rules.push(Arc::new(FinerTime));
+    rules
 }
 
 fn one_row() -> Result<arrow::array::RecordBatch, ServerError> {

@@ -5,6 +5,7 @@ mod dml;
 mod faults;
 mod names;
 mod reads;
+mod times;
 
 use std::sync::Arc;
 
