@@ -45,6 +45,8 @@ pub struct Parts {
     pub node: NodeId,
     /// The cluster that the store belongs to; the metadata must be of the same.
     pub cluster: Nonce,
+    /// Bytes of one write to a region, which the log must be able to take. Larger writes are cut, between rows.
+    pub batch_bytes_max: usize,
 }
 
 /// Metadata of one cluster over the store of another would lose the tables of both.
@@ -76,12 +78,12 @@ impl Standalone {
     /// # Errors
     /// When the catalog or the store does not answer. A region that does not open is no error here.
     pub async fn open(parts: Parts) -> Result<Self, ServerError> {
-        let Parts { kv, store, wal, env, engine, node, cluster } = parts;
+        let Parts { kv, store, wal, env, engine, node, cluster, batch_bytes_max } = parts;
         let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine });
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;
-        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default() };
+        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max };
         recover::raise_table_id(&catalogs, &store).await?;
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
@@ -104,11 +106,11 @@ impl Standalone {
             Statement::Query(query) => self.sessions.plan(*query, database, &self.catalogs).await?.output().await,
             Statement::Write(write) => {
                 let planned = self.sessions.plan(*write, database, &self.catalogs).await?;
-                affected(dml::run(planned, self.catalogs.engine.clone()).await?)
+                affected(dml::run(planned, self.catalogs.clone()).await?)
             }
             Statement::CopyFrom { table, path, options } => {
                 let table = self.table(&table, database).await?;
-                affected(copy::copy_from(table, self.catalogs.engine.clone(), &self.catalogs.env, &path, &options).await?)
+                affected(copy::copy_from(table, self.catalogs.clone(), &path, &options).await?)
             }
             Statement::CopyTo { query, path, options } => {
                 let planned = self.sessions.plan(*query, database, &self.catalogs).await?;

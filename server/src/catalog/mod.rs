@@ -54,6 +54,8 @@ pub struct Catalogs {
     pub env: Env,
     /// Tables that no statement may touch.
     pub closed: Closed,
+    /// Bytes of one write to a region.
+    pub batch_bytes_max: usize,
 }
 
 impl Catalogs {

@@ -1,5 +1,7 @@
 //! Every limit of planning and executing, with what happens when it is hit.
 
+use std::time::Duration;
+
 /// Bytes of rows that a statement may hold back until all of them are checked. Beyond it writing starts, and an
 /// error says how many rows were applied.
 pub const CHECKED_BYTES_MAX: usize = 256 << 20;
@@ -10,8 +12,14 @@ pub const STREAMED_BYTES: usize = 32 << 20;
 /// Rows of one write to a region; more become several writes.
 pub const WRITE_ROWS_MAX: usize = 65_536;
 
-/// Bytes of one write to a region, unless a single batch is larger; more become several writes.
+/// Bytes of one write to a region, unless a single row is larger; more become several writes.
 pub const WRITE_BYTES_MAX: usize = 8 << 20;
+
+/// How often rows are written under routes that were read anew. More: the error that the region answered.
+pub const REFRESH_ATTEMPTS: u32 = 5;
+
+/// The pause before the routes are read anew; doubled each time.
+pub const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 
 /// Memory of all running queries together; sorts, joins and aggregations spill to disk or fail beyond it.
 pub const QUERY_BYTES_MAX: usize = 2 << 30;

@@ -69,6 +69,15 @@ async fn a_table_is_filled_from_a_query() {
 }
 
 #[tokio::test]
+async fn a_statement_may_be_larger_than_an_entry_of_the_log() {
+    let (_world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    let insert = "INSERT INTO cpu (host, ts, v) SELECT 'a', value, value AS v FROM generate_series(1, 30000)";
+    assert_eq!(session.run(insert).await, 30_000);
+    assert_eq!(session.rows("SELECT count(*), max(v) FROM cpu").await, ["30000|30000.0"]);
+}
+
+#[tokio::test]
 async fn deleted_rows_are_gone_and_may_come_back() {
     let (_world, session) = Session::fresh().await;
     session.run(CPU).await;

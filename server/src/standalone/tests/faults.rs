@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use object_store::{ObjectStoreExt, path::Path};
-use tessera_manifest::id::{RegionId, RegionNumber, TableId};
+use tessera_engine::wal::{EntryStream, LogStore, NoopWal, Pending, WalError};
+use tessera_manifest::env::Env;
+use tessera_manifest::id::{NodeId, RegionId, RegionNumber, TableId};
+use tessera_manifest::wal::{WalId, WalPosition};
 use tessera_metaclient::kv::{
     GetAnswer, Key, KeyRange, KvBackend, KvError, Limits, MemoryBackend, MultiGetAnswer, RangeAnswer, RangeRequest, Revision, Txn,
     TxnAnswer, Watch,
@@ -126,6 +130,80 @@ async fn a_decided_drop_can_be_repeated() {
     assert_eq!(session.refused("SELECT * FROM cpu").await.0, Code::TableNotFound);
     session.run(CPU).await;
     assert_eq!(session.run("INSERT INTO cpu (host, ts) VALUES ('a', 2)").await, 1);
+}
+
+#[tokio::test]
+async fn writes_find_a_region_again_that_was_away_for_a_moment() {
+    let (_world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    let engine = session.server.catalogs.engine.clone();
+    engine.close_region(REGION).await.unwrap();
+    let reopen = async {
+        tokio::task::yield_now().await;
+        engine.open_region(REGION).await.unwrap();
+    };
+    let (rows, ()) = tokio::join!(session.run("INSERT INTO cpu (host, ts) VALUES ('a', 1), ('x', 1)"), reopen);
+    assert_eq!(rows, 2);
+    assert_eq!(session.rows("SELECT host FROM cpu ORDER BY host").await, ["a", "x"]);
+    engine.close_region(REGION).await.unwrap();
+    let (code, message) = session.refused("INSERT INTO cpu (host, ts) VALUES ('a', 1)").await;
+    assert_eq!(code, Code::RegionBusy);
+    assert!(message.contains("1024/0") && message.contains("nothing of the statement was applied"), "{message}");
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_called_unknown() {
+    let world = World::new();
+    let session = world.open_with(Arc::new(PoisonedWal::new())).await;
+    session.run(CPU).await;
+    let (code, message) = session.refused("INSERT INTO cpu (host, ts) VALUES ('a', 1)").await;
+    assert_eq!(code, Code::StorageUnavailable);
+    assert!(message.contains("it is not known whether the rows of this batch were written"), "{message}");
+    assert!(!message.contains("nothing of the statement"), "{message}");
+}
+
+/// A log whose disk failed.
+#[derive(Debug)]
+struct PoisonedWal {
+    inner: NoopWal,
+}
+
+impl PoisonedWal {
+    fn new() -> Self {
+        Self { inner: NoopWal::new(NodeId(0), &Env::system()) }
+    }
+}
+
+#[async_trait]
+impl LogStore for PoisonedWal {
+    fn id(&self) -> WalId {
+        self.inner.id()
+    }
+    fn epoch(&self) -> tessera_manifest::id::Epoch {
+        self.inner.epoch()
+    }
+    async fn submit(&self, _region: RegionId, _payload: Vec<Bytes>) -> Result<Pending, WalError> {
+        let source = Arc::new(std::io::Error::other("the disk is gone"));
+        Err(WalError::Poisoned { file: "1.wal".into(), source })
+    }
+    fn replay(&self, region: RegionId, after: WalPosition) -> Result<EntryStream, WalError> {
+        self.inner.replay(region, after)
+    }
+    fn regions(&self) -> Vec<(RegionId, WalPosition)> {
+        self.inner.regions()
+    }
+    fn release(&self, region: RegionId, up_to: WalPosition) {
+        self.inner.release(region, up_to);
+    }
+    fn oldest_needed(&self) -> Option<(RegionId, WalPosition)> {
+        self.inner.oldest_needed()
+    }
+    fn bytes(&self) -> u64 {
+        self.inner.bytes()
+    }
+    async fn close(&self) -> Result<(), WalError> {
+        self.inner.close().await
+    }
 }
 
 /// Metadata that can be read and, at times, not changed.
