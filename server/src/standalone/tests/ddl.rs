@@ -72,6 +72,17 @@ async fn create_text(session: &Session, show: &str) -> String {
 }
 
 #[tokio::test]
+async fn more_partitions_than_a_transaction_takes_are_refused_before_a_region_is_made() {
+    let (_world, session) = Session::fresh().await;
+    let rules: Vec<String> = (0..2048).map(|n| format!("a = {n}")).collect();
+    let sql = format!("CREATE TABLE t (a INT, ts TIMESTAMP TIME INDEX, PRIMARY KEY (a)) PARTITION ON COLUMNS (a) ({})", rules.join(", "));
+    let (code, message) = session.refused(&sql).await;
+    assert_eq!(code, Code::InvalidArguments);
+    assert!(message.contains("at most 2047 partitions, not 2048"), "{message}");
+    assert!(session.server.catalogs.engine.regions().is_empty());
+}
+
+#[tokio::test]
 async fn a_bad_definition_is_refused_before_anything_is_made() {
     let (_world, session) = Session::fresh().await;
     let table = |columns: &str, rest: &str| format!("CREATE TABLE t ({columns}, ts TIMESTAMP TIME INDEX, PRIMARY KEY (a)) {rest}");
