@@ -9,6 +9,7 @@ use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuild
 use futures::TryStreamExt;
 
 use super::error::unwrap;
+use super::fit;
 use super::rows::{key_positions, nowhere};
 use super::session::Planned;
 use super::write::Writer;
@@ -26,7 +27,7 @@ pub async fn run(planned: Planned, catalogs: Catalogs) -> Result<u64, ServerErro
     };
     let table = target(&dml)?;
     let (input, mut writer) = match &dml.op {
-        WriteOp::Insert(InsertOp::Append) => (dml.input.as_ref().clone(), Writer::put(table, catalogs)),
+        WriteOp::Insert(InsertOp::Append) => (fit::name_casts(dml.input.as_ref().clone(), &table)?, Writer::put(table, catalogs)),
         WriteOp::Delete => (keys(&dml, &table)?, Writer::delete(table, catalogs)),
         other => return Err(ServerError::new(Code::Unsupported, format!("{} is not supported yet", other.name()))),
     };

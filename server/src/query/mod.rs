@@ -12,6 +12,7 @@ pub mod dml;
 pub mod error;
 pub mod filter;
 pub mod finer_time;
+pub mod fit;
 pub mod limits;
 pub mod rows;
 pub mod rules;

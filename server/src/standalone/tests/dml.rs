@@ -44,8 +44,18 @@ async fn what_does_not_fit_is_named() {
     let cases = [
         ("INSERT INTO cpu VALUES ('a', 1, 1.0, NULL)", Code::InvalidArguments, "column 'n'"),
         ("INSERT INTO cpu (host) VALUES ('a')", Code::InvalidArguments, "column 'ts'"),
-        ("INSERT INTO cpu VALUES ('a', 1, 'abc', 1)", Code::InvalidArguments, "abc"),
-        ("INSERT INTO cpu VALUES ('a', 1, 1.0, 3000000000)", Code::InvalidArguments, "3000000000"),
+        ("INSERT INTO cpu VALUES ('a', 1, 'abc', 1)", Code::InvalidArguments, "column 'v' of type float64: Cannot cast string 'abc'"),
+        (
+            "INSERT INTO cpu VALUES ('a', 1, 1.0, 3000000000)",
+            Code::InvalidArguments,
+            "column 'n' of type int32: Can't cast value 3000000000",
+        ),
+        ("INSERT INTO cpu (n, ts, v) VALUES (1, 1, 1), (1, 'x', 1)", Code::InvalidArguments, "column 'ts' of type"),
+        (
+            "INSERT INTO cpu (ts, n) SELECT 1, s FROM (SELECT 'y' || value AS s FROM generate_series(0, 9))",
+            Code::InvalidArguments,
+            "column 'n'",
+        ),
         ("INSERT INTO cpu (host, wat) VALUES ('a', 1)", Code::ColumnNotFound, "'wat'"),
         ("INSERT INTO cpu VALUES ('a', 1)", Code::PlanQuery, "got 2 values in row 0 but expected 4"),
         ("INSERT INTO nope VALUES (1)", Code::TableNotFound, "'nope'"),
