@@ -23,9 +23,9 @@ use super::error::unwrap;
 use super::finer_time::{FinerText, FinerTime};
 use super::limits;
 use crate::catalog::{Catalogs, information_schema};
-use crate::error::{Code, ServerError};
+use crate::error::ServerError;
 use crate::service::Output;
-use crate::sql::parser::CATALOG;
+use crate::sql::parser::{CATALOG, CATALOGS, check_catalog};
 
 /// Makes the session of a statement.
 pub struct Sessions {
@@ -73,7 +73,9 @@ impl Sessions {
         let statement = DfStatement::Statement(Box::new(statement));
         let catalog = self.snapshot(&state, &statement, database, catalogs).await?;
         let list = MemoryCatalogProviderList::new();
-        list.register_catalog(CATALOG.to_owned(), catalog);
+        for name in CATALOGS {
+            list.register_catalog(name.to_owned(), Arc::<MemoryCatalogProvider>::clone(&catalog));
+        }
         state.register_catalog_list(Arc::new(list));
         let plan = state.statement_to_plan(statement).await.map_err(unwrap)?;
         Ok(Planned { state, plan })
@@ -92,10 +94,7 @@ impl Sessions {
         let is_insert = matches!(statement, DfStatement::Statement(inner) if matches!(**inner, df::Statement::Insert(_)));
         for reference in state.resolve_table_references(statement).map_err(unwrap)? {
             let resolved = reference.resolve(CATALOG, database);
-            if *resolved.catalog != *CATALOG {
-                let message = format!("there is no catalog '{}'; the only one is '{CATALOG}'", resolved.catalog);
-                return Err(ServerError::new(Code::DatabaseNotFound, message));
-            }
+            check_catalog(&resolved.catalog)?;
             let key = (resolved.schema.to_string(), resolved.table.to_string());
             if !seen.insert(key.clone()) {
                 continue;
