@@ -54,6 +54,9 @@ impl Sessions {
         options.execution.time_zone = Some("+00:00".to_owned());
         // Tables hold plain strings; views would only be cast back and forth.
         options.sql_parser.map_string_types_to_utf8view = false;
+        // A scan has a partition for each region already. Dealing its batches out to cores in turn would make the order of
+        // additions, and so the last digits of a sum of floats, depend on timing.
+        options.optimizer.enable_round_robin_repartition = false;
         let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
         let base = builder.with_analyzer_rules(analyzer_rules()).with_optimizer_rules(optimizer_rules()).build();
         Ok(Self { base })

@@ -88,6 +88,30 @@ async fn a_statement_may_be_larger_than_an_entry_of_the_log() {
 }
 
 #[tokio::test]
+async fn an_average_is_the_same_in_every_run() {
+    let (world, session) = Session::fresh().await;
+    let columns = "year INT, month INT, day INT, hour INT, temp DOUBLE, dewp DOUBLE, humid DOUBLE, wind_dir DOUBLE, wind_speed DOUBLE, \
+                   wind_gust DOUBLE, precip DOUBLE, pressure DOUBLE, visib DOUBLE, time_hour TIMESTAMP TIME INDEX";
+    session
+        .run(&format!(
+            "CREATE TABLE weather (origin STRING, {columns}, PRIMARY KEY (origin)) \
+         PARTITION ON COLUMNS (origin) (origin < 'F', origin >= 'F' AND origin < 'L', origin >= 'L')"
+        ))
+        .await;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/weather.csv");
+    session.run(&format!("COPY weather FROM '{file}' WITH (null_values = 'NA', ignore_unknown = 'true')")).await;
+    let mean = "SELECT avg(temp) FROM weather WHERE origin = 'EWR'";
+    let mut seen = vec![session.rows(mean).await, session.rows(mean).await];
+    session.server.close().await.unwrap();
+    let session = world.open().await;
+    seen.extend([session.rows(mean).await, session.rows(mean).await]);
+    seen.dedup();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    let value: f64 = seen[0][0].parse().unwrap();
+    assert!((value - 55.546_552_516_662_83).abs() < 1e-12, "{value}");
+}
+
+#[tokio::test]
 async fn deleted_rows_are_gone_and_may_come_back() {
     let (_world, session) = Session::fresh().await;
     session.run(CPU).await;
