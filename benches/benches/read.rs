@@ -9,7 +9,7 @@ use parquet::arrow::arrow_reader::RowSelection;
 use tessera_benches::Result;
 use tessera_benches::cpu::{Cpu, TIME};
 use tessera_benches::limit::Bare;
-use tessera_benches::measure::{Times, repeat};
+use tessera_benches::measure::{Times, repeat_both};
 use tessera_benches::node::{Node, Totals};
 use tessera_benches::options::Options;
 use tessera_benches::report::{self, Line, Report};
@@ -104,18 +104,19 @@ impl Bench<'_> {
                 continue;
             }
             self.check_scan(columns, &sum)?;
-            let limit = repeat(self.options.runs, || {
+            let limit = || {
                 let watch = Stopwatch::start();
                 let rows = files.iter().map(|file| file.count(columns)).sum::<Result<usize>>()?;
                 let elapsed = watch.elapsed();
                 if rows < self.cpu.rows() { Err("check failed: the files have too few rows".into()) } else { Ok(elapsed) }
-            })?;
-            let times = repeat(self.options.runs, || {
+            };
+            let work = || {
                 let watch = Stopwatch::start();
                 let rows = self.runtime.block_on(self.node.count(columns))?;
                 let elapsed = watch.elapsed();
                 if rows == self.cpu.rows() { Ok(elapsed) } else { Err(format!("check failed: {rows} rows").into()) }
-            })?;
+            };
+            let (times, limit) = repeat_both(self.options.runs, work, limit)?;
             report.add(Line { name, rows: self.cpu.rows(), times, limit: Some(("bare parquet scan", limit)) });
         }
         Ok(())

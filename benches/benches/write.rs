@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use parquet::file::properties::WriterProperties;
+use tempfile::TempDir;
 use tessera_benches::cpu::{Cpu, TIME};
-use tessera_benches::measure::{Times, repeat};
+use tessera_benches::measure::{Times, repeat_both};
 use tessera_benches::node::{self, Node, REGION, Totals};
 use tessera_benches::options::Options;
 use tessera_benches::report::{self, Line, Report};
@@ -38,18 +39,31 @@ struct Bench<'a> {
     config: Config,
 }
 
+/// What is written without the engine, and how.
+struct Bare {
+    dir: TempDir,
+    sorted: Vec<RecordBatch>,
+    settings: WriterProperties,
+}
+
+impl Bare {
+    fn write(&self) -> Result<Duration> {
+        Ok(limit::parquet_write(self.dir.path(), &self.sorted, &self.settings)?.0)
+    }
+}
+
 fn run(options: &Options, report: &mut Report) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let bench = Bench { options, runtime, cpu: Cpu::generate(options)?, config: Config::default() };
-    let parquet = bench.parquet_limit(report)?;
+    let bare = bench.bare(report)?;
     for (rows, writers) in CASES {
         let batches = Arc::new(bench.cpu.arriving(options.order, rows)?);
-        bench.ingest(report, &batches, writers, parquet)?;
+        bench.ingest(report, &batches, writers, &bare)?;
     }
     for (rows, writers) in CASES {
         bench.wal(report, rows, writers)?;
     }
-    bench.parts(report, parquet)
+    bench.parts(report, &bare)
 }
 
 impl Bench<'_> {
@@ -57,20 +71,14 @@ impl Bench<'_> {
         report.add(Line { name: name.to_owned(), rows: self.cpu.rows(), times, limit: Some(limit) });
     }
 
-    /// Loads everything once to learn the engine's encodings, then writes the same rows without it.
-    fn parquet_limit(&self, report: &mut Report) -> Result<Times> {
+    /// Loads everything once to learn the engine's encodings.
+    fn bare(&self, report: &mut Report) -> Result<Bare> {
         let batches = Arc::new(self.cpu.arriving(self.options.order, 10_000)?);
         let settings = self.runtime.block_on(self.engine_settings(report, batches))?;
-        let sorted = self.cpu.sorted(10_000)?;
-        let dir = node::folder(self.options)?;
-        let mut bytes = 0;
-        let times = repeat(self.options.runs, || {
-            let (time, written) = limit::parquet_write(dir.path(), &sorted, &settings)?;
-            bytes = written;
-            Ok(time)
-        })?;
+        let bare = Bare { dir: node::folder(self.options)?, sorted: self.cpu.sorted(10_000)?, settings };
+        let (_, bytes) = limit::parquet_write(bare.dir.path(), &bare.sorted, &bare.settings)?;
         report.add_size("bare parquet file", bytes, self.cpu.rows());
-        Ok(times)
+        Ok(bare)
     }
 
     async fn engine_settings(&self, report: &mut Report, batches: Arc<Vec<RecordBatch>>) -> Result<WriterProperties> {
@@ -85,14 +93,14 @@ impl Bench<'_> {
         Ok(settings)
     }
 
-    fn ingest(&self, report: &mut Report, batches: &Arc<Vec<RecordBatch>>, writers: usize, parquet: Times) -> Result<()> {
+    fn ingest(&self, report: &mut Report, batches: &Arc<Vec<RecordBatch>>, writers: usize, bare: &Bare) -> Result<()> {
         let rows = batches.first().map_or(0, RecordBatch::num_rows);
         let name = format!("ingest, {rows} x {writers}");
         if !self.options.wants(&name) {
             return Ok(());
         }
         let mut acknowledged = Vec::new();
-        let flushed = repeat(self.options.runs, || {
+        let work = || {
             let ingest = self.runtime.block_on(async {
                 let node = Node::start(self.options, self.cpu.schema(), self.config.clone()).await?;
                 let ingest = node.ingest(Arc::clone(batches), writers).await?;
@@ -102,7 +110,8 @@ impl Bench<'_> {
             })?;
             acknowledged.push(ingest.acknowledged);
             Ok(ingest.flushed)
-        })?;
+        };
+        let (flushed, parquet) = repeat_both(self.options.runs, work, || bare.write())?;
         self.line(report, &name, flushed, ("bare parquet write", parquet));
         acknowledged.remove(0);
         self.line(report, "  acknowledged", Times::of(acknowledged)?, ("bare parquet write", parquet));
@@ -123,12 +132,11 @@ impl Bench<'_> {
             }
         }
         let dir = node::folder(self.options)?;
-        let limit = repeat(self.options.runs, || limit::synced_append(dir.path(), &payloads))?;
         if writers == 1 {
             report.add_size(&format!("wal entries of {rows} rows"), payloads.iter().map(|p| p.len() as u64).sum(), self.cpu.rows());
         }
-        drop(payloads);
-        let times = repeat(self.options.runs, || self.runtime.block_on(self.append(Arc::clone(&batches), writers)))?;
+        let work = || self.runtime.block_on(self.append(Arc::clone(&batches), writers));
+        let (times, limit) = repeat_both(self.options.runs, work, || limit::synced_append(dir.path(), &payloads))?;
         self.line(report, &name, times, ("one fdatasync a batch", limit));
         Ok(())
     }
@@ -159,18 +167,25 @@ impl Bench<'_> {
     }
 
     /// Memtable insert, sort and flush alone, on memtables as large as the engine lets them become.
-    fn parts(&self, report: &mut Report, parquet: Times) -> Result<()> {
+    fn parts(&self, report: &mut Report, bare: &Bare) -> Result<()> {
+        let runs = self.options.runs;
         let batches = self.cpu.arriving(self.options.order, 10_000)?;
-        let copy = repeat(self.options.runs, || Ok(limit::copy(&batches)))?;
-        let insert = repeat(self.options.runs, || Ok(self.fill(&batches)?.1))?;
-        self.line(report, "memtable insert", insert, ("one copy", copy));
+        if self.options.wants("memtable insert") {
+            let (insert, copy) = repeat_both(runs, || Ok(self.fill(&batches)?.1), || Ok(limit::copy(&batches)))?;
+            self.line(report, "memtable insert", insert, ("one copy", copy));
+        }
         let memtables = self.fill(&batches)?.0;
+        drop(batches);
         let held: usize = memtables.iter().map(Memtable::bytes).sum();
         report.add_size(&format!("{} memtables", memtables.len()), held as u64, self.cpu.rows());
-        let sort = repeat(self.options.runs, || self.sort(&memtables))?;
-        self.line(report, "sort and gather", sort, ("bare parquet write", parquet));
-        let flush = repeat(self.options.runs, || self.runtime.block_on(self.flush(&memtables)))?;
-        self.line(report, "flush", flush, ("bare parquet write", parquet));
+        if self.options.wants("sort and gather") {
+            let (sort, parquet) = repeat_both(runs, || self.sort(&memtables), || bare.write())?;
+            self.line(report, "sort and gather", sort, ("bare parquet write", parquet));
+        }
+        if self.options.wants("flush") {
+            let (flush, parquet) = repeat_both(runs, || self.runtime.block_on(self.flush(&memtables)), || bare.write())?;
+            self.line(report, "flush", flush, ("bare parquet write", parquet));
+        }
         Ok(())
     }
 

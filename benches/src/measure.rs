@@ -38,11 +38,22 @@ impl Midpoint for Duration {
     }
 }
 
-/// Runs `work` once for checking, then `runs` times; it times itself, so that it can prepare and clean up.
+/// Runs each once for checking, then `runs` times in turn, so that both meet the same disturbances. They time
+/// themselves, so that they can prepare and clean up.
 ///
 /// # Errors
-/// The first that `work` gives.
-pub fn repeat(runs: u32, mut work: impl FnMut() -> Result<Duration>) -> Result<Times> {
+/// The first that either gives.
+pub fn repeat_both(
+    runs: u32,
+    mut work: impl FnMut() -> Result<Duration>,
+    mut limit: impl FnMut() -> Result<Duration>,
+) -> Result<(Times, Times)> {
     work()?;
-    Times::of((0..runs).map(|_| work()).collect::<Result<_>>()?)
+    limit()?;
+    let (mut times, mut limits) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        times.push(work()?);
+        limits.push(limit()?);
+    }
+    Ok((Times::of(times)?, Times::of(limits)?))
 }

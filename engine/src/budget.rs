@@ -3,8 +3,12 @@
 //! Invariants:
 //! - The sum is that of what the memtables say they hold; a memtable's share leaves it when its rows are in an
 //!   SST and the memtable is dropped.
-//! - A write waits *before* it takes its place in the WAL, so that a stalled write holds nothing.
+//! - A write waits *before* it takes its place in the WAL, so that a stalled write holds nothing, and reserves
+//!   what it will need, so that many that waited do not pass together.
+//! - Scans that outlive the flush of a memtable keep its rows in memory without a share: a slow reader must not
+//!   stall writes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
@@ -49,14 +53,16 @@ impl Budget {
         self.freed.notify_waiters();
     }
 
-    /// Waits until there is room.
-    pub(crate) async fn room(&self) -> Result<(), Error> {
+    /// Waits until there is room, and reserves `bytes` of it. One batch may go beyond the limit, or none that is
+    /// larger than what is left could ever be written.
+    pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reservation, Error> {
         let wait = async {
             loop {
                 let freed = self.freed.notified();
                 tokio::pin!(freed);
                 freed.as_mut().enable();
-                if self.held() < self.max {
+                let add = |held| (held < self.max).then(|| held + bytes);
+                if self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok() {
                     return;
                 }
                 metrics::counter!("tessera_write_stalls_total").increment(1);
@@ -64,7 +70,21 @@ impl Budget {
                 freed.await;
             }
         };
-        let overloaded = || Error::Overloaded { bytes: self.held(), max: self.max };
-        tokio::time::timeout(limits::STALL_MAX, wait).await.map_err(|_| overloaded())
+        let overloaded = |_| Error::Overloaded { bytes: self.held(), max: self.max };
+        tokio::time::timeout(limits::STALL_MAX, wait).await.map_err(overloaded)?;
+        Ok(Reservation { budget: Arc::clone(self), bytes })
+    }
+}
+
+/// Bytes that a write may put into a memtable; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.free(self.bytes);
     }
 }

@@ -3,15 +3,17 @@
 //! Invariants:
 //! - One bad region never stops the others: what a region failed to open with is kept and told to whoever asks
 //!   for it.
-//! - Background work is one flusher, woken by memory pressure and by the size of the WAL; it ends in
-//!   [`Engine::close`], which flushes every region.
+//! - Background work is one flusher, woken by memory pressure and by the size of the WAL, and, while regions
+//!   could not be opened for a reason that may pass, one reopener. They end in [`Engine::close`], which flushes
+//!   every region.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use tessera_manifest::env;
+use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::RegionId;
 use tessera_manifest::meta::RegionMeta;
 use tokio::task::JoinHandle;
@@ -21,6 +23,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::region::Region;
 use crate::shared::Shared;
+use crate::wal::LogStore;
 
 pub use crate::shared::Parts;
 
@@ -38,9 +41,9 @@ struct Inner {
     shared: Arc<Shared>,
     regions: RwLock<HashMap<RegionId, Entry>>,
     /// Two openings of one region at a time would fence each other.
-    opening: Mutex<HashMap<RegionId, std::sync::Weak<tokio::sync::Mutex<()>>>>,
+    opening: Mutex<HashMap<RegionId, Weak<tokio::sync::Mutex<()>>>>,
     stop: CancellationToken,
-    flusher: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Engine {
@@ -53,11 +56,10 @@ impl Engine {
             regions: RwLock::default(),
             opening: Mutex::default(),
             stop: CancellationToken::new(),
-            flusher: Mutex::default(),
+            tasks: Mutex::default(),
         };
         let inner = Arc::new(inner);
-        let flusher = env::spawn(run_flusher(Arc::downgrade(&inner), Arc::clone(&inner.shared), inner.stop.clone()));
-        *inner.flusher.lock().unwrap_or_else(PoisonError::into_inner) = Some(flusher);
+        inner.keep(env::spawn(run_flusher(Arc::downgrade(&inner), Arc::clone(&inner.shared), inner.stop.clone())));
         Self { inner }
     }
 
@@ -88,6 +90,7 @@ impl Engine {
                 self.inner.insert(region, Ok(Arc::clone(&opened)));
                 Ok(opened)
             }
+            Err(error @ Error::RegionNotFound { .. }) => Err(error),
             Err(error) => {
                 let source = Arc::new(error);
                 self.inner.insert(region, Err(Arc::clone(&source)));
@@ -100,7 +103,11 @@ impl Engine {
     pub async fn open_regions(&self, regions: Vec<RegionId>) -> Vec<(RegionId, Result<Arc<Region>, Error>)> {
         let parallelism = self.inner.shared.parts.config.open_parallelism.max(1);
         let opens = futures::stream::iter(regions).map(|region| async move { (region, self.open_region(region).await) });
-        opens.buffer_unordered(parallelism).collect().await
+        let opened: Vec<(RegionId, Result<Arc<Region>, Error>)> = opens.buffer_unordered(parallelism).collect().await;
+        if !self.inner.to_reopen().is_empty() {
+            self.inner.keep(env::spawn(run_reopener(Arc::downgrade(&self.inner), self.inner.stop.clone())));
+        }
+        opened
     }
 
     /// The open region with this id.
@@ -129,8 +136,9 @@ impl Engine {
     pub async fn drop_region(&self, region: RegionId) -> Result<(), Error> {
         let open = match self.open_region(region).await {
             Ok(open) => open,
-            Err(Error::OpenFailed { source, .. }) if matches!(*source, Error::RegionNotFound { .. }) => {
+            Err(Error::RegionNotFound { .. }) => {
                 self.inner.remove(region);
+                self.inner.shared.parts.wal.forget(region);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -174,7 +182,7 @@ impl Engine {
     pub async fn forget_dropped(&self) {
         let Shared { parts, context, .. } = &*self.inner.shared;
         for (region, last) in parts.wal.regions() {
-            if self.inner.regions().contains_key(&region) {
+            if self.region(region).is_ok() {
                 continue;
             }
             match tessera_manifest::log::load(context, region).await {
@@ -185,13 +193,19 @@ impl Engine {
         }
     }
 
+    /// The log that all regions share.
+    #[must_use]
+    pub fn wal(&self) -> &Arc<dyn LogStore> {
+        &self.inner.shared.parts.wal
+    }
+
     /// Ends background work; nothing is flushed.
     pub(crate) async fn stop_background(&self) {
         self.inner.stop.cancel();
-        let flusher = self.inner.flusher.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(flusher) = flusher {
-            // A flusher that panicked has nothing left to stop.
-            let _ = flusher.await;
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            // A task that panicked has nothing left to stop.
+            let _ = task.await;
         }
     }
 }
@@ -207,11 +221,16 @@ impl Inner {
         self.regions.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Joins the task when the engine is closed.
+    fn keep(&self, task: JoinHandle<()>) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
     /// The lock under which `region` is opened.
     fn opening(&self, region: RegionId) -> Arc<tokio::sync::Mutex<()>> {
         let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         opening.retain(|_, lock| lock.strong_count() > 0);
-        if let Some(lock) = opening.get(&region).and_then(std::sync::Weak::upgrade) {
+        if let Some(lock) = opening.get(&region).and_then(Weak::upgrade) {
             return lock;
         }
         let lock = Arc::new(tokio::sync::Mutex::new(()));
@@ -233,10 +252,14 @@ impl Inner {
         open
     }
 
-    /// The region that should be flushed next, if any.
-    fn flush_candidate(&self) -> Option<Arc<Region>> {
+    /// The region that should be flushed next, if any, but none of `failed`.
+    fn flush_candidate(&self, failed: &HashSet<RegionId>) -> Option<Arc<Region>> {
         let Shared { parts, budget, .. } = &*self.shared;
-        let open = self.open_regions();
+        let mut open = self.open_regions();
+        open.retain(|region| !failed.contains(&region.id()));
+        if let Some(unfinished) = open.iter().find(|region| region.frozen_bytes() > 0) {
+            return Some(Arc::clone(unfinished));
+        }
         let largest = open.iter().max_by_key(|region| region.active_bytes()).filter(|region| region.active_bytes() > 0)?;
         let full = largest.active_bytes() >= parts.config.region_memtable_bytes as u64;
         if full || budget.is_half_full() {
@@ -245,32 +268,78 @@ impl Inner {
         let oldest = (parts.wal.bytes() > parts.config.wal_bytes_max).then(|| parts.wal.oldest_needed()).flatten()?;
         open.iter().find(|region| region.id() == oldest.0 && region.active_bytes() > 0).cloned()
     }
+
+    /// The regions that failed to open for a reason that may pass.
+    fn to_reopen(&self) -> Vec<RegionId> {
+        let may_pass = |error: &Error| matches!(error.class(), ErrorClass::Retry | ErrorClass::Unavailable);
+        let failed = |(id, entry): (&RegionId, &Entry)| entry.as_ref().is_err_and(|error| may_pass(error)).then_some(*id);
+        self.regions().iter().filter_map(failed).collect()
+    }
 }
 
-/// Flushes whatever should be, whenever somebody says that something may have to be.
-async fn run_flusher(inner: std::sync::Weak<Inner>, shared: Arc<Shared>, stop: CancellationToken) {
+/// Flushes whatever should be, whenever somebody says that something may have to be, and tries again what failed.
+///
+/// A region whose flush fails is left out until all others had their turn, so that it does not stop them.
+async fn run_flusher(inner: Weak<Inner>, shared: Arc<Shared>, stop: CancellationToken) {
+    let mut failed: HashSet<RegionId> = HashSet::new();
     let mut backoff = limits::FLUSH_BACKOFF_MIN;
-    while unless_stopped(&stop, shared.budget.pressure.notified().boxed()).await {
-        while let Some(region) = next_flush(&inner) {
+    loop {
+        let wait = if failed.is_empty() { shared.budget.pressure.notified().boxed() } else { env::sleep(backoff).boxed() };
+        if !unless_stopped(&stop, wait).await {
+            return;
+        }
+        backoff = if failed.is_empty() { limits::FLUSH_BACKOFF_MIN } else { (backoff * 2).min(limits::FLUSH_BACKOFF_MAX) };
+        failed.clear();
+        while let Some(region) = next_flush(&inner, &failed) {
             if stop.is_cancelled() {
                 return;
             }
             let flush: BoxFuture<'_, Result<(), Error>> = region.flush().boxed();
-            let Err(error) = flush.await else {
-                backoff = limits::FLUSH_BACKOFF_MIN;
-                continue;
-            };
-            tracing::warn!(region = %region.id(), %error, "a flush failed, its rows stay in the write-ahead log");
-            if !unless_stopped(&stop, env::sleep(backoff).boxed()).await {
-                return;
+            if let Err(error) = flush.await {
+                let cause = chain(&error);
+                tracing::warn!(region = %region.id(), cause, "a flush failed, its rows stay in the write-ahead log");
+                failed.insert(region.id());
             }
-            backoff = (backoff * 2).min(limits::FLUSH_BACKOFF_MAX);
         }
     }
 }
 
-fn next_flush(inner: &std::sync::Weak<Inner>) -> Option<Arc<Region>> {
-    inner.upgrade()?.flush_candidate()
+fn next_flush(inner: &Weak<Inner>, failed: &HashSet<RegionId>) -> Option<Arc<Region>> {
+    inner.upgrade()?.flush_candidate(failed)
+}
+
+/// Opens regions that failed to open for a reason that may pass, with backoff, until all are open.
+async fn run_reopener(inner: Weak<Inner>, stop: CancellationToken) {
+    let mut backoff = limits::FLUSH_BACKOFF_MIN;
+    loop {
+        if !unless_stopped(&stop, env::sleep(backoff).boxed()).await {
+            return;
+        }
+        backoff = (backoff * 2).min(limits::REOPEN_BACKOFF_MAX);
+        let Some(engine) = inner.upgrade().map(|inner| Engine { inner }) else { return };
+        let failed = engine.inner.to_reopen();
+        if failed.is_empty() {
+            return;
+        }
+        for region in failed {
+            let open: BoxFuture<'_, Result<Arc<Region>, Error>> = engine.open_region(region).boxed();
+            match open.await {
+                Ok(_) => tracing::info!(%region, "opened after all"),
+                Err(error) => tracing::debug!(%region, %error, "still cannot be opened"),
+            }
+        }
+    }
+}
+
+/// The messages of an error and of its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }
 
 /// Waits for `event`; false if the engine stops first.

@@ -87,7 +87,7 @@ pub enum Error {
         /// The region.
         region: RegionId,
         /// How.
-        source: tessera_manifest::error::Error,
+        source: Box<tessera_manifest::error::Error>,
     },
     /// The write-ahead log.
     #[error("the write-ahead log failed for region {region}")]
@@ -95,7 +95,7 @@ pub enum Error {
         /// The region.
         region: RegionId,
         /// How.
-        source: WalError,
+        source: Box<WalError>,
     },
     /// The write-ahead log could not be closed.
     #[error("the write-ahead log could not be closed")]
@@ -119,7 +119,7 @@ pub enum Error {
         /// The region.
         region: RegionId,
         /// How.
-        source: sst::Error,
+        source: Box<sst::Error>,
     },
     /// A task of the engine ended without an answer, as when the process shuts down.
     #[error("the work on region {region} was stopped before it was done")]
@@ -130,6 +130,18 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn manifest(region: RegionId, source: tessera_manifest::error::Error) -> Self {
+        Self::Manifest { region, source: Box::new(source) }
+    }
+
+    pub(crate) fn rows(region: RegionId, source: sst::Error) -> Self {
+        Self::Rows { region, source: Box::new(source) }
+    }
+
+    pub(crate) fn wal(region: RegionId, source: WalError) -> Self {
+        Self::Wal { region, source: Box::new(source) }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
@@ -141,7 +153,8 @@ impl Error {
             Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
             Self::Overloaded { .. } => ErrorClass::Retry,
             Self::Manifest { source, .. } => source.class(),
-            Self::Wal { source, .. } | Self::CloseWal { source } => source.class(),
+            Self::Wal { source, .. } => source.class(),
+            Self::CloseWal { source } => source.class(),
             Self::WalEntry { .. } => ErrorClass::Corrupt,
             Self::Rows { source, .. } => source.class(),
         }

@@ -37,3 +37,6 @@ pub const STALL_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 pub const FLUSH_BACKOFF_MIN: std::time::Duration = std::time::Duration::from_millis(100);
 /// See [`FLUSH_BACKOFF_MIN`].
 pub const FLUSH_BACKOFF_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Longest pause between two attempts to open a region that failed to open for a reason that may pass.
+pub const REOPEN_BACKOFF_MAX: std::time::Duration = std::time::Duration::from_secs(60);

@@ -121,6 +121,12 @@ pub enum Error {
         /// The region.
         region: RegionId,
     },
+    /// The region was dropped.
+    #[error("region {region} was dropped")]
+    Dropped {
+        /// The region.
+        region: RegionId,
+    },
     /// A log that may hold rows of the region cannot be read here.
     #[error("region {region} may have rows in the {wal}, which this opener does not have (its own is the {own}): bring that log back")]
     WalUnreachable {
@@ -175,7 +181,7 @@ impl Error {
             Self::Record { .. } | Self::Gap { .. } | Self::BrokenChain { .. } | Self::Body { .. } => ErrorClass::Corrupt,
             Self::Replay { .. } | Self::SetHash { .. } | Self::NotFound { .. } => ErrorClass::Corrupt,
             Self::MissingRecord { .. } | Self::Contended { .. } => ErrorClass::Retry,
-            Self::Exists { .. } => ErrorClass::Invalid,
+            Self::Exists { .. } | Self::Dropped { .. } => ErrorClass::Invalid,
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::Rejected { .. } => ErrorClass::Bug,
         }

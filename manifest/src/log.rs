@@ -8,6 +8,8 @@
 //! Crash order: an opener seals, replays, then creates its `Open`; only from then on does it commit. A writer
 //! that lost its epoch learns it at its next commit and never before it would acknowledge something.
 
+mod follower;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,6 +26,8 @@ use crate::paths::Root;
 use crate::slot::{self, CheckpointSource, Kind, NoCheckpoints, OpenDraft, Record, SlotStore, Writer};
 use crate::state::RegionState;
 use crate::wal::{WalId, WalKind, WalPosition, WalRef};
+
+pub use follower::Follower;
 
 /// Where manifests are and where ids come from.
 #[derive(Debug, Clone)]
@@ -91,7 +95,8 @@ impl Manifest {
     async fn take_over(context: &Context, region: RegionId, mut draft: Draft) -> Result<Self, Error> {
         let store = slot_store(context, region);
         let opened = slot::take_over(&store, draft.opening, &mut draft).await?;
-        let state = replay(&store, region, &opened.history)?;
+        draft.catch_up(&opened.history)?;
+        let state = draft.replayed;
         tracing::debug!(%region, epoch = %opened.writer.next_slot().epoch, files = state.files().len(), "took the manifest over");
         Ok(Self { writer: opened.writer, state, env: context.env.clone() })
     }
@@ -123,10 +128,24 @@ impl Manifest {
     /// [`Error::Rejected`] for what cannot be, before any I/O; [`Error::Fenced`] and [`Error::Unknown`] if an
     /// earlier commit ended so.
     pub async fn commit(&mut self, actions: Vec<Action>) -> Result<Outcome, Error> {
+        self.put(Kind::Data, actions).await
+    }
+
+    /// Ends the own epoch. The caller says by it that every row of the region is in an SST and that it will
+    /// acknowledge no more: the next opener needs none of the logs. Later commits are refused.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn seal(&mut self) -> Result<Outcome, Error> {
+        let by = self.writer.writer();
+        self.put(Kind::Seal, vec![Action::Seal(action::Seal { by })]).await
+    }
+
+    async fn put(&mut self, kind: Kind, actions: Vec<Action>) -> Result<Outcome, Error> {
         let slot = self.writer.next_slot();
         let next = self.state.apply_record(slot, &actions).map_err(|source| Error::rejected(self.state.region(), &actions, source))?;
         let body = Body::new(next.set_hash(), actions).encode();
-        match self.writer.commit(self.env.nonce(), Kind::Data, body).await? {
+        match self.writer.commit(self.env.nonce(), kind, body).await? {
             slot::Outcome::Committed(_) => {
                 self.state = next.clone();
                 Ok(Outcome::Committed(next))
@@ -189,21 +208,48 @@ struct Draft {
     opening: Nonce,
     create: Option<Arc<RegionMeta>>,
     replayed: RegionState,
+    /// How many records were replayed, and the name of the last.
+    upto: Option<(usize, Nonce)>,
 }
 
 impl Draft {
     fn new(context: &Context, region: RegionId, opener: Opener, create: Option<Arc<RegionMeta>>) -> Self {
         let (store, env) = (slot_store(context, region), context.env.clone());
         let (opening, replayed) = (env.nonce(), RegionState::empty(region));
-        Self { store, region, env, opener, opening, create, replayed }
+        Self { store, region, env, opener, opening, create, replayed, upto: None }
     }
 
-    /// Refuses when a log may hold rows of the region that this opener cannot read. Checked before the seal, so
-    /// that a refused opener changes nothing.
-    fn check_wals(&self) -> Result<(), Error> {
+    /// Replays what `history` has beyond the records that were replayed before. A history that starts over after
+    /// a lost race is replayed from its beginning.
+    fn catch_up(&mut self, history: &[Record]) -> Result<(), Error> {
+        let same = |upto: &(usize, Nonce)| history.get(upto.0 - 1).is_some_and(|record| record.commit_id == upto.1);
+        let done = self.upto.take_if(|upto| same(upto)).map_or(0, |upto| upto.0);
+        if done == 0 {
+            self.replayed = RegionState::empty(self.region);
+        }
+        for record in &history[done..] {
+            self.replayed = replay_record(&self.store, &self.replayed, record)?;
+        }
+        self.upto = history.last().map(|record| (history.len(), record.commit_id));
+        Ok(())
+    }
+
+    /// Refuses what cannot be opened: a region that exists already, one that is dropped, one with rows in a log
+    /// that this opener cannot read. Checked before the seal, so that a refused opener changes nothing.
+    fn check_open(&self) -> Result<(), Error> {
+        let region = self.region;
+        if self.create.is_some() && self.replayed.version().is_some() {
+            return Err(Error::Exists { region });
+        }
+        if self.replayed.is_dropped() {
+            return Err(Error::Dropped { region });
+        }
         let Some((own, _)) = self.opener.wal else { return Ok(()) };
+        if self.replayed.is_clean() {
+            return Ok(());
+        }
         let foreign = self.replayed.wals().iter().find(|wal| wal.id != own && wal.id.kind != WalKind::Noop);
-        foreign.map_or(Ok(()), |wal| Err(Error::WalUnreachable { region: self.region, wal: wal.id, own }))
+        foreign.map_or(Ok(()), |wal| Err(Error::WalUnreachable { region, wal: wal.id, own }))
     }
 }
 
@@ -216,19 +262,17 @@ impl OpenDraft for Draft {
     }
 
     fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error> {
-        self.replayed = replay(&self.store, self.region, history)?;
-        self.check_wals()?;
+        self.catch_up(history)?;
+        self.check_open()?;
         let seal = Action::Seal(action::Seal { by: self.opening });
         Ok(Body::new(self.replayed.set_hash(), vec![seal]).encode())
     }
 
     fn open_body(&mut self, slot: Slot, history: &[Record]) -> Result<Bytes, Error> {
-        if self.create.is_some() && !history.is_empty() {
-            return Err(Error::Exists { region: self.region });
-        }
-        self.replayed = replay(&self.store, self.region, history)?;
-        self.check_wals()?;
-        let wals = named_wals(self.replayed.wals(), self.opener.wal);
+        self.catch_up(history)?;
+        self.check_open()?;
+        let before = if self.replayed.is_clean() { &[] } else { self.replayed.wals() };
+        let wals = named_wals(before, self.opener.wal);
         let mut actions =
             vec![Action::Open(action::Open { writer: self.opening, node: self.opener.node, wal: self.opener.wal.map(|own| own.0), wals })];
         actions.extend(self.create.iter().map(|meta| Action::Change(action::Change { meta: Arc::clone(meta) })));
@@ -241,7 +285,7 @@ impl OpenDraft for Draft {
     }
 }
 
-/// The logs that an `Open` names: those before it, unchanged, and the opener's own in its present epoch.
+/// The logs that an `Open` names: those that may hold something, unchanged, and the opener's own in its present epoch.
 fn named_wals(before: &[WalRef], own: Option<(WalId, Epoch)>) -> Vec<WalRef> {
     let mut wals = before.to_vec();
     let Some((id, epoch)) = own else { return wals };

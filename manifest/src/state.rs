@@ -99,6 +99,7 @@ pub struct RegionState {
     version: Option<Slot>,
     writer: Option<Nonce>,
     sealed: bool,
+    clean: bool,
     dropped: bool,
     meta: Option<Arc<RegionMeta>>,
     wals: Arc<Vec<WalRef>>,
@@ -119,6 +120,7 @@ impl RegionState {
             version: None,
             writer: None,
             sealed: false,
+            clean: false,
             dropped: false,
             meta: None,
             wals: Arc::new(Vec::new()),
@@ -153,6 +155,13 @@ impl RegionState {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.sealed
+    }
+
+    /// Whether the epoch was ended by its own writer, which does so only when everything is in SSTs: no log
+    /// holds anything of the region any more.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.clean
     }
 
     /// Whether the region was dropped.
@@ -248,7 +257,10 @@ impl RegionState {
         let mut next = self.clone();
         match action {
             Action::Open(open) => next.open(open)?,
-            Action::Seal(_) => next.sealed = true,
+            Action::Seal(seal) => {
+                next.sealed = true;
+                next.clean = self.writer == Some(seal.by);
+            }
             Action::Change(change) => next.change(&change.meta)?,
             Action::Edit(edit) => next.edit(slot, edit)?,
             Action::Truncate(truncate) => next.truncate(slot, truncate)?,
@@ -265,14 +277,16 @@ impl RegionState {
                 return Err(Violation::WalEpochs { wal: wal.id });
             }
         }
-        for old in self.wals.iter() {
+        // After a clean end the logs before it hold nothing, and leave the list.
+        let needed: &[WalRef] = if self.clean { &[] } else { &self.wals };
+        for old in needed {
             let kept = open.wals.iter().find(|new| new.id == old.id);
             let unchanged = kept.is_some_and(|new| new.flushed == old.flushed && new.epochs.starts_with(&old.epochs));
             if !unchanged {
                 return Err(Violation::WalDropped { wal: old.id });
             }
         }
-        let mut altered = open.wals.iter().filter(|new| !self.wals.contains(new));
+        let mut altered = open.wals.iter().filter(|new| !needed.contains(new));
         if let Some(wal) = altered.find(|wal| Some(wal.id) != open.wal) {
             return Err(Violation::ForeignWal { wal: wal.id });
         }
@@ -281,6 +295,7 @@ impl RegionState {
         }
         self.current_wal = open.wal;
         self.sealed = false;
+        self.clean = false;
         self.writer = Some(open.writer);
         self.wals = Arc::new(open.wals.clone());
         Ok(())

@@ -13,7 +13,6 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::UInt64Type;
 use futures::stream::{self, StreamExt};
-use twox_hash::XxHash3_128;
 
 use crate::merge::key::KeyEncoder;
 use crate::merge::layout::{KeyColumns, Layout};
@@ -209,13 +208,34 @@ impl SeriesNumbers {
     }
 }
 
-/// Hashes a key in one go; keys come from rows, and a series more in a bucket costs only time.
+/// Hashes a key of some 100 bytes in some 10 ns, by multiplying 16 bytes at a time into 128 bits and folding them.
+/// Keys come from rows; a series more in a bucket costs only time.
 #[derive(Default)]
 struct KeyHasher(u64);
 
+impl KeyHasher {
+    fn mix(&mut self, low: u64, high: u64) {
+        let product = u128::from(low ^ self.0 ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xD6E8_FEB8_6659_FD93);
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+}
+
+/// Up to eight bytes as a number.
+fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
 impl Hasher for KeyHasher {
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = self.0.rotate_left(32) ^ (XxHash3_128::oneshot(bytes) as u64);
+        let (pairs, rest) = bytes.as_chunks::<16>();
+        for pair in pairs {
+            self.mix(word(&pair[..8]), word(&pair[8..]));
+        }
+        let (low, high) = rest.split_at(rest.len().min(8));
+        // The length tells keys apart that differ in trailing zeros only.
+        self.mix(word(low), word(high) ^ (bytes.len() as u64).rotate_left(32));
     }
 
     fn write_usize(&mut self, _length: usize) {}

@@ -1,9 +1,13 @@
 //! Positions in runs, and the heap that finds the least of them.
+//!
+//! Invariant: a run is sorted, so rows of a series stand together; its tags are encoded once per stretch of rows
+//! with the same tags, not once per row, and times are compared as numbers.
 
 use std::cmp::Ordering;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
+use arrow::compute::{partition, take};
 use arrow::datatypes::UInt64Type;
 use arrow::row::Rows;
 use futures::StreamExt;
@@ -11,15 +15,24 @@ use futures::StreamExt;
 use super::BatchStream;
 use super::key::KeyEncoder;
 use super::layout::{KeyColumns, Layout};
+use super::value;
 use crate::sst::Error;
+
+/// The tags, encoded, and the time of a row.
+pub(super) type Key<'a> = (&'a [u8], i64);
 
 /// A run and the next row of it.
 pub(super) struct Cursor {
     stream: BatchStream,
-    encoder: KeyEncoder,
+    /// `None` without tags.
+    encoder: Option<KeyEncoder>,
     columns: KeyColumns,
     pub(super) batch: RecordBatch,
-    keys: Option<Rows>,
+    /// The tags of each stretch; `None` without tags.
+    tags: Option<Rows>,
+    /// The stretch of each row.
+    stretches: Vec<u32>,
+    times: Vec<i64>,
     sequences: ScalarBuffer<u64>,
     pub(super) position: usize,
     /// Which batch of the output chunk this one is, once rows of it were taken.
@@ -29,10 +42,11 @@ pub(super) struct Cursor {
 impl Cursor {
     pub(super) fn new(layout: &Layout, stream: BatchStream) -> Result<Self, Error> {
         let columns = layout.keys().cloned().ok_or_else(|| Error::BatchShape { detail: "a run without key columns".to_owned() })?;
-        let types = columns.tags.iter().chain([&columns.time]).map(|p| layout.arrow().field(*p).data_type().clone());
-        let encoder = KeyEncoder::new(types)?;
+        let types = columns.tags.iter().map(|p| layout.arrow().field(*p).data_type().clone());
+        let encoder = if columns.tags.is_empty() { None } else { Some(KeyEncoder::new(types)?) };
         let batch = RecordBatch::new_empty(layout.arrow().clone());
-        Ok(Self { stream, encoder, columns, batch, keys: None, sequences: Vec::new().into(), position: 0, held: None })
+        let (stretches, times, sequences) = (Vec::new(), Vec::new(), Vec::new().into());
+        Ok(Self { stream, encoder, columns, batch, tags: None, stretches, times, sequences, position: 0, held: None })
     }
 
     /// Goes to the next batch that has rows; `false` at the end of the run.
@@ -42,8 +56,11 @@ impl Cursor {
             if batch.num_rows() == 0 {
                 continue;
             }
-            let columns: Vec<_> = self.columns.tags.iter().chain([&self.columns.time]).map(|p| batch.column(*p).clone()).collect();
-            self.keys = Some(self.encoder.encode(&columns)?);
+            self.load_tags(&batch)?;
+            let times = value::times(batch.column(self.columns.time));
+            let times = times.ok_or_else(|| Error::BatchShape { detail: "time index is not a timestamp".to_owned() })?;
+            self.times.clear();
+            self.times.extend_from_slice(times);
             let sequences = batch.column(self.columns.sequence).as_primitive_opt::<UInt64Type>();
             let sequences = sequences.ok_or_else(|| Error::BatchShape { detail: "__sequence is not uint64".to_owned() })?;
             self.sequences = sequences.values().clone();
@@ -55,6 +72,21 @@ impl Cursor {
         Ok(false)
     }
 
+    /// Finds the stretches of rows with the same tags and encodes the tags of each.
+    fn load_tags(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        self.stretches.clear();
+        let Some(encoder) = &self.encoder else { return Ok(()) };
+        let columns: Vec<ArrayRef> = self.columns.tags.iter().map(|p| batch.column(*p).clone()).collect();
+        let ranges = partition(&columns).map_err(Error::arrow("find rows of the same tags"))?.ranges();
+        for (stretch, range) in ranges.iter().enumerate() {
+            self.stretches.extend(std::iter::repeat_n(stretch as u32, range.len()));
+        }
+        let firsts = UInt32Array::from_iter_values(ranges.iter().map(|range| range.start as u32));
+        let columns = columns.iter().map(|column| take(column, &firsts, None)).collect::<Result<Vec<_>, _>>();
+        self.tags = Some(encoder.encode(&columns.map_err(Error::arrow("pick tags"))?)?);
+        Ok(())
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.batch.num_rows()
     }
@@ -64,12 +96,13 @@ impl Cursor {
     }
 
     /// The (primary key, time) of a row.
-    pub(super) fn key(&self, row: usize) -> &[u8] {
-        self.keys.as_ref().expect("a cursor is asked only after it loaded").row(row).data()
+    pub(super) fn key(&self, row: usize) -> Key<'_> {
+        let tags = self.tags.as_ref().map_or(&[][..], |tags| tags.row(self.stretches[row] as usize).data());
+        (tags, self.times[row])
     }
 
     fn cmp_rows(&self, row: usize, other: &Self, other_row: usize) -> Ordering {
-        let by_key = self.key(row).cmp(other.key(other_row));
+        let by_key = self.key(row).cmp(&other.key(other_row));
         by_key.then_with(|| other.sequences[other_row].cmp(&self.sequences[row]))
     }
 

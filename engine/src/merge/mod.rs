@@ -87,15 +87,17 @@ pub fn merge(layout: Arc<Layout>, runs: Vec<Run>, options: Options) -> Result<Ba
     }
     let deletes = runs.iter().any(|run| run.deletes);
     let finish = Finish { layout: Arc::clone(&layout), output: options.output, deletes };
+    let early = options.output == Output::User && !deletes && !layout.output().fields().is_empty();
     if runs.len() <= 1 {
         let stream = runs.into_iter().next().map_or_else(|| stream::empty().boxed(), |run| run.stream);
         let finished = stream.map(move |batch| finish.apply(&batch?));
         return Ok(finished.try_filter(|batch| std::future::ready(batch.num_rows() > 0)).boxed());
     }
-    let merger = Merger { layout, waiting: runs, cursors: Vec::new(), heap: Heap::default(), chunk: Chunk::default(), last: None, options };
-    let merged = stream::try_unfold((merger, finish), |(mut merger, finish)| async move {
+    let merger =
+        Merger { layout, waiting: runs, cursors: Vec::new(), heap: Heap::default(), chunk: Chunk::default(), last: None, options, early };
+    let merged = stream::try_unfold((merger, finish), move |(mut merger, finish)| async move {
         while let Some(batch) = merger.next().await? {
-            let batch = finish.apply(&batch)?;
+            let batch = if early { batch } else { finish.apply(&batch)? };
             if batch.num_rows() > 0 {
                 return Ok(Some((batch, (merger, finish))));
             }
@@ -202,8 +204,10 @@ struct Merger {
     heap: Heap,
     chunk: Chunk,
     /// The (primary key, time) of the last row that was taken or passed over.
-    last: Option<Vec<u8>>,
+    last: Option<(Vec<u8>, i64)>,
     options: Options,
+    /// Whether the columns that the user does not want are left out before rows are gathered.
+    early: bool,
 }
 
 impl Merger {
@@ -212,7 +216,7 @@ impl Merger {
             self.start().await?;
         }
         while let Some(top) = self.heap.first() {
-            self.step(top);
+            self.step(top)?;
             if self.cursors[top].is_drained() {
                 if self.cursors[top].load().await? {
                     self.heap.sift_down(&self.cursors);
@@ -242,7 +246,7 @@ impl Merger {
     }
 
     /// Takes from the least run all rows that come before the least row of the others.
-    fn step(&mut self, top: usize) {
+    fn step(&mut self, top: usize) -> Result<(), Error> {
         let limit = self.heap.second(&self.cursors);
         let end = match limit {
             Some(limit) => self.cursors[top].advance_before(&self.cursors[limit]),
@@ -252,21 +256,26 @@ impl Merger {
         let mut from = cursor.position;
         cursor.position = end;
         if self.options.dedup == Dedup::LastRow {
-            if self.last.as_deref() == Some(cursor.key(from)) {
+            if self.last.as_ref().is_some_and(|(tags, time)| cursor.key(from) == (tags.as_slice(), *time)) {
                 from += 1;
             }
-            let key = cursor.key(end - 1);
-            let last = self.last.get_or_insert_default();
-            last.clear();
-            last.extend_from_slice(key);
+            let (key, at) = cursor.key(end - 1);
+            let (tags, time) = self.last.get_or_insert_default();
+            tags.clear();
+            tags.extend_from_slice(key);
+            *time = at;
         }
         if from < end {
-            let batches = &mut self.chunk.batches;
-            let held = *cursor.held.get_or_insert_with(|| {
-                batches.push(cursor.batch.clone());
-                batches.len() - 1
-            });
+            let held = match cursor.held {
+                Some(held) => held,
+                None => {
+                    self.chunk.batches.push(if self.early { self.layout.finish(&cursor.batch)? } else { cursor.batch.clone() });
+                    self.chunk.batches.len() - 1
+                }
+            };
+            cursor.held = Some(held);
             self.chunk.push(held, from, end - from);
         }
+        Ok(())
     }
 }

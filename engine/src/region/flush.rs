@@ -39,6 +39,9 @@ impl Region {
         if !manifest.is_good() {
             self.reopen_manifest(&mut manifest).await?;
         }
+        if manifest.state().is_dropped() {
+            return self.forget_rows(&manifest).await;
+        }
         self.freeze().await;
         while let Some(frozen) = self.pin().frozen.first().cloned() {
             self.flush_one(&mut manifest, &frozen).await?;
@@ -112,8 +115,14 @@ impl Region {
     /// flush turns out to be in it are dropped.
     async fn reopen_manifest(&self, manifest: &mut Manifest) -> Result<(), Error> {
         let opener = self.shared.opener();
-        let reopened = Manifest::open(&self.shared.context, self.id, opener).await.map_err(|source| self.manifest_error(source))?;
-        *manifest = reopened;
+        match Manifest::open(&self.shared.context, self.id, opener).await {
+            Ok(reopened) => *manifest = reopened,
+            Err(tessera_manifest::error::Error::Dropped { .. }) => {
+                self.forget_rows(manifest).await?;
+                return Err(Error::RegionNotFound { region: self.id });
+            }
+            Err(source) => return Err(self.manifest_error(source)),
+        }
         let state = manifest.state().clone();
         let wal = self.shared.parts.wal.id();
         let landed = state.wals().iter().find(|named| named.id == wal).map(|named| named.flushed);
@@ -129,10 +138,19 @@ impl Region {
         Ok(())
     }
 
-    /// Flushes and ends the region; later writes are refused.
+    /// Flushes and ends the region; later writes are refused. Its epoch is sealed, so that the next opener knows
+    /// that no log holds anything of it.
     pub(crate) async fn close(&self) -> Result<(), Error> {
         self.shut(GateState::Closed).await;
-        self.flush().await
+        self.flush().await?;
+        let mut manifest = self.manifest.lock().await;
+        match manifest.seal().await {
+            Ok(Outcome::Committed(state)) => self.version.update(|version| version.state = state),
+            // The next opener seals the epoch itself, and replays from the flushed position.
+            Ok(outcome) => tracing::warn!(region = %self.id, ?outcome, "the manifest was closed without a seal"),
+            Err(error) => tracing::warn!(region = %self.id, %error, "the manifest was closed without a seal"),
+        }
+        Ok(())
     }
 
     /// Logs the drop; rows and files are gone for everybody.
@@ -145,22 +163,27 @@ impl Region {
         if !manifest.state().is_dropped() {
             self.commit(&mut manifest, vec![Action::Drop(DropAction {})]).await?;
         }
-        let active = Arc::clone(&self.pin().active);
+        self.forget_rows(&manifest).await
+    }
+
+    /// After the drop is known to be in the manifest.
+    async fn forget_rows(&self, manifest: &Manifest) -> Result<(), Error> {
+        self.shut(GateState::Closed).await;
         self.settle_share(0);
         self.version.update(|version| {
             version.state = manifest.state().clone();
             version.frozen.clear();
-            version.active = Arc::new(Memtable::new(Arc::clone(active.schema())));
+            version.active = Arc::new(Memtable::new(Arc::clone(&version.meta.schema)));
         });
         self.shared.parts.wal.forget(self.id);
         Ok(())
     }
 
     fn rows_error(&self, source: sst::Error) -> Error {
-        Error::Rows { region: self.id, source }
+        Error::rows(self.id, source)
     }
 
     fn manifest_error(&self, source: tessera_manifest::error::Error) -> Error {
-        Error::Manifest { region: self.id, source }
+        Error::manifest(self.id, source)
     }
 }

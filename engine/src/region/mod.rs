@@ -85,8 +85,14 @@ impl Region {
         Arc::clone(&self.version.load().meta)
     }
 
+    /// Bytes of the memtable that takes rows.
     pub(crate) fn active_bytes(&self) -> u64 {
         self.active_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the memtables whose flush has begun, or has failed.
+    pub(crate) fn frozen_bytes(&self) -> u64 {
+        self.pin().frozen_bytes() as u64
     }
 
     fn check_gate(&self, state: GateState) -> Result<(), Error> {

@@ -24,17 +24,17 @@ impl Region {
     pub(crate) async fn create(shared: &Arc<Shared>, meta: RegionMeta) -> Result<Self, Error> {
         let region = meta.region;
         let created = Manifest::create(&shared.context, Arc::new(meta), shared.opener()).await;
-        let manifest = created.map_err(|source| Error::Manifest { region, source })?;
+        let manifest = created.map_err(|source| Error::manifest(region, source))?;
         Self::assemble(shared, region, manifest)
     }
 
     /// Opens a region: takes its manifest over and replays its entries.
     pub(crate) async fn open(shared: &Arc<Shared>, region: RegionId) -> Result<Self, Error> {
         let opened = Manifest::open(&shared.context, region, shared.opener()).await;
-        let manifest = opened.map_err(|source| Error::Manifest { region, source })?;
-        if manifest.state().is_dropped() {
-            return Err(Error::RegionNotFound { region });
-        }
+        let manifest = opened.map_err(|source| match source {
+            tessera_manifest::error::Error::Dropped { .. } => Error::RegionNotFound { region },
+            source => Error::manifest(region, source),
+        })?;
         let opened = Self::assemble(shared, region, manifest)?;
         opened.replay().await?;
         Ok(opened)
@@ -66,20 +66,20 @@ impl Region {
         let Some(named) = version.state.wals().iter().find(|named| named.id == wal.id()).cloned() else { return Ok(()) };
         // Damage in entries from before the region's first epoch in this log is none of its business.
         let first = named.epochs.first().map_or(named.flushed, |epoch| WalPosition { epoch: *epoch, entry: 0 });
-        let mut entries = wal.replay(self.id, named.flushed.max(first)).map_err(|source| Error::Wal { region: self.id, source })?;
+        let mut entries = wal.replay(self.id, named.flushed.max(first)).map_err(|source| Error::wal(self.id, source))?;
         let (mut rows, mut set_aside, mut last) = (0, 0_u64, WalPosition::START);
         let mut newest = version.state.flushed_sequence();
         while let Some(entry) = entries.next().await {
-            let (position, bytes) = entry.map_err(|source| Error::Wal { region: self.id, source })?;
+            let (position, bytes) = entry.map_err(|source| Error::wal(self.id, source))?;
             if !named.epochs.contains(&position.epoch) {
                 set_aside += 1;
                 continue;
             }
             let decoded = codec::decode(&bytes).map_err(|source| Error::WalEntry { region: self.id, position, source })?;
-            let batch = decoded.to_batch(version.active.schema()).map_err(|source| Error::Rows { region: self.id, source })?;
+            let batch = decoded.to_batch(version.active.schema()).map_err(|source| Error::rows(self.id, source))?;
             rows += batch.num_rows();
             let inserted = version.active.insert(batch, decoded.op, decoded.first_sequence);
-            inserted.map_err(|source| Error::Rows { region: self.id, source })?;
+            inserted.map_err(|source| Error::rows(self.id, source))?;
             newest = newest.max(version.active.max_sequence().unwrap_or(newest));
             last = position;
         }
@@ -88,6 +88,10 @@ impl Region {
             self.order.lock().await.next = newest.counter() + 1;
         }
         self.settle_replayed(version.active.bytes());
+        // Releases are not kept over a restart: say again what is not needed, or an idle region would keep its
+        // segments for ever.
+        let behind = if rows == 0 && set_aside == 0 { named.flushed.max(before_this_epoch(wal.epoch())) } else { named.flushed };
+        wal.release(self.id, behind);
         if rows > 0 || set_aside > 0 {
             tracing::info!(region = %self.id, rows, set_aside, up_to = %last, "replayed the write-ahead log");
         }
@@ -98,4 +102,9 @@ impl Region {
         self.active_bytes.store(bytes as u64, std::sync::atomic::Ordering::Relaxed);
         self.shared.budget.add(bytes);
     }
+}
+
+/// The last position that an earlier opening of a log can have.
+fn before_this_epoch(epoch: tessera_manifest::id::Epoch) -> WalPosition {
+    WalPosition { epoch, entry: 0 }
 }

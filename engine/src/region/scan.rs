@@ -42,6 +42,9 @@ impl Source {
     }
 }
 
+/// A file that may hold wanted rows, with the predicate that its rows must be tested with.
+type Kept = (Arc<FileRef>, Option<Arc<Expr>>);
+
 /// What the tasks of one scan share.
 struct Reader {
     region: RegionId,
@@ -67,7 +70,7 @@ impl Region {
         let version = self.pin();
         let schema = Arc::clone(&version.meta.schema);
         let wanted = request.projection.as_deref();
-        let rows = |source| Error::Rows { region: self.id, source };
+        let rows = |source| Error::rows(self.id, source);
         let merging = Arc::new(Layout::merging(Arc::clone(&schema), wanted).map_err(rows)?);
         let plain = Arc::new(Layout::plain(Arc::clone(&schema), wanted).map_err(rows)?);
         let time = time_bounds(&request.filter, schema.time_index().id);
@@ -91,7 +94,7 @@ fn overlaps(snapshot: &Snapshot, time: (i64, i64)) -> bool {
 
 /// The files that may hold wanted rows, each with the predicate that its rows must be tested with; and how many
 /// were left out.
-fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> (Vec<(Arc<FileRef>, Option<Arc<Expr>>)>, usize) {
+fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> (Vec<Kept>, usize) {
     let mut kept = Vec::new();
     for file in version.state.files().values() {
         let (from, to) = file.meta.time_range;
@@ -132,7 +135,7 @@ impl Reader {
             let reader = Arc::clone(&reader);
             async move { reader.read_group(group).await }
         });
-        opened.try_flatten().map_err(move |source| Error::Rows { region, source }).boxed()
+        opened.try_flatten().map_err(move |source| Error::rows(region, source)).boxed()
     }
 
     async fn read_group(&self, mut group: Vec<Source>) -> Result<BatchStream, sst::Error> {

@@ -71,7 +71,6 @@ async fn start(wal: &FsPath, store: Arc<dyn ObjectStore>, config: Config) -> Eng
 }
 
 /// Ends an engine as a crash would: nothing is flushed. Waits until the log's lock is free.
-#[expect(clippy::needless_pass_by_value, reason = "the engine ends here")]
 async fn crash(engine: Engine) {
     engine.stop_background().await;
 }
@@ -339,6 +338,142 @@ async fn concurrent_writes_flushes_and_scans_lose_nothing_and_double_nothing() {
         writer.await.unwrap();
     }
     assert_eq!(read(&region, everything()).await.len(), 200);
+}
+
+#[tokio::test]
+async fn after_a_clean_close_the_log_is_not_needed() {
+    let node = Node::new(Config::default());
+    let engine = node.start().await;
+    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    put(&region, &[row("a", 1, 1.0)]).await;
+    engine.close().await.unwrap();
+    drop((engine, region));
+    let elsewhere = TempDir::new().unwrap();
+    let engine = start(elsewhere.path(), Arc::clone(&node.store) as Arc<dyn ObjectStore>, Config::default()).await;
+    let region = engine.open_region(REGION).await.unwrap();
+    assert_eq!(read(&region, everything()).await, [row("a", 1, 1.0)]);
+    put(&region, &[row("a", 1, 2.0)]).await;
+    assert_eq!(read(&region, everything()).await, [row("a", 1, 2.0)]);
+}
+
+#[tokio::test]
+async fn an_idle_region_does_not_keep_the_log_after_a_restart() {
+    let node = Node::new(Config::default());
+    let engine = node.start().await;
+    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    put(&region, &[row("a", 1, 1.0)]).await;
+    region.flush().await.unwrap();
+    drop(region);
+    crash(engine).await;
+    let engine = node.start().await;
+    let region = engine.open_region(REGION).await.unwrap();
+    assert!(region.shared.parts.wal.regions().is_empty());
+    assert_eq!(read(&region, everything()).await, [row("a", 1, 1.0)]);
+}
+
+#[tokio::test]
+async fn a_dropped_region_whose_log_entries_survived_is_forgotten_at_the_next_start() {
+    let node = Node::new(Config::default());
+    let engine = node.start().await;
+    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    put(&region, &[row("a", 1, 1.0)]).await;
+    engine.drop_region(REGION).await.unwrap();
+    let objects = |store: Arc<InMemory>| async move { store.list(None).try_collect::<Vec<_>>().await.unwrap().len() };
+    drop(region);
+    crash(engine).await;
+    let before = objects(Arc::clone(&node.store)).await;
+    let engine = node.start().await;
+    assert!(matches!(engine.open_region(REGION).await, Err(Error::RegionNotFound { .. })));
+    engine.forget_dropped().await;
+    assert!(engine.wal().regions().is_empty());
+    assert_eq!(objects(Arc::clone(&node.store)).await, before, "a dropped region was taken over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_whose_flush_failed_are_flushed_once_the_store_is_back() {
+    let config = Config { region_memtable_bytes: 32 << 10, memtable_bytes_max: 128 << 10, ..Config::default() };
+    let dir = TempDir::new().unwrap();
+    let store = Arc::new(Outage::default());
+    let engine = start(dir.path(), Arc::clone(&store) as Arc<dyn ObjectStore>, config).await;
+    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    store.down.store(true, Ordering::SeqCst);
+    let rows: Vec<_> = (0..100).map(|i| row(&format!("host_{i}"), 0, 1.0)).collect();
+    let writer = {
+        let region = Arc::clone(&region);
+        tessera_manifest::env::spawn(async move {
+            for turn in 0..100 {
+                let rows: Vec<_> = rows.iter().map(|r| vec![r[0].clone(), Value::Timestamp(turn), r[2].clone()]).collect();
+                put(&region, &rows).await;
+            }
+        })
+    };
+    while region.shared.budget.held() < 128 << 10 {
+        tokio::task::yield_now().await;
+    }
+    store.down.store(false, Ordering::SeqCst);
+    writer.await.unwrap();
+    assert_eq!(read(&region, everything()).await.len(), 10_000);
+    engine.close().await.unwrap();
+    assert_eq!(region.shared.budget.held(), 0);
+}
+
+/// A store that refuses writes while it is down.
+#[derive(Debug, Default)]
+struct Outage {
+    inner: InMemory,
+    down: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Display for Outage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outage")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Outage {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: object_store::PutPayload,
+        opts: object_store::PutOptions,
+    ) -> object_store::Result<object_store::PutResult> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(object_store::Error::Generic { store: "Outage", source: "down".into() });
+        }
+        self.inner.put_opts(location, payload, opts).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: object_store::PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn object_store::MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: object_store::GetOptions) -> object_store::Result<object_store::GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: futures::stream::BoxStream<'static, object_store::Result<Path>>,
+    ) -> futures::stream::BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> futures::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<object_store::ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: object_store::CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
 }
 
 /// A step of a random history.

@@ -16,7 +16,7 @@ pub(super) struct Frozen {
     pub(super) memtable: Arc<Memtable>,
     /// Every entry of the region up to here is in this memtable, an older one or an SST.
     pub(super) position: WalPosition,
-    /// Gives the bytes back when the last reader is done.
+    /// Gives the bytes back when the memtable is in no version any more.
     _share: Share,
 }
 
@@ -53,6 +53,11 @@ pub(super) struct Version {
 }
 
 impl Version {
+    /// Bytes of the memtables that wait to be flushed.
+    pub(super) fn frozen_bytes(&self) -> usize {
+        self.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum()
+    }
+
     /// The memtables, oldest first.
     pub(super) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         self.frozen.iter().map(|frozen| &frozen.memtable).chain(std::iter::once(&self.active))

@@ -17,7 +17,7 @@ use super::{GateState, Region};
 use crate::codec;
 use crate::error::Error;
 use crate::memtable::columns_of;
-use crate::request::{OpType, WriteOutcome, WriteRequest};
+use crate::request::{WriteOutcome, WriteRequest};
 
 impl Region {
     /// Writes rows; they are durable and visible when this returns.
@@ -29,14 +29,18 @@ impl Region {
     /// anything is written; [`Error::Wal`] when it is not known whether the rows are durable, in which case they
     /// are not visible now and may be after a restart.
     pub async fn write(self: &Arc<Self>, request: WriteRequest) -> Result<WriteOutcome, Error> {
-        self.shared.budget.room().await?;
+        let reserved = self.shared.budget.reserve(request.batch.get_array_memory_size()).await?;
         let permit = Arc::clone(&self.gate).read_owned().await;
         self.check_gate(*permit)?;
         let meta = self.meta();
         self.check_route(&meta, &request)?;
         check_batch(&meta, &request)?;
         let region = Arc::clone(self);
-        let work = env::spawn(async move { region.append(permit, meta, request).await });
+        let work = env::spawn(async move {
+            let outcome = region.append(permit, meta, request).await;
+            drop(reserved);
+            outcome
+        });
         work.await.unwrap_or_else(|_| Err(Error::Stopped { region: self.id }))
     }
 
@@ -58,7 +62,7 @@ impl Region {
         };
         let position = pending.wait().await.map_err(|source| self.wal_error(source))?;
         let active = Arc::clone(&self.pin().active);
-        let gained = active.insert(batch, op, first).map_err(|source| Error::Rows { region: self.id, source })?;
+        let gained = active.insert(batch, op, first).map_err(|source| Error::rows(self.id, source))?;
         let mut inserted = self.inserted.lock().unwrap_or_else(PoisonError::into_inner);
         *inserted = (*inserted).max(position);
         drop(inserted);
@@ -89,7 +93,7 @@ impl Region {
     }
 
     fn wal_error(&self, source: crate::wal::WalError) -> Error {
-        Error::Wal { region: self.id, source }
+        Error::wal(self.id, source)
     }
 
     fn check_route(&self, meta: &RegionMeta, request: &WriteRequest) -> Result<(), Error> {
@@ -119,10 +123,10 @@ fn check_batch(meta: &RegionMeta, request: &WriteRequest) -> Result<(), Error> {
             return Err(shape(format!("column '{}' may not be NULL", column.name)));
         }
     }
-    check_rule(meta, batch, &positions, request.op)
+    check_rule(meta, batch, &positions)
 }
 
-fn check_rule(meta: &RegionMeta, batch: &RecordBatch, positions: &[usize], _op: OpType) -> Result<(), Error> {
+fn check_rule(meta: &RegionMeta, batch: &RecordBatch, positions: &[usize]) -> Result<(), Error> {
     if *meta.rule == tessera_manifest::rule::Expr::always() {
         return Ok(());
     }

@@ -19,6 +19,9 @@ pub(super) trait Disk: fmt::Debug + Send + Sync {
 
     /// Returns once what was written is durable.
     fn sync_data(&self, file: &File) -> io::Result<()>;
+
+    /// Replaces `dir/name` by `bytes`, durably: a crash or a failure leaves the old file or the new one.
+    fn replace_file(&self, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()>;
 }
 
 /// The file system of the operating system.
@@ -46,21 +49,20 @@ impl Disk for OsDisk {
     fn sync_data(&self, file: &File) -> io::Result<()> {
         file.sync_data()
     }
+
+    fn replace_file(&self, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temp = dir.join(format!("{name}.tmp"));
+        let file = File::create(&temp)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()?;
+        fs::rename(&temp, dir.join(name))?;
+        sync_dir(dir)
+    }
 }
 
 /// Makes the creations, renames and deletions in `dir` durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
-}
-
-/// Replaces `dir/name` by `bytes`: a crash leaves the old file or the new one.
-pub(super) fn replace_file(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let temp = dir.join(format!("{name}.tmp"));
-    let file = File::create(&temp)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_all()?;
-    fs::rename(&temp, dir.join(name))?;
-    sync_dir(dir)
 }
 
 /// Creates `dir` and makes its name durable.

@@ -49,8 +49,9 @@ pub enum WalError {
         /// The largest allowed value.
         max: u64,
     },
-    /// The identity file is damaged or gone.
-    #[error("{} is damaged: {what}; restore it from a backup, or move the folder away to give up its unflushed rows", file.display())]
+    /// The identity file is gone, or damaged so badly that neither of its two copies can be read. An empty log in
+    /// its place helps nobody: regions refuse a log that is not the one that holds their entries.
+    #[error("{} is damaged: {what}; restore it, or the whole folder of the wal, from a backup", file.display())]
     Identity {
         /// The file.
         file: PathBuf,

@@ -83,7 +83,7 @@ impl Keeper {
         }
     }
 
-    /// Ends the thread after what it is doing.
+    /// Ends the thread after what it is doing and a sweep that was asked for.
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
         self.changed.notify_all();
@@ -104,12 +104,14 @@ impl Keeper {
     fn next_task(&self) -> Task {
         let mut state = self.lock();
         loop {
-            if state.stopping {
-                return Task::Stop;
-            }
+            // Also before stopping: a release that does not reach the identity file has to be made again by the
+            // next opening, which until then keeps the segments.
             if state.sweep {
                 state.sweep = false;
                 return Task::Sweep;
+            }
+            if state.stopping {
+                return Task::Stop;
             }
             if state.wanted && state.ready.is_none() {
                 return Task::Prepare;
@@ -139,6 +141,10 @@ impl Keeper {
 
 impl Files {
     fn prepare(&mut self) -> io::Result<PathBuf> {
+        // What an earlier sweep could not clear away may be all the space that there is.
+        if self.spares.is_empty() {
+            self.sweep();
+        }
         if let Some(spare) = self.spares.pop() {
             return Ok(spare);
         }
@@ -214,4 +220,19 @@ impl Files {
 fn count_failure(path: &std::path::Path, error: &io::Error) {
     metrics::counter!("tessera_wal_cleanup_failures_total").increment(1);
     tracing::warn!(file = %path.display(), %error, "cannot clear released wal segments away; trying again later");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweep_that_was_asked_for_comes_before_the_end() {
+        let keeper = Keeper::default();
+        keeper.want();
+        keeper.sweep();
+        keeper.stop();
+        assert!(matches!(keeper.next_task(), Task::Sweep));
+        assert!(matches!(keeper.next_task(), Task::Stop));
+    }
 }

@@ -163,6 +163,10 @@ impl LogStore for LocalWal {
         self.shared.epoch
     }
 
+    fn entry_bytes_max(&self) -> u64 {
+        self.queue.entry_bytes_max() as u64
+    }
+
     async fn submit(&self, region: RegionId, payload: Vec<Bytes>) -> Result<Pending, WalError> {
         self.queue.push(region, payload).await
     }

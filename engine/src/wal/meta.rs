@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tessera_manifest::id::{Epoch, NodeId, Nonce};
 use tessera_manifest::wal::WalPosition;
 
-use super::disk::replace_file;
+use super::disk::Disk;
 use super::error::WalError;
 use super::header::{FORMAT, MIN_READER};
 use crate::limits::wal as limits;
@@ -109,8 +109,8 @@ impl Meta {
     }
 
     /// Replaces the file.
-    pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
-        replace_file(dir, META_FILE, &self.encode())
+    pub(super) fn write(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        disk.replace_file(dir, META_FILE, &self.encode())
     }
 
     /// Reads the file; `None` if there is none.
@@ -144,6 +144,7 @@ fn checked_line(line: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::OsDisk;
     use super::*;
 
     #[test]
@@ -158,7 +159,7 @@ mod tests {
             to: WalPosition { epoch: Epoch(1), entry: 5 },
             what: "x".into(),
         });
-        meta.write(dir.path()).unwrap();
+        meta.write(&OsDisk, dir.path()).unwrap();
         let bytes = meta.encode();
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn newer_identity_is_refused_with_both_versions() {
         let dir = tempfile::tempdir().unwrap();
-        Meta { min_reader: 9, ..Meta::new(Nonce(5), NodeId(1)) }.write(dir.path()).unwrap();
+        Meta { min_reader: 9, ..Meta::new(Nonce(5), NodeId(1)) }.write(&OsDisk, dir.path()).unwrap();
         let error = Meta::read(dir.path()).unwrap_err();
         assert!(matches!(error, WalError::Newer { min_reader: 9, reader: FORMAT, .. }), "{error}");
     }

@@ -66,6 +66,11 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     /// The epoch of this opening: one more than that of the opening before, durable before this log was handed out.
     fn epoch(&self) -> Epoch;
 
+    /// The most bytes that the payload of one entry may have: [`submit`](Self::submit) refuses a larger one with
+    /// [`WalError::TooLarge`]. The same through the life of this opening; `u64::MAX` where there is no bound. Those who
+    /// have more to write cut it into entries of at most this size.
+    fn entry_bytes_max(&self) -> u64;
+
     /// Puts an entry, the concatenation of `payload`, into the queue and gives it its position; waits while the
     /// queue is full. Positions grow in the order in which submits return, over all regions.
     ///

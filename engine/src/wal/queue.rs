@@ -73,10 +73,16 @@ impl Queue {
         }
     }
 
+    /// The most bytes that an entry may have: one that is alone in its frame and fills an empty segment. A multiple
+    /// of the alignment, so that padding adds nothing to it.
+    pub(super) fn entry_bytes_max(&self) -> usize {
+        self.segment_room.saturating_sub(2 * block_bytes(1))
+    }
+
     /// Queues an entry and numbers it.
     pub(super) async fn push(&self, region: RegionId, payload: Vec<Bytes>) -> Result<Pending, WalError> {
         let bytes: usize = payload.iter().map(Bytes::len).sum();
-        let max = self.segment_room.saturating_sub(2 * block_bytes(1));
+        let max = self.entry_bytes_max();
         let len = u32::try_from(bytes).ok().filter(|_| padded(bytes) <= max);
         let len = len.ok_or(WalError::TooLarge { bytes: bytes as u64, max: max as u64 })?;
         // Each entry costs at least its share, so that the bound in bytes also bounds their number.

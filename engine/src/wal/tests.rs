@@ -15,6 +15,7 @@ use tessera_manifest::wal::WalPosition;
 use super::conformance::{Subject, payload, region, replayed, run};
 use super::recover::Listing;
 use super::{LocalWal, LogStore, NoopWal, Options, SyncMode, WalError};
+use crate::limits::wal::SPARE_SEGMENTS_MAX;
 
 pub(super) fn small(segment_bytes: u64) -> Options {
     Options { node: NodeId(1), segment_bytes, sync: SyncMode::Always }
@@ -55,6 +56,7 @@ async fn noop_log_numbers_and_forgets() {
     let first = wal.append(region(0), payload("x")).await.unwrap();
     let second = wal.append(region(0), payload("y")).await.unwrap();
     assert!(second > first);
+    assert_eq!(wal.entry_bytes_max(), u64::MAX);
     assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap(), []);
     wal.close().await.unwrap();
 }
@@ -76,8 +78,11 @@ async fn another_nodes_log_and_odd_sizes_are_refused() {
     drop(open(dir.path(), 8192).await);
     let other = Options { node: NodeId(2), ..small(8192) };
     assert!(matches!(LocalWal::open(dir.path(), other, Env::system()).await, Err(WalError::OtherNode { .. })));
-    for bytes in [0, 4096, 8193, 1 << 40] {
-        assert!(matches!(LocalWal::open(dir.path(), small(bytes), Env::system()).await, Err(WalError::Option { .. })), "{bytes}");
+    for bytes in [0, 4096, 8193, (1 << 30) + 4096, 1 << 40] {
+        let error = LocalWal::open(dir.path(), small(bytes), Env::system()).await.unwrap_err();
+        assert!(matches!(error, WalError::Option { .. }), "{error}");
+        let asked = format!("segment_bytes (a multiple of 4096) is {bytes}, it must be from 8192 to 1073741824");
+        assert!(error.to_string().contains(&asked), "{error}");
     }
 }
 
@@ -85,9 +90,13 @@ async fn another_nodes_log_and_odd_sizes_are_refused() {
 async fn entry_that_fits_no_segment_is_refused_and_the_largest_fits() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path(), 8192).await;
-    let Err(WalError::TooLarge { max, .. }) = wal.append(region(0), payload(&"x".repeat(5000))).await else { panic!("too large") };
+    let max = wal.entry_bytes_max();
+    assert_eq!(max, 8192 - 4096 - 2 * 72, "a segment without its header and the blocks of one frame");
+    let text = |bytes: u64| payload(&"x".repeat(usize::try_from(bytes).unwrap()));
+    let error = wal.append(region(0), text(max + 1)).await.unwrap_err();
+    assert!(matches!(error, WalError::TooLarge { bytes, max: named } if bytes == max + 1 && named == max), "{error}");
     wal.append(region(0), payload("small")).await.unwrap();
-    wal.append(region(0), payload(&"x".repeat(usize::try_from(max).unwrap()))).await.unwrap();
+    wal.append(region(0), text(max)).await.unwrap();
     drop(wal);
     let wal = open(dir.path(), 8192).await;
     assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap().len(), 2);
@@ -115,6 +124,37 @@ async fn released_segments_are_reused() {
     assert_eq!(wal.regions(), [(region(0), last)]);
     wal.forget(region(0));
     assert_eq!(wal.oldest_needed(), None);
+}
+
+#[tokio::test]
+async fn segments_of_earlier_openings_go_when_their_regions_release_without_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 8192).await;
+    let mut last = [WalPosition::START; 2];
+    for n in 0..6u32 {
+        let region_number = n % 2;
+        last[region_number as usize] = wal.append(region(region_number), payload(&"x".repeat(3000))).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    drop(wal);
+    assert_eq!(Listing::read(dir.path()).unwrap().segments.len(), 6);
+    let wal = open(dir.path(), 8192).await;
+    wal.release(region(0), last[0]);
+    assert_eq!(wal.regions(), [(region(1), last[1])]);
+    wal.release(region(1), last[1]);
+    assert_eq!((wal.regions(), wal.oldest_needed()), (Vec::new(), None));
+    wal.close().await.unwrap();
+    assert_eq!(wal.bytes(), 0);
+    drop(wal);
+    let files = Listing::read(dir.path()).unwrap();
+    assert_eq!(files.segments.len(), 0, "{files:?}");
+    assert!((1..=SPARE_SEGMENTS_MAX + 1).contains(&files.spares.len()), "some are kept for reuse: {files:?}");
+    let wal = open(dir.path(), 8192).await;
+    assert_eq!(wal.regions(), [], "released for good");
+    let next = wal.append(region(0), payload("next")).await.unwrap();
+    assert!(next > last[1] && next.entry > last[1].entry);
+    wal.close().await.unwrap();
+    assert_eq!(Listing::read(dir.path()).unwrap().segments.keys().copied().collect::<Vec<_>>(), [7]);
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! The thread that writes frames.
 //!
 //! Crash order of an append:
-//! 1. If the frame does not fit: make the old segment durable; write the header into a spare and make it
-//!    durable; give it the segment's name, durably; name it in the identity file.
+//! 1. If the frame does not fit: make the old segment durable; give it up; write the header into a spare and make
+//!    it durable; give it the segment's name, durably; name it in the identity file.
 //! 2. Write the frame, then `sync_data`, then answer every entry of it. Only then is the next frame begun, so
 //!    at most one frame is ever torn (with [`SyncMode::Interval`](super::local::SyncMode) every frame says itself
 //!    which ones before it are durable).
@@ -11,6 +11,8 @@
 //! - After any failed write or sync into a segment nothing is written any more: what a file holds after a failed
 //!   sync is unknown, and a second sync that succeeds proves nothing.
 //! - A failure before the first byte of the frame is written fails its entries cleanly, and the next ones try anew.
+//! - Once the header of a next segment may be on disk no frame goes into the old one, whatever fails: that header
+//!   says which frames the old one holds, and a reader ignores any more. The next frame rolls again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -180,7 +182,12 @@ impl Writer {
         let room = self.active.as_ref().is_some_and(|a| a.offset + frame_bytes <= self.shared.options.segment_bytes);
         if !room {
             self.sync().map_err(Failure::Fatal)?;
-            let next = self.roll(first_entry)?;
+            // Without a spare nothing is named yet, and a smaller frame may still go into the old segment.
+            let spare = self.keeper.take().map_err(|e| self.clean(e))?;
+            // From here on the old segment is never written again, even if the next one cannot be begun: a header
+            // that says that frames from here on are in the next segment may be on disk already.
+            self.active = None;
+            let next = self.roll(&spare, first_entry)?;
             self.next_segment += 1;
             self.active = Some(next);
             if self.shared.catalog().has_released() {
@@ -190,8 +197,7 @@ impl Writer {
         Ok(self.active.as_ref().expect("set above, or there was room in it"))
     }
 
-    fn roll(&mut self, first_entry: u64) -> Result<Active, Failure> {
-        let spare = self.keeper.take().map_err(|e| self.clean(e))?;
+    fn roll(&self, spare: &Path, first_entry: u64) -> Result<Active, Failure> {
         let header = SegmentHeader {
             log: self.shared.id.log,
             epoch: self.shared.epoch,
@@ -201,15 +207,12 @@ impl Writer {
             salt: (self.shared.env.nonce().0 & u128::from(u64::MAX)) as u64,
         };
         let path = self.shared.dir.join(segment_file(header.number));
-        let file = self.name_segment(&header, &spare, &path).and_then(|file| {
+        let file = self.name_segment(&header, spare, &path).and_then(|file| {
             self.shared.write_meta(Some(header.number))?;
             Ok(file)
         });
         match file {
-            Ok(file) => {
-                self.shared.catalog().activate(header.number);
-                Ok(Active { file, path, salt: header.salt, offset: HEADER_BYTES as u64 })
-            }
+            Ok(file) => Ok(Active { file, path, salt: header.salt, offset: HEADER_BYTES as u64 }),
             // No frame is in the file yet; the next attempt replaces it.
             Err(error) if is_disk_full(&error) => Err(self.clean(error)),
             Err(error) => Err(Failure::Fatal(poisoned(&path, error))),

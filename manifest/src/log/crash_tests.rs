@@ -179,12 +179,11 @@ async fn check(name: &str, scenario: Scenario, crash: Crash, versions: &[Seen]) 
     let healthy = context(CrashStore::new(objects, Crash::Never), &source);
     let found = match Manifest::open(&healthy, REGION, OPENER).await {
         Ok(manifest) => seen(manifest.state()),
+        // A dropped region is never taken over.
+        Err(Error::Dropped { .. }) => seen(&load(&healthy, REGION).await.unwrap()),
         Err(Error::NotFound { .. }) if acked.is_empty() => {
             let manifest = Manifest::create(&healthy, meta("t"), OPENER).await.unwrap();
             seen(manifest.state())
-        }
-        Err(Error::Replay { .. } | Error::Rejected { .. }) if versions.last().is_some_and(|last| last.dropped) => {
-            seen(&load(&healthy, REGION).await.unwrap())
         }
         Err(error) => panic!("{name}, {crash:?}: {error}"),
     };

@@ -65,8 +65,10 @@ async fn what_was_committed_is_what_the_next_opener_finds() {
 #[tokio::test]
 async fn a_region_is_created_once() {
     let (_, context) = context();
-    Manifest::create(&context, meta(), OPENER).await.unwrap();
+    let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();
     assert!(matches!(Manifest::create(&context, meta(), OPENER).await, Err(Error::Exists { .. })));
+    let committed = manifest.commit(bump(1)).await;
+    assert!(matches!(committed, Ok(Outcome::Committed(_))), "whoever creates it again does not fence its writer");
 }
 
 #[tokio::test]
@@ -126,6 +128,58 @@ async fn a_tampered_body_with_a_sound_checksum_is_refused_by_the_set_hash() {
     store.put(&slots.path(slot), record.encode().into()).await.unwrap();
     let error = load(&context, meta().region).await.unwrap_err();
     assert!(matches!(&error, Error::SetHash { path, .. } if path.ends_with(&format!("{slot}.json"))), "{error}");
+}
+
+#[tokio::test]
+async fn a_seal_that_was_put_ahead_of_the_writer_does_not_vouch_for_the_state_before_it() {
+    let (store, context) = context();
+    let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();
+    let slots = slot_store(&context, meta().region);
+    let seal = Action::Seal(action::Seal { by: Nonce(77) });
+    let text = String::from_utf8(Body::new(manifest.state().set_hash(), vec![seal]).encode().to_vec()).unwrap();
+    let body = Bytes::from(text.replace(&"0".repeat(32), &"1".repeat(32)));
+    let slot = Slot::new(Epoch(1), 2);
+    let ahead = Record { kind: Kind::Seal, commit_id: Nonce(78), prev: None, writer: Nonce(77), slot, body };
+    store.put(&slots.path(slot), ahead.encode().into()).await.unwrap();
+    assert!(matches!(manifest.commit(bump(1)).await, Ok(Outcome::Committed(_))));
+    assert!(matches!(manifest.commit(bump(2)).await, Ok(Outcome::Conflict { by: Nonce(77), .. })));
+    assert!(load(&context, meta().region).await.unwrap().is_sealed());
+    let reopened = Manifest::open(&context, meta().region, OPENER).await.unwrap();
+    assert_eq!(reopened.state().flushed_sequence(), Sequence::new(Generation::FIRST, 1).unwrap());
+}
+
+#[tokio::test]
+async fn an_open_is_a_list_the_reads_a_seal_a_list_and_a_put() {
+    let (store, context) = context();
+    let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();
+    manifest.commit(bump(1)).await.unwrap();
+    store.take_requests();
+    Manifest::open(&context, meta().region, OPENER).await.unwrap();
+    assert_eq!(store.take_requests(), ["list", "get", "get", "put", "list", "put"]);
+}
+
+#[tokio::test]
+async fn a_follower_sees_every_commit_and_take_over_with_one_get_each() {
+    let (store, context) = context();
+    let mut first = Manifest::create(&context, meta(), OPENER).await.unwrap();
+    let mut follower = Follower::open(&context, meta().region).await.unwrap();
+    assert_eq!(follower.state(), first.state());
+    first.commit(bump(1)).await.unwrap();
+    let mut second = Manifest::open(&context, meta().region, OPENER).await.unwrap();
+    second.commit(bump(2)).await.unwrap();
+    store.take_requests();
+    for _ in 0..4 {
+        assert!(follower.poll().await.unwrap());
+    }
+    assert!(!follower.poll().await.unwrap());
+    assert_eq!(store.take_requests(), ["get"; 5]);
+    assert_eq!(follower.state(), second.state());
+}
+
+#[tokio::test]
+async fn a_follower_of_a_region_that_was_never_created_is_refused() {
+    let (_, context) = context();
+    assert!(matches!(Follower::open(&context, meta().region).await, Err(Error::NotFound { .. })));
 }
 
 #[tokio::test]

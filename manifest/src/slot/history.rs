@@ -172,10 +172,7 @@ impl<'a> Walk<'a> {
     }
 
     async fn take(&mut self, record: Record) -> Result<(), Error> {
-        if let Err(error) = check_link(self.store, self.base, self.history.last(), &record) {
-            let doubtful = self.history.last().map_or(record.slot, |last| last.slot);
-            return Err(unless_freed(self.store, doubtful, error).await);
-        }
+        check_link(self.store, self.base, self.history.last(), &record).await?;
         let (slot, sealed) = (record.slot, record.kind == Kind::Seal);
         self.end = if sealed { End::Sealed(slot) } else { End::Free(slot.next()) };
         self.expected = if sealed { slot.next_epoch() } else { slot.next() };
@@ -199,7 +196,8 @@ impl<'a> Walk<'a> {
 }
 
 /// Each record names the one before it. Only a seal may leave that out, having been put ahead of its writer.
-pub(super) fn check_link(store: &SlotStore, base: Option<Base>, before: Option<&Record>, record: &Record) -> Result<(), Error> {
+/// What does not fit may have been put into a freed slot, or stand after such a seal.
+pub(super) async fn check_link(store: &SlotStore, base: Option<Base>, before: Option<&Record>, record: &Record) -> Result<(), Error> {
     let expected = match (before, base) {
         (Some(before), _) => Some(before.commit_id),
         (None, Some(Base { commit_id: None, .. })) => return Ok(()),
@@ -209,7 +207,8 @@ pub(super) fn check_link(store: &SlotStore, base: Option<Base>, before: Option<&
     if ahead || record.prev == expected {
         return Ok(());
     }
-    Err(Error::BrokenChain { path: store.path(record.slot).to_string(), expected, found: record.prev })
+    let error = Error::BrokenChain { path: store.path(record.slot).to_string(), expected, found: record.prev };
+    Err(unless_freed(store, before.map_or(record.slot, |before| before.slot), error).await)
 }
 
 /// `error`, unless retention may explain it: a checkpoint stands at or beyond the slot in doubt.

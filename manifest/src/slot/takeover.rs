@@ -89,7 +89,7 @@ pub struct Opened {
 /// What came of one round.
 enum Round {
     /// The epoch is ours.
-    Owner(Opened),
+    Owner(Box<Opened>),
     /// The seal was void.
     Void,
     /// Another opener was first; it opened the epoch of this slot or a later one.
@@ -110,7 +110,7 @@ pub async fn take_over<D: OpenDraft>(store: &SlotStore, writer: Nonce, draft: &m
     let mut last = Error::Contended { path: store.path(Slot::new(Epoch(1), 0)).to_string(), rounds };
     for _ in 0..rounds {
         match (Attempt { store, writer, draft: &mut *draft, base: None, history: Vec::new() }).run().await {
-            Ok(Round::Owner(opened)) => return Ok(opened),
+            Ok(Round::Owner(opened)) => return Ok(*opened),
             Ok(Round::Void) => {}
             Ok(Round::Lost(slot)) => {
                 if !draft.still_owner().await? {
@@ -187,7 +187,7 @@ impl<D: OpenDraft> Attempt<'_, D> {
             Filled::Theirs(theirs) => *theirs,
             Filled::Unknown(error) => return Err(error),
         };
-        check_link(self.store, self.base, self.history.last(), &record)?;
+        check_link(self.store, self.base, self.history.last(), &record).await?;
         let sealed = record.kind == Kind::Seal;
         self.history.push(record);
         Ok(sealed)
@@ -210,11 +210,11 @@ impl<D: OpenDraft> Attempt<'_, D> {
     }
 
     /// Reads what the writer, which never skips a slot, put into the slots up to `reached`; answers with the
-    /// slot after it.
+    /// slot after it. A seal in between can only be void, and the record after it does not name it.
     async fn catch_up(&mut self, from: Slot, reached: Slot) -> Result<Slot, Error> {
         let slots: Vec<Slot> = (from.seq..=reached.seq).map(|seq| Slot::new(from.epoch, seq)).collect();
         for record in self.store.read_all(&slots).await? {
-            check_link(self.store, self.base, self.history.last(), &record)?;
+            check_link(self.store, self.base, self.history.last(), &record).await?;
             self.history.push(record);
         }
         Ok(reached.next())
@@ -230,7 +230,7 @@ impl<D: OpenDraft> Attempt<'_, D> {
             Filled::Ours => {
                 let writer = Writer::after(self.store.clone(), &record);
                 self.history.push(record);
-                Ok(Round::Owner(Opened { writer, base: self.base, history: self.history }))
+                Ok(Round::Owner(Box::new(Opened { writer, base: self.base, history: self.history })))
             }
             Filled::Theirs(_) => Ok(Round::Lost(slot)),
             Filled::Unknown(error) => Err(error),

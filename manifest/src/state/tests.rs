@@ -167,6 +167,18 @@ fn an_open_may_not_lose_a_log_with_unflushed_entries() {
 }
 
 #[test]
+fn after_a_clean_end_the_logs_before_it_may_be_left_out() {
+    let clean = commit(&created(), Action::Seal(Seal { by: Nonce(1) })).unwrap();
+    assert!(clean.is_clean());
+    let slot = clean.version().unwrap().next_epoch();
+    let elsewhere = WalRef { id: WalId { log: Nonce(8), ..WAL }, epochs: vec![Epoch(1)], flushed: WalPosition::START };
+    let opened = clean.apply_record(slot, &[open(2, vec![elsewhere.clone()])]).unwrap();
+    assert_eq!(opened.wals(), [elsewhere]);
+    assert!(!opened.is_clean());
+    assert!(!commit(&created(), seal()).unwrap().is_clean());
+}
+
+#[test]
 fn records_stand_in_slot_order() {
     let state = created();
     let next = state.version().unwrap().next();

@@ -295,10 +295,22 @@ async fn unreadable_segment_header_stops_only_who_needs_it() {
 }
 
 #[tokio::test]
-async fn segments_without_identity_are_refused() {
+async fn segments_without_identity_are_refused_until_it_is_restored() {
     let dir = tempfile::tempdir().unwrap();
-    small_log(dir.path(), true).await;
-    fs::remove_file(dir.path().join("wal.meta")).unwrap();
-    let error = LocalWal::open(dir.path(), small(SEGMENT), Env::system()).await.unwrap_err();
-    assert!(matches!(error, WalError::Identity { .. }), "{error}");
+    let entries = small_log(dir.path(), true).await;
+    let file = dir.path().join("wal.meta");
+    let backup = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    for gone in [true, false] {
+        if !gone {
+            fs::write(&file, "damaged").unwrap();
+        }
+        let error = LocalWal::open(dir.path(), small(SEGMENT), Env::system()).await.unwrap_err();
+        assert!(matches!(error, WalError::Identity { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(file.to_str().unwrap()) && text.contains("restore") && !text.contains("move"), "{error}");
+    }
+    fs::write(&file, backup).unwrap();
+    let wal = open(dir.path(), SEGMENT).await;
+    assert_eq!(replayed(&wal, region(0), WalPosition::START).await.unwrap(), entries[&region(0)]);
 }

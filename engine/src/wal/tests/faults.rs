@@ -20,6 +20,8 @@ use crate::wal::{LocalWal, LogStore, Pending, WalError};
 #[derive(Debug, Default)]
 struct Faulty {
     full: AtomicBool,
+    meta_full: AtomicBool,
+    metas_refused: AtomicU64,
     syncs_fail: AtomicBool,
     writes_fail: AtomicBool,
     syncs: AtomicU64,
@@ -57,6 +59,14 @@ impl Disk for Faulty {
             return Err(io::Error::other("lost a cache page"));
         }
         OsDisk.sync_data(file)
+    }
+
+    fn replace_file(&self, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if self.meta_full.load(Ordering::SeqCst) {
+            self.metas_refused.fetch_add(1, Ordering::SeqCst);
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        OsDisk.replace_file(dir, name, bytes)
     }
 }
 
@@ -120,6 +130,78 @@ async fn full_disk_fails_cleanly_and_heals_by_itself() {
     disk.full.store(false, Ordering::SeqCst);
     acked.push(wal.append(region(0), big()).await.expect("there is room again"));
     acked.push(wal.append(region(0), big()).await.unwrap());
+    drop(wal);
+    let wal = open(dir.path(), 8192).await;
+    let back = replayed(&wal, region(0), WalPosition::START).await.unwrap();
+    assert_eq!(back.into_iter().map(|(p, _)| p).collect::<Vec<_>>(), acked);
+}
+
+#[tokio::test]
+async fn entry_is_kept_after_a_roll_that_had_no_room_for_the_identity_file() {
+    for killed in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, wal) = open_faulty(dir.path());
+        let mut acked = vec![wal.append(region(0), payload(&"x".repeat(3000))).await.unwrap()];
+        disk.meta_full.store(true, Ordering::SeqCst);
+        let error = wal.append(region(0), payload(&"x".repeat(3000))).await.unwrap_err();
+        assert!(matches!(error, WalError::DiskFull { .. }), "{error}");
+        // It would fit in the old segment, but the header of the next one already says what the old one holds.
+        match wal.append(region(0), payload("small")).await {
+            Ok(position) => acked.push(position),
+            Err(error) => assert!(matches!(error, WalError::DiskFull { .. }), "{error}"),
+        }
+        disk.meta_full.store(false, Ordering::SeqCst);
+        acked.push(wal.append(region(0), payload("small")).await.expect("there is room again"));
+        let meta = std::fs::read(dir.path().join("wal.meta")).unwrap();
+        drop(wal);
+        if killed {
+            std::fs::write(dir.path().join("wal.meta"), meta).unwrap();
+        }
+        let wal = open(dir.path(), 8192).await;
+        let back = replayed(&wal, region(0), WalPosition::START).await.unwrap();
+        assert_eq!(back.into_iter().map(|(p, _)| p).collect::<Vec<_>>(), acked, "killed: {killed}");
+    }
+}
+
+#[tokio::test]
+async fn released_segments_that_a_full_disk_kept_are_used_for_the_next_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 8192).await;
+    let big = || payload(&"x".repeat(3000));
+    let mut last = WalPosition::START;
+    for _ in 0..4 {
+        last = wal.append(region(0), big()).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    drop(wal);
+    let (disk, wal) = open_faulty(dir.path());
+    disk.meta_full.store(true, Ordering::SeqCst);
+    disk.full.store(true, Ordering::SeqCst);
+    wal.release(region(0), last);
+    while disk.metas_refused.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    disk.meta_full.store(false, Ordering::SeqCst);
+    // At most two were ready before the disk was full; nothing is released any more.
+    for n in 0..4 {
+        wal.append(region(1), big()).await.unwrap_or_else(|error| panic!("append {n}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn small_entry_after_a_segment_that_could_not_be_begun_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path(), 8192).await;
+    let big = || payload(&"x".repeat(3000));
+    let mut acked = vec![wal.append(region(0), big()).await.unwrap()];
+    // The next segment gets its name, and then the identity file cannot be written.
+    let temp = dir.path().join("wal.meta.tmp");
+    std::os::unix::fs::symlink("/dev/full", &temp).unwrap();
+    let error = wal.append(region(0), big()).await.unwrap_err();
+    assert!(matches!(error, WalError::DiskFull { .. }), "{error}");
+    acked.extend(wal.append(region(0), payload("small, while it is full")).await);
+    std::fs::remove_file(&temp).unwrap();
+    acked.push(wal.append(region(0), payload("small, later")).await.unwrap());
     drop(wal);
     let wal = open(dir.path(), 8192).await;
     let back = replayed(&wal, region(0), WalPosition::START).await.unwrap();

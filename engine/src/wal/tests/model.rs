@@ -10,6 +10,7 @@ use tessera_manifest::id::RegionId;
 use tessera_manifest::wal::WalPosition;
 
 use super::{open, payload, region, replayed};
+use crate::wal::disk::OsDisk;
 use crate::wal::meta::META_FILE;
 use crate::wal::{LocalWal, LogStore};
 
@@ -55,7 +56,7 @@ async fn reopen(dir: &Path, wal: LocalWal, end: End, model: &Model) -> LocalWal 
         fs::rename(dir.join("old"), dir.join(META_FILE)).unwrap();
         let old = crate::wal::meta::Meta::read(dir).unwrap().unwrap();
         if old.kept_from != now.kept_from {
-            now.write(dir).unwrap();
+            now.write(&OsDisk, dir).unwrap();
         }
     }
     let wal = open(dir, 8192).await;

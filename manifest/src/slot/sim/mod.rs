@@ -60,10 +60,11 @@ struct Running {
 /// Runs one seed without `without`; the error is the first broken invariant and the trace that led to it.
 pub(super) fn run(seed: u64, without: Option<Guard>) -> Result<Stats, String> {
     // A trace costs more than the run, so it is made only once it is known to be wanted.
-    simulate(seed, without, false).or_else(|_| simulate(seed, without, true))
+    let verdict = simulate(seed, without, false).verdict();
+    verdict.map_err(|bad| format!("seed {seed}: {bad}\n{}", simulate(seed, without, true).trace()))
 }
 
-fn simulate(seed: u64, without: Option<Guard>, traced: bool) -> Result<Stats, String> {
+fn simulate(seed: u64, without: Option<Guard>, traced: bool) -> World {
     let mut random = Random::new(seed);
     let world = World::new(random.next(), without, traced);
     let mut actors: Vec<Running> = (0..2 + random.below(3) as usize)
@@ -80,7 +81,7 @@ fn simulate(seed: u64, without: Option<Guard>, traced: bool) -> Result<Stats, St
     }
     world.heal();
     finish(&world, &mut random, &mut actors);
-    world.verdict().map_err(|bad| format!("seed {seed}: {bad}\n{}", world.trace()))
+    world
 }
 
 /// Lets one actor run for a while; now and then pauses, wakes or kills one, or lands a delayed put.
@@ -188,17 +189,26 @@ fn no_seed_breaks_an_invariant() {
     }
 }
 
-/// How many seeds a run without `guard` takes until the oracle notices.
-fn seeds_until_caught(guard: Guard, at_most: u64) -> Option<u64> {
-    (0..at_most).find(|seed| simulate(*seed, Some(guard), false).is_err())
+#[test]
+fn one_seed_is_one_run() {
+    for seed in 0..20 {
+        let trace = simulate(seed, None, true).trace();
+        assert!(trace.lines().count() > 20, "seed {seed} does something");
+        assert_eq!(trace, simulate(seed, None, true).trace(), "seed {seed}");
+    }
+}
+
+/// The first seed at which the oracle notices that `guard` is gone, and what it says.
+fn first_caught(guard: Guard, at_most: u64) -> Option<(u64, String)> {
+    (0..at_most).find_map(|seed| simulate(seed, Some(guard), false).verdict().err().map(|broken| (seed, broken)))
 }
 
 macro_rules! needed {
     ($($name:ident: $guard:ident within $seeds:literal;)*) => {$(
         #[test]
         fn $name() {
-            let caught = seeds_until_caught(Guard::$guard, $seeds);
-            println!("{:?} is missed at seed {caught:?}", Guard::$guard);
+            let caught = first_caught(Guard::$guard, $seeds);
+            println!("{:?} is missed: {caught:?}", Guard::$guard);
             assert!(caught.is_some(), "the simulation does not notice that {:?} is gone", Guard::$guard);
         }
     )*};

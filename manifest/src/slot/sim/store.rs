@@ -180,7 +180,7 @@ impl World {
         let mut shared = self.shared();
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let put = shared.objects.put_opts(path, bytes.clone().into(), options).now_or_never();
-        if !put.expect("the in-memory store answers at once").is_ok() {
+        if put.expect("the in-memory store answers at once").is_err() {
             return false;
         }
         shared.changed(|keys| {

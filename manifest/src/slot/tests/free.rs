@@ -57,6 +57,22 @@ async fn a_log_is_read_from_the_checkpoint_at_the_hint() {
 }
 
 #[tokio::test]
+async fn a_local_file_system_lists_after_a_slot_as_any_store_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let local: Arc<dyn ObjectStore> = Arc::new(object_store::local::LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+    let store = SlotStore::new(Arc::clone(&local), Layout { folder: Path::from("log"), extension: "json" });
+    let mut writer = take_over(&store, Nonce(1), &mut Plain::new(1)).await.unwrap().writer;
+    commits(&mut writer, 1..6).await;
+    local.put(&store.checkpoint_path(at(3)), Bytes::new().into()).await.unwrap();
+    let listing = store.list(Some(at(3))).await.unwrap();
+    assert_eq!((listing.slots, listing.checkpoints), (vec![at(4), at(5)], vec![at(3)]));
+    let data = store.data_slots(&[at(0), at(1), at(2)]).await.unwrap();
+    assert_eq!(store.free(&data, at(3)).await.freed, 2);
+    assert_eq!(store.free(&data, at(3)).await.freed, 2, "what is gone counts as freed");
+    assert_eq!(take_over(&store, Nonce(2), &mut Plain::new(2)).await.unwrap().history.len(), 4);
+}
+
+#[tokio::test]
 async fn a_hint_beyond_the_checkpoints_is_not_followed() {
     let log = Log::new();
     commits(&mut log.open(1).await.unwrap().writer, 1..6).await;

@@ -118,7 +118,7 @@ pub(super) fn rows() -> RecordBatch {
         Arc::new(UInt32Array::from(vec![Some(7), Some(u32::MAX), None])),
         Arc::new(UInt64Array::from(vec![Some(8), Some(u64::MAX), None])),
         Arc::new(Float32Array::from(vec![Some(0.5), Some(f32::NEG_INFINITY), None])),
-        Arc::new(Float64Array::from(vec![Some(55.546_552_516_662_825), Some(-0.0), None])),
+        Arc::new(Float64Array::from(vec![Some(55.546_552_516_662_83), Some(-0.0), None])),
         Arc::new(StringArray::from(vec![Some("naïve 文字"), Some(""), None])),
         Arc::new(BinaryArray::from_opt_vec(vec![Some(&b"\x00\xff"[..]), Some(b""), None])),
         Arc::new(Date32Array::from(vec![Some(15_706), Some(-1), None])),

@@ -8,6 +8,9 @@ use crate::support::{Server, create_weather, weather_csv};
 
 const COPY: &str = "WITH (null_values = 'NA')";
 
+/// What is done to a line.
+type Change = fn(&str) -> String;
+
 /// The weather file with one line changed; lines count from 1, the header is line 1.
 fn changed(home: &TempDir, line: usize, change: impl Fn(&str) -> String) -> String {
     let text = fs::read_to_string(weather_csv()).unwrap();
@@ -27,7 +30,7 @@ fn server() -> (TempDir, Server) {
 #[test]
 fn a_bad_line_late_in_a_file_is_named_with_its_column_and_nothing_is_applied() {
     let (home, server) = server();
-    let cases: [(&str, fn(&str) -> String, &[&str]); 5] = [
+    let cases: [(&str, Change, &[&str]); 5] = [
         ("a field too many", |line| format!("{line},1"), &["16", "15"]),
         ("a field too few", |line| line.rsplit_once(',').unwrap().0.to_owned(), &["14", "15"]),
         ("text for a number", |line| line.replacen(",2013,", ",twenty,", 1), &["'year'", "twenty"]),

@@ -19,9 +19,9 @@ const ANSWERS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The mean of EWR's temperatures. The nearest double is 55.546552516662835; what a sum of 8,702 doubles gives depends on its
-/// order, so that the last bits may differ; the sum of the decimals may not.
-const MEAN: f64 = 55.546_552_516_662_825;
+/// The double nearest to the mean of EWR's temperatures. What a sum of 8,702 doubles gives depends on its order, so that the
+/// last bits may differ; the sum of the decimals may not.
+const MEAN: f64 = 55.546_552_516_662_835;
 
 fn expect_answers(server: &Server) {
     expect(server, ANSWERS);
