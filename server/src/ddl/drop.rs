@@ -131,7 +131,7 @@ fn is_gone(error: &tessera_engine::error::Error) -> bool {
     use tessera_engine::error::Error;
     match error {
         Error::OpenFailed { source, .. } => is_gone(source),
-        Error::Manifest { source, .. } => matches!(source, tessera_manifest::error::Error::NotFound { .. }),
+        Error::Manifest { source, .. } => matches!(source.as_ref(), tessera_manifest::error::Error::NotFound { .. }),
         _ => false,
     }
 }
