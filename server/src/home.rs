@@ -97,9 +97,7 @@ impl Home {
         let wal = LocalWal::open(&self.dir.join("wal"), options, env.clone()).await;
         let wal = wal.map_err(|error| ServerError::from_class(error.class(), &error))?;
         let engine = config.engine.to_engine();
-        // An entry of the log must fit in a segment, and its encoding may be larger than the rows are in memory.
-        let batch_bytes_max = usize::try_from(config.wal.segment_bytes / 4).unwrap_or(usize::MAX);
-        Standalone::open(Parts { kv: Arc::new(kv), store, wal: Arc::new(wal), env, engine, node: NODE, cluster, batch_bytes_max }).await
+        Standalone::open(Parts { kv: Arc::new(kv), store, wal: Arc::new(wal), env, engine, node: NODE, cluster }).await
     }
 
     fn store(&self) -> Result<Arc<dyn ObjectStore>, ServerError> {

@@ -45,8 +45,6 @@ pub struct Parts {
     pub node: NodeId,
     /// The cluster that the store belongs to; the metadata must be of the same.
     pub cluster: Nonce,
-    /// Bytes of one write to a region, which the log must be able to take. Larger writes are cut, between rows.
-    pub batch_bytes_max: usize,
 }
 
 /// Metadata of one cluster over the store of another would lose the tables of both.
@@ -78,7 +76,8 @@ impl Standalone {
     /// # Errors
     /// When the catalog or the store does not answer. A region that does not open is no error here.
     pub async fn open(parts: Parts) -> Result<Self, ServerError> {
-        let Parts { kv, store, wal, env, engine, node, cluster, batch_bytes_max } = parts;
+        let Parts { kv, store, wal, env, engine, node, cluster } = parts;
+        let batch_bytes_max = usize::try_from(wal.entry_bytes_max() / limits::ENTRY_SHARE).unwrap_or(usize::MAX);
         let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine });
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;

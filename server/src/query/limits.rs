@@ -15,6 +15,9 @@ pub const WRITE_ROWS_MAX: usize = 65_536;
 /// Bytes of one write to a region, unless a single row is larger; more become several writes.
 pub const WRITE_BYTES_MAX: usize = 8 << 20;
 
+/// What part of a log entry the rows of one write may fill: their encoding may be larger than they are in memory.
+pub const ENTRY_SHARE: u64 = 4;
+
 /// How often rows are written under routes that were read anew. More: the error that the region answered.
 pub const REFRESH_ATTEMPTS: u32 = 5;
 

@@ -247,7 +247,7 @@ async fn write_batches(
 /// Whether rows that were not acknowledged may be found after a restart.
 fn may_be_written(error: &EngineError) -> bool {
     match error {
-        EngineError::Wal { source, .. } => matches!(source, WalError::Poisoned { .. } | WalError::Closed),
+        EngineError::Wal { source, .. } => matches!(source.as_ref(), WalError::Poisoned { .. } | WalError::Closed),
         // The entry is in the log and its rows did not reach the memtable, or nobody saw whether they did.
         EngineError::Rows { .. } | EngineError::Stopped { .. } => true,
         _ => false,

@@ -45,7 +45,7 @@ impl World {
     pub(super) async fn open_with(&self, wal: Arc<dyn LogStore>) -> Session {
         let (kv, store) = (Arc::clone(&self.kv), Arc::clone(&self.store));
         let (env, engine, node, cluster) = (Env::system(), Config::default(), NodeId(0), Nonce(1));
-        let parts = Parts { kv, store, wal, env, engine, node, cluster, batch_bytes_max: 64 << 10 };
+        let parts = Parts { kv, store, wal, env, engine, node, cluster };
         Session { server: Standalone::open(parts).await.unwrap() }
     }
 

@@ -79,15 +79,6 @@ async fn a_table_is_filled_from_a_query() {
 }
 
 #[tokio::test]
-async fn a_statement_may_be_larger_than_an_entry_of_the_log() {
-    let (_world, session) = Session::fresh().await;
-    session.run(CPU).await;
-    let insert = "INSERT INTO cpu (host, ts, v) SELECT 'a', value, value AS v FROM generate_series(1, 30000)";
-    assert_eq!(session.run(insert).await, 30_000);
-    assert_eq!(session.rows("SELECT count(*), max(v) FROM cpu").await, ["30000|30000.0"]);
-}
-
-#[tokio::test]
 async fn an_average_is_the_same_in_every_run() {
     let (world, session) = Session::fresh().await;
     let columns = "year INT, month INT, day INT, hour INT, temp DOUBLE, dewp DOUBLE, humid DOUBLE, wind_dir DOUBLE, wind_speed DOUBLE, \

@@ -1,4 +1,4 @@
-//! Lost metadata, damaged markers, stores and logs that fail midway.
+//! Lost metadata, damaged markers, metadata and logs that fail midway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -154,7 +154,7 @@ async fn writes_find_a_region_again_that_was_away_for_a_moment() {
 #[tokio::test]
 async fn an_unknown_outcome_is_called_unknown() {
     let world = World::new();
-    let session = world.open_with(Arc::new(PoisonedWal::new())).await;
+    let session = world.open_with(Arc::new(FaultyWal::new(true, 1 << 20))).await;
     session.run(CPU).await;
     let (code, message) = session.refused("INSERT INTO cpu (host, ts) VALUES ('a', 1)").await;
     assert_eq!(code, Code::StorageUnavailable);
@@ -162,27 +162,53 @@ async fn an_unknown_outcome_is_called_unknown() {
     assert!(!message.contains("nothing of the statement"), "{message}");
 }
 
-/// A log whose disk failed.
-#[derive(Debug)]
-struct PoisonedWal {
-    inner: NoopWal,
+#[tokio::test]
+async fn a_statement_may_be_larger_than_an_entry_of_the_log() {
+    let world = World::new();
+    let session = world.open_with(Arc::new(FaultyWal::new(false, 64 << 10))).await;
+    session.run(CPU).await;
+    let insert = "INSERT INTO cpu (host, ts, v) SELECT 'a', value, value AS v FROM generate_series(1, 30000)";
+    assert_eq!(session.run(insert).await, 30_000);
+    assert_eq!(session.rows("SELECT count(*), max(v) FROM cpu").await, ["30000|30000.0"]);
+    let huge = format!("INSERT INTO cpu (host, ts) VALUES ('{}', 1)", "a".repeat(100_000));
+    let (code, message) = session.refused(&huge).await;
+    assert_eq!(code, Code::InvalidArguments);
+    assert!(message.contains("nothing of the statement was applied"), "{message}");
 }
 
-impl PoisonedWal {
-    fn new() -> Self {
-        Self { inner: NoopWal::new(NodeId(0), &Env::system()) }
+/// A log with small entries, or whose disk failed.
+#[derive(Debug)]
+struct FaultyWal {
+    inner: NoopWal,
+    poisoned: bool,
+    entry_bytes_max: u64,
+}
+
+impl FaultyWal {
+    fn new(poisoned: bool, entry_bytes_max: u64) -> Self {
+        Self { inner: NoopWal::new(NodeId(0), &Env::system()), poisoned, entry_bytes_max }
     }
 }
 
 #[async_trait]
-impl LogStore for PoisonedWal {
+impl LogStore for FaultyWal {
+    fn entry_bytes_max(&self) -> u64 {
+        self.entry_bytes_max
+    }
     fn id(&self) -> WalId {
         self.inner.id()
     }
     fn epoch(&self) -> tessera_manifest::id::Epoch {
         self.inner.epoch()
     }
-    async fn submit(&self, _region: RegionId, _payload: Vec<Bytes>) -> Result<Pending, WalError> {
+    async fn submit(&self, region: RegionId, payload: Vec<Bytes>) -> Result<Pending, WalError> {
+        let (bytes, max) = (payload.iter().map(|part| part.len() as u64).sum::<u64>(), self.entry_bytes_max);
+        if bytes > max {
+            return Err(WalError::TooLarge { bytes, max });
+        }
+        if !self.poisoned {
+            return self.inner.submit(region, payload).await;
+        }
         let source = Arc::new(std::io::Error::other("the disk is gone"));
         Err(WalError::Poisoned { file: "1.wal".into(), source })
     }
