@@ -1,6 +1,7 @@
 //! Everything in one process: catalog, engine and SQL.
 //!
-//! Crash order at start: the catalog is read, interrupted drops are finished, then all regions are opened. A
+//! Crash order at start: the catalog is read, the next table id is raised above what the store has, interrupted drops
+//! are finished, then all regions are opened. A
 //! region that does not open is reported and its table answers with the cause; the others work.
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
 use tokio::sync::Mutex;
 
-use crate::catalog::{self, Catalogs, DEFAULT_DATABASE, from_catalog, information_schema};
+use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
 use crate::ddl::{create, drop, recover};
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::from_engine;
@@ -76,11 +77,13 @@ impl Standalone {
     /// When the catalog or the store does not answer. A region that does not open is no error here.
     pub async fn open(parts: Parts) -> Result<Self, ServerError> {
         let Parts { kv, store, wal, env, engine, node, cluster } = parts;
+        let batch_bytes_max = usize::try_from(wal.entry_bytes_max() / limits::ENTRY_SHARE).unwrap_or(usize::MAX);
         let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine });
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;
-        let catalogs = Catalogs { catalog, engine, env };
+        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max };
+        recover::raise_table_id(&catalogs, &store).await?;
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
         catalogs.engine.forget_dropped().await;
@@ -102,11 +105,11 @@ impl Standalone {
             Statement::Query(query) => self.sessions.plan(*query, database, &self.catalogs).await?.output().await,
             Statement::Write(write) => {
                 let planned = self.sessions.plan(*write, database, &self.catalogs).await?;
-                affected(dml::run(planned, self.catalogs.engine.clone()).await?)
+                affected(dml::run(planned, self.catalogs.clone()).await?)
             }
             Statement::CopyFrom { table, path, options } => {
                 let table = self.table(&table, database).await?;
-                affected(copy::copy_from(table, self.catalogs.engine.clone(), &self.catalogs.env, &path, &options).await?)
+                affected(copy::copy_from(table, self.catalogs.clone(), &path, &options).await?)
             }
             Statement::CopyTo { query, path, options } => {
                 let planned = self.sessions.plan(*query, database, &self.catalogs).await?;

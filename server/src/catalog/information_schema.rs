@@ -142,7 +142,7 @@ fn partitions(tables: &[Arc<Table>]) -> Columns {
 
 fn regions(catalogs: &Catalogs, tables: &[Arc<Table>]) -> Columns {
     let rows = routes(tables);
-    let states: Vec<Result<RegionInfo, String>> = rows.iter().map(|row| region_info(catalogs, &row.1)).collect();
+    let states: Vec<Result<RegionInfo, String>> = rows.iter().map(|row| region_info(catalogs, row)).collect();
     let size = |get: fn(&RegionInfo) -> u64| number_or_null(states.iter().map(move |state| state.as_ref().ok().map(get)));
     let mut columns = table_names(&rows, |row| &row.0);
     columns.extend([
@@ -164,7 +164,8 @@ fn regions(catalogs: &Catalogs, tables: &[Arc<Table>]) -> Columns {
     columns
 }
 
-fn region_info(catalogs: &Catalogs, route: &Route) -> Result<RegionInfo, String> {
+fn region_info(catalogs: &Catalogs, (table, route): &(Arc<Table>, Route)) -> Result<RegionInfo, String> {
+    catalogs.closed.check(table).map_err(|error| error.message)?;
     catalogs.engine.region(route.region).map(|region| region.info()).map_err(|error| chain(&error))
 }
 

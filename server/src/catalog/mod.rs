@@ -5,6 +5,7 @@
 //!   region, by generation and rule version.
 //! - This is the only module that calls the metadata client, apart from `ddl`.
 
+pub mod closed;
 pub mod information_schema;
 pub mod provider;
 
@@ -18,6 +19,7 @@ use tessera_manifest::id::RegionId;
 use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
 
 use crate::error::{Code, ServerError, chain};
+pub use closed::Closed;
 pub use describe::{create_text, describe, names_output, show_create};
 pub use provider::TesseraTable;
 
@@ -50,14 +52,28 @@ pub struct Catalogs {
     pub engine: Engine,
     /// Time and ids.
     pub env: Env,
+    /// Tables that no statement may touch.
+    pub closed: Closed,
+    /// Bytes of one write to a region.
+    pub batch_bytes_max: usize,
 }
 
 impl Catalogs {
     /// The table with this name.
     ///
     /// # Errors
-    /// An unknown database or table.
+    /// An unknown database or table, or a table that is closed.
     pub async fn table(&self, database: &str, name: &str) -> Result<Arc<Table>, ServerError> {
+        let table = self.listed(database, name).await?;
+        self.closed.check(&table)?;
+        Ok(table)
+    }
+
+    /// The table with this name, even if it is closed.
+    ///
+    /// # Errors
+    /// An unknown database or table.
+    pub async fn listed(&self, database: &str, name: &str) -> Result<Arc<Table>, ServerError> {
         match self.find(database, name).await? {
             Some(table) => Ok(table),
             None => {
@@ -73,20 +89,20 @@ impl Catalogs {
     /// When the catalog does not answer.
     pub async fn find(&self, database: &str, name: &str) -> Result<Option<Arc<Table>>, ServerError> {
         match self.catalog.table_by_name(&TableRef::new(database, name)).await {
-            Ok(info) => self.with_routes(info).await.map(Some),
+            Ok(info) => self.with_routes(info).await,
             Err(CatalogError::TableNotFound { .. } | CatalogError::DatabaseNotFound { .. }) => Ok(None),
             Err(error) => Err(from_catalog(&error)),
         }
     }
 
-    /// The tables of a database, by name.
+    /// The tables of a database, by name, closed ones included.
     ///
     /// # Errors
     /// When the catalog does not answer.
     pub async fn tables(&self, database: &str) -> Result<Vec<Arc<Table>>, ServerError> {
         let mut tables = Vec::new();
         for info in self.catalog.tables(database).await.map_err(|error| from_catalog(&error))? {
-            tables.push(self.with_routes(info).await?);
+            tables.extend(self.with_routes(info).await?);
         }
         tables.sort_by(|a, b| a.info.name.cmp(&b.info.name));
         Ok(tables)
@@ -99,7 +115,7 @@ impl Catalogs {
     pub async fn all_tables(&self) -> Result<Vec<Arc<Table>>, ServerError> {
         let mut tables = Vec::new();
         for info in self.catalog.all_tables().await.map_err(|error| from_catalog(&error))? {
-            tables.push(self.with_routes(info).await?);
+            tables.extend(self.with_routes(info).await?);
         }
         Ok(tables)
     }
@@ -131,22 +147,24 @@ impl Catalogs {
     /// What DataFusion reads a table through, with defaults as of now.
     #[must_use]
     pub fn provider(&self, table: Arc<Table>) -> TesseraTable {
-        TesseraTable::new(table, self.engine.clone(), self.env.unix_ms())
+        TesseraTable::new(table, self.engine.clone(), self.closed.clone(), self.env.unix_ms())
     }
 
-    /// Every region that the catalog routes to.
+    /// Every region that the catalog routes to, but for those of closed tables.
     ///
     /// # Errors
     /// When the catalog does not answer.
     pub async fn regions(&self) -> Result<Vec<RegionId>, ServerError> {
         let tables = self.all_tables().await?;
-        Ok(tables.iter().flat_map(|table| table.routes.iter().map(|route| route.region)).collect())
+        let open = tables.iter().filter(|table| !self.closed.contains(table.info.id));
+        Ok(open.flat_map(|table| table.routes.iter().map(|route| route.region)).collect())
     }
 
-    async fn with_routes(&self, info: TableInfo) -> Result<Arc<Table>, ServerError> {
+    /// The table with its routes; `None` if it was dropped since `info` was read, for a table has at least one route.
+    async fn with_routes(&self, info: TableInfo) -> Result<Option<Arc<Table>>, ServerError> {
         let mut routes = self.catalog.routes(info.id).await.map_err(|error| from_catalog(&error))?;
         routes.sort_by_key(|route| route.region);
-        Ok(Arc::new(Table { info, routes }))
+        Ok((!routes.is_empty()).then(|| Arc::new(Table { info, routes })))
     }
 }
 

@@ -15,14 +15,15 @@ use tessera_engine::request::ScanRequest;
 use tessera_manifest::schema::{Column, ColumnDefault};
 use tessera_manifest::value::{DataType, Value};
 
-use super::Table;
-use crate::query::scan::TesseraScanExec;
+use super::{Closed, Table};
+use crate::query::scan::{Source, TesseraScanExec};
 use crate::query::{filter, value};
 
 /// One table of a statement.
 pub struct TesseraTable {
     table: Arc<Table>,
     engine: Engine,
+    closed: Closed,
     schema: SchemaRef,
     defaults: BTreeMap<String, DfExpr>,
 }
@@ -30,11 +31,11 @@ pub struct TesseraTable {
 impl TesseraTable {
     /// A table whose defaults that depend on the time are as of `now_ms` (since 1970).
     #[must_use]
-    pub fn new(table: Arc<Table>, engine: Engine, now_ms: u64) -> Self {
+    pub fn new(table: Arc<Table>, engine: Engine, closed: Closed, now_ms: u64) -> Self {
         let schema = table.info.schema.to_arrow();
         let columns = table.info.schema.columns().iter();
         let defaults = columns.filter_map(|column| Some((column.name.clone(), default_expr(column, now_ms)?))).collect();
-        Self { table, engine, schema, defaults }
+        Self { table, engine, closed, schema, defaults }
     }
 
     /// The same table for a statement that writes it: NULL fits every column, so that the error about one that is
@@ -105,6 +106,7 @@ impl TableProvider for TesseraTable {
         };
         let filter = filter::superset(filters, &self.table.info.schema);
         let request = ScanRequest { projection: projection.cloned(), filter, limit };
-        Ok(Arc::new(TesseraScanExec::new(Arc::clone(&self.table), self.engine.clone(), schema, request)))
+        let source = Source { table: Arc::clone(&self.table), engine: self.engine.clone(), closed: self.closed.clone() };
+        Ok(Arc::new(TesseraScanExec::new(source, schema, request)))
     }
 }

@@ -7,12 +7,14 @@
 //! The port is taken before the data is opened, so that a second server fails at once; requests that come before the
 //! data is open wait.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::args::StandaloneArgs;
 use super::{Exit, complain, print};
@@ -74,17 +76,37 @@ async fn live(config: Config, start: Start) -> Result<(), ServerError> {
     let http = config.http.clone();
     let Running { service, close } = start(config).await?;
     tracing::info!("ready at http://{addr}");
-    let served = http::serve(listener, service, Some(metrics), &http, signals.next()).await;
-    tracing::info!("closing");
-    tokio::select! {
-        closed = close => served.and(closed)?,
-        () = signals.next() => {
-            let text = "stopped before everything was closed; the next start replays the WAL";
-            return Err(ServerError::new(Code::Internal, text));
-        }
-    }
+    let stop = CancellationToken::new();
+    let asked = stop.clone().cancelled_owned();
+    let work = async {
+        let served = http::serve(listener, service, Some(metrics), &http, asked).await;
+        tracing::info!("closing");
+        let closed = close.await;
+        served.and(closed)
+    };
+    until_stopped(work, &stop, async || signals.next().await).await?;
     tracing::info!("closed");
     Ok(())
+}
+
+/// Runs `work` to its end. The first signal asks it to stop; the second ends it where it is.
+async fn until_stopped(
+    work: impl Future<Output = Result<(), ServerError>>,
+    stop: &CancellationToken,
+    mut signal: impl AsyncFnMut(),
+) -> Result<(), ServerError> {
+    tokio::pin!(work);
+    tokio::select! {
+        ended = &mut work => return ended,
+        () = signal() => stop.cancel(),
+    }
+    tokio::select! {
+        ended = work => ended,
+        () = signal() => {
+            let text = "stopped before everything was closed; the next start replays the WAL";
+            Err(ServerError::new(Code::Internal, text))
+        }
+    }
 }
 
 /// Ctrl-C and SIGTERM.
@@ -106,5 +128,39 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
         };
         tracing::info!(signal = name, "asked to stop");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_signal_stops_even_while_requests_run() {
+        let stop = CancellationToken::new();
+        let endless = async {
+            stop.cancelled().await;
+            std::future::pending().await
+        };
+        let error = until_stopped(endless, &stop, async || ()).await.unwrap_err();
+        assert!(error.message.contains("the next start replays the WAL"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_signal_lets_the_work_end() {
+        let stop = CancellationToken::new();
+        let mut signals = 0;
+        let work = async {
+            stop.cancelled().await;
+            Ok(())
+        };
+        let signal = async || {
+            signals += 1;
+            if signals > 1 {
+                std::future::pending::<()>().await;
+            }
+        };
+        until_stopped(work, &stop, signal).await.unwrap();
+        assert!(stop.is_cancelled());
     }
 }

@@ -34,6 +34,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "log.format", help: "human, or json for one object per line." },
     Key { path: "engine.region_memtable_bytes", help: "A region's memtable is flushed once it holds this many bytes." },
     Key { path: "engine.memtable_bytes_max", help: "All memtables in bytes: the largest is flushed at half of it, writes stall at it." },
+    Key { path: "engine.wal_bytes_max", help: "Size of the WAL in bytes from which on the region with its oldest rows is flushed." },
     Key { path: "engine.row_group_rows", help: "Rows of a Parquet row group." },
     Key { path: "engine.zstd_level", help: "Level of the zstd compression of SSTs, 1 to 22." },
     Key { path: "engine.verify_sst", help: "Whether an SST's checksum is verified when it is first read." },

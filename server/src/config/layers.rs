@@ -145,8 +145,10 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     let parallelism = engine.open_parallelism;
     bounds("engine.open_parallelism", size(parallelism), (1..=1024).contains(&parallelism), "1 to 1024")?;
     let segment = config.wal.segment_bytes;
-    let fits = (64 << 10..=4 << 30).contains(&segment) && segment.is_multiple_of(4096);
-    bounds("wal.segment_bytes", i64::try_from(segment).unwrap_or(i64::MAX), fits, "64 KiB to 4 GiB, a multiple of 4096")
+    let fits = (64 << 10..=1 << 30).contains(&segment) && segment.is_multiple_of(4096);
+    let long = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    bounds("wal.segment_bytes", long(segment), fits, "64 KiB to 1 GiB, a multiple of 4096")?;
+    bounds("engine.wal_bytes_max", long(engine.wal_bytes_max), engine.wal_bytes_max >= segment, "at least wal.segment_bytes")
 }
 
 /// The settings as a tree of tables.

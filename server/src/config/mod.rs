@@ -78,6 +78,8 @@ pub struct Engine {
     pub region_memtable_bytes: usize,
     /// All memtables together: the largest is flushed at half of it, writes stall at it.
     pub memtable_bytes_max: usize,
+    /// Size of the write-ahead log from which on the region that keeps its oldest part is flushed.
+    pub wal_bytes_max: u64,
     /// Rows of a Parquet row group.
     pub row_group_rows: usize,
     /// Level of the zstd compression of SSTs, 1 to 22.
@@ -128,13 +130,14 @@ impl Default for Engine {
         let tessera_engine::config::Config {
             region_memtable_bytes,
             memtable_bytes_max,
+            wal_bytes_max,
             row_group_rows,
             zstd_level,
             verify_sst,
             open_parallelism,
             ..
         } = tessera_engine::config::Config::default();
-        Self { region_memtable_bytes, memtable_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism }
+        Self { region_memtable_bytes, memtable_bytes_max, wal_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism }
     }
 }
 
@@ -166,10 +169,12 @@ impl Engine {
     #[must_use]
     #[expect(clippy::field_reassign_with_default, reason = "the engine may have settings that a user may not set")]
     pub fn to_engine(&self) -> tessera_engine::config::Config {
-        let Self { region_memtable_bytes, memtable_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism } = *self;
+        let Self { region_memtable_bytes, memtable_bytes_max, wal_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism } =
+            *self;
         let mut config = tessera_engine::config::Config::default();
         config.region_memtable_bytes = region_memtable_bytes;
         config.memtable_bytes_max = memtable_bytes_max;
+        config.wal_bytes_max = wal_bytes_max;
         config.row_group_rows = row_group_rows;
         config.zstd_level = zstd_level;
         config.verify_sst = verify_sst;

@@ -49,9 +49,14 @@ fn a_value_that_does_not_fit_names_its_origin_and_key() {
 
 #[test]
 fn values_out_of_bounds_are_refused() {
-    for (path, value) in
-        [("engine.zstd_level", "23"), ("engine.memtable_bytes_max", "1MiB"), ("wal.segment_bytes", "0"), ("wal.segment_bytes", "65537")]
-    {
+    for (path, value) in [
+        ("engine.zstd_level", "23"),
+        ("engine.memtable_bytes_max", "1MiB"),
+        ("engine.wal_bytes_max", "1MiB"),
+        ("wal.segment_bytes", "0"),
+        ("wal.segment_bytes", "65537"),
+        ("wal.segment_bytes", "2GiB"),
+    ] {
         let flags = vec![("--set", path, value.to_owned())];
         assert!(matches!(Layers { flags, ..Layers::default() }.resolve(), Err(ConfigError::Bounds { key, .. }) if key == path));
     }
@@ -61,6 +66,8 @@ fn values_out_of_bounds_are_refused() {
 fn sizes_take_binary_units() {
     let flags = vec![("--set", "engine.region_memtable_bytes", "2 MiB".to_owned())];
     assert_eq!(Layers { flags, ..Layers::default() }.resolve().unwrap().engine.region_memtable_bytes, 2 << 20);
+    let flags = vec![("--set", "engine.wal_bytes_max", "256MiB".to_owned())];
+    assert_eq!(Layers { flags, ..Layers::default() }.resolve().unwrap().engine.to_engine().wal_bytes_max, 256 << 20);
 }
 
 #[test]

@@ -154,7 +154,8 @@ pub async fn create_table(
                 // Whether the table is there is not known; regions that it may name must stay.
                 return Err(from_catalog(&error));
             }
-            drop_regions(&routes, catalogs).await;
+            let made: Vec<RegionId> = routes.iter().map(|route| route.region).collect();
+            drop_regions(&made, catalogs).await;
             if matches!(error, CatalogError::TableExists { .. }) { taken(create, database) } else { Err(from_catalog(&error)) }
         }
     }
@@ -206,15 +207,22 @@ fn place(
 async fn create_regions(info: &TableInfo, routes: &[Route], catalogs: &Catalogs) -> Result<(), ServerError> {
     let metas: Vec<RegionMeta> = routes.iter().map(|route| region_meta(info, route)).collect();
     let engine = &catalogs.engine;
-    let results: Vec<_> = stream::iter(metas)
-        .map(|meta| async move { engine.create_region(meta).await })
-        .buffer_unordered(limits::PARALLELISM)
-        .collect()
-        .await;
-    match results.into_iter().find_map(Result::err) {
+    let creates = stream::iter(metas).map(|meta| async move { (meta.region, engine.create_region(meta).await) });
+    let results: Vec<_> = creates.buffer_unordered(limits::PARALLELISM).collect().await;
+    let (mut made, mut failed) = (Vec::new(), None);
+    for (region, result) in results {
+        match result {
+            Ok(_) => made.push(region),
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    match failed {
         None => Ok(()),
         Some(error) => {
-            drop_regions(routes, catalogs).await;
+            // A region that could not be created may exist with another table's rows: it is not ours to drop.
+            drop_regions(&made, catalogs).await;
             Err(from_engine(&error))
         }
     }
@@ -233,11 +241,12 @@ fn region_meta(info: &TableInfo, route: &Route) -> RegionMeta {
     }
 }
 
-/// Drops what a failed CREATE made. What cannot be dropped is named by nothing and is reported at the next start.
-async fn drop_regions(routes: &[Route], catalogs: &Catalogs) {
-    for route in routes {
-        if let Err(error) = catalogs.engine.drop_region(route.region).await {
-            tracing::warn!(region = %route.region, error = %crate::error::chain(&error), "a region of a failed CREATE TABLE was left behind");
+/// Drops regions that a failed CREATE made, and only those. What cannot be dropped is named by nothing and is reported
+/// at the next start.
+async fn drop_regions(made: &[RegionId], catalogs: &Catalogs) {
+    for region in made {
+        if let Err(error) = catalogs.engine.drop_region(*region).await {
+            tracing::warn!(%region, error = %crate::error::chain(&error), "a region of a failed CREATE TABLE was left behind");
         }
     }
 }

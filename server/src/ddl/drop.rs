@@ -1,4 +1,7 @@
 //! DROP TABLE and DROP DATABASE.
+//!
+//! Invariant: once a drop marker is there, or may be, no write to the table is acknowledged any more: its rows would be
+//! gone when the drop is finished.
 
 use std::sync::Arc;
 
@@ -8,7 +11,8 @@ use tessera_manifest::id::{RegionId, TableId};
 use tessera_metaclient::catalog::CatalogError;
 
 use super::create::writable;
-use super::marker::{self, Drop};
+use super::marker::{self, Drop, WriteError};
+use crate::catalog::closed::Why;
 use crate::catalog::{Catalogs, DEFAULT_DATABASE, Table, from_catalog, information_schema};
 use crate::error::{Code, ServerError, chain};
 use crate::query::limits;
@@ -25,15 +29,40 @@ pub async fn drop_table(
     store: &Arc<dyn ObjectStore>,
 ) -> Result<bool, ServerError> {
     writable(database)?;
-    let table = match catalogs.table(database, name).await {
+    let table = match catalogs.listed(database, name).await {
         Ok(table) => table,
         Err(error) if if_exists && matches!(error.code, Code::TableNotFound | Code::DatabaseNotFound) => return Ok(false),
         Err(error) => return Err(error),
     };
     let drop = describe(&table, catalogs);
-    marker::write(store, &catalogs.env, &drop).await?;
-    finish(&drop, catalogs).await?;
+    match marker::write(store, &catalogs.env, &drop).await {
+        Ok(()) => {}
+        Err(WriteError::Absent(error)) => return Err(error),
+        Err(WriteError::Unknown(error)) => {
+            close_regions(&drop, &error, catalogs).await;
+            let text = format!("{}; the table is closed until DROP TABLE is repeated or the server restarted", error.message);
+            return Err(ServerError::new(error.code, text));
+        }
+    }
+    if let Err(error) = finish(&drop, catalogs).await {
+        close_regions(&drop, &error, catalogs).await;
+        return Err(error);
+    }
     Ok(true)
+}
+
+/// Ends all writes to a table whose drop is decided, or may be, and could not be finished.
+async fn close_regions(drop: &Drop, why: &ServerError, catalogs: &Catalogs) {
+    catalogs.closed.close(drop.table, Why::Undecided(why.message.clone()));
+    let engine = &catalogs.engine;
+    let closes = stream::iter(drop.regions.clone()).map(|region| async move { (region, engine.close_region(region).await) });
+    let results: Vec<_> = closes.buffer_unordered(limits::PARALLELISM).collect().await;
+    for (region, result) in results {
+        if let Err(error) = result {
+            // It takes no writes all the same; what it could not flush is in the log.
+            tracing::warn!(table = %drop.table, %region, error = %chain(&error), "a region was closed without a flush");
+        }
+    }
 }
 
 fn describe(table: &Table, catalogs: &Catalogs) -> Drop {
@@ -50,7 +79,7 @@ fn describe(table: &Table, catalogs: &Catalogs) -> Drop {
 ///
 /// # Errors
 /// When the catalog does not answer; a region that cannot be dropped is logged and left to the next start.
-pub async fn finish(drop: &Drop, catalogs: &Catalogs) -> Result<(), ServerError> {
+async fn finish(drop: &Drop, catalogs: &Catalogs) -> Result<(), ServerError> {
     match leave_catalog(drop, catalogs).await {
         Ok(()) | Err(CatalogError::TableIdNotFound { .. } | CatalogError::TableNotFound { .. }) => {}
         Err(error) => {
@@ -62,6 +91,7 @@ pub async fn finish(drop: &Drop, catalogs: &Catalogs) -> Result<(), ServerError>
             return Err(ServerError::new(inner.code, message));
         }
     }
+    catalogs.closed.close(drop.table, Why::Dropped);
     drop_regions(drop.table, &drop.regions, catalogs).await;
     Ok(())
 }
@@ -72,15 +102,37 @@ pub(super) async fn leave_catalog(drop: &Drop, catalogs: &Catalogs) -> Result<()
     catalogs.catalog.drop_table(&info.table_ref(), drop.unix_ms).await.map(|_| ())
 }
 
-/// Drops the regions of a table that is gone.
+/// Drops the regions of a table that is gone, and its tombstone once all of them are: then nothing is left to do at
+/// the next start. The drop marker stays.
 pub(super) async fn drop_regions(table: TableId, regions: &[RegionId], catalogs: &Catalogs) {
     let engine = &catalogs.engine;
     let drops = stream::iter(regions.to_vec()).map(|region| async move { (region, engine.drop_region(region).await) });
     let results: Vec<_> = drops.buffer_unordered(limits::PARALLELISM).collect().await;
+    let mut left = 0_usize;
     for (region, result) in results {
-        if let Err(error) = result {
-            tracing::warn!(%table, %region, error = %chain(&error), "a region of a dropped table could not be dropped yet");
+        match result {
+            Ok(()) => {}
+            Err(error) if is_gone(&error) => tracing::debug!(%table, %region, "a region of a dropped table has no manifest any more"),
+            Err(error) => {
+                left += 1;
+                tracing::warn!(%table, %region, error = %chain(&error), "a region of a dropped table could not be dropped yet");
+            }
         }
+    }
+    if left == 0
+        && let Err(error) = catalogs.catalog.remove_tombstone(table).await
+    {
+        tracing::warn!(%table, error = %chain(&error), "the tombstone of a dropped table stays until the next start");
+    }
+}
+
+/// Whether there is nothing of the region.
+fn is_gone(error: &tessera_engine::error::Error) -> bool {
+    use tessera_engine::error::Error;
+    match error {
+        Error::OpenFailed { source, .. } => is_gone(source),
+        Error::Manifest { source, .. } => matches!(source.as_ref(), tessera_manifest::error::Error::NotFound { .. }),
+        _ => false,
     }
 }
 

@@ -94,18 +94,36 @@ fn folder(table: TableId) -> Path {
     Path::from(format!("{:010}/drop", table.0))
 }
 
+/// Why a marker was not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// It is not there: the table is as it was.
+    Absent(ServerError),
+    /// Whether it is there is not known.
+    Unknown(ServerError),
+}
+
 /// Writes the marker of a drop.
 ///
 /// # Errors
-/// When the store does not take it; whether it is there is then not known.
-pub async fn write(store: &Arc<dyn ObjectStore>, env: &Env, drop: &Drop) -> Result<(), ServerError> {
+/// When the store does not take it. After a failed put the marker is looked for, and the error says what is known.
+pub async fn write(store: &Arc<dyn ObjectStore>, env: &Env, drop: &Drop) -> Result<(), WriteError> {
     let path = Path::from(format!("{:010}/drop/{}.json", drop.table.0, env.ulid()));
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    let bytes = PutPayload::from(encode(drop)?);
-    match store.put_opts(&path, bytes, options).await {
+    let bytes = PutPayload::from(encode(drop).map_err(WriteError::Absent)?);
+    let error = match store.put_opts(&path, bytes, options).await {
+        // The name was drawn for this put: an object that is there already is ours, from a put that was sent twice.
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
+        Err(error) => error,
+    };
+    match store.head(&path).await {
         Ok(_) => Ok(()),
-        Err(error) => {
-            Err(unavailable(&format!("drop marker {path} cannot be written; whether the table is dropped shows at the next start"), &error))
+        Err(object_store::Error::NotFound { .. }) => {
+            Err(WriteError::Absent(unavailable(&format!("drop marker {path} cannot be written; the table is not dropped"), &error)))
+        }
+        Err(_) => {
+            let what = format!("it is not known whether drop marker {path} was written; if it was, the drop is decided");
+            Err(WriteError::Unknown(unavailable(&what, &error)))
         }
     }
 }
@@ -113,8 +131,29 @@ pub async fn write(store: &Arc<dyn ObjectStore>, env: &Env, drop: &Drop) -> Resu
 /// The drop of a table that has no verdict yet, if there is one.
 ///
 /// # Errors
-/// When the store does not answer, or a marker is damaged.
+/// When the store does not answer, or the marker is damaged.
 pub async fn find(store: &Arc<dyn ObjectStore>, table: TableId) -> Result<Option<Drop>, ServerError> {
+    match pending(store, table).await? {
+        Some(path) => read(store, &path).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What the marker at `path` says.
+///
+/// # Errors
+/// When the store does not answer, or the marker is damaged; the message names it.
+pub async fn read(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<Drop, ServerError> {
+    let failed = |error: object_store::Error| unavailable(&format!("drop marker {path} cannot be read"), &error);
+    let bytes = store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)?;
+    decode(path.as_ref(), &bytes)
+}
+
+/// The name of a table's first drop marker without a verdict, if there is one.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn pending(store: &Arc<dyn ObjectStore>, table: TableId) -> Result<Option<Path>, ServerError> {
     let prefix = folder(table);
     let objects: Vec<_> =
         store.list(Some(&prefix)).try_collect().await.map_err(|error| unavailable(&format!("{prefix} cannot be listed"), &error))?;
@@ -124,10 +163,7 @@ pub async fn find(store: &Arc<dyn ObjectStore>, table: TableId) -> Result<Option
         if names.contains(&format!("{ulid}.verdict.json")) {
             continue;
         }
-        let path = Path::from(format!("{prefix}/{name}"));
-        let failed = |error: object_store::Error| unavailable(&format!("drop marker {path} cannot be read"), &error);
-        let bytes = store.get(&path).await.map_err(failed)?.bytes().await.map_err(failed)?;
-        return decode(path.as_ref(), &bytes).map(Some);
+        return Ok(Some(Path::from(format!("{prefix}/{name}"))));
     }
     Ok(None)
 }

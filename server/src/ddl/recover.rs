@@ -5,46 +5,63 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
+use object_store::path::Path;
 use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 
 use super::{drop, marker};
+use crate::catalog::closed::Why;
 use crate::catalog::{Catalogs, from_catalog};
 use crate::error::{ServerError, chain};
 use crate::query::limits;
 
-/// Finishes drops: tables with a marker leave the catalog, and regions of tables that have left it are dropped.
+/// Finishes drops: tables with a marker leave the catalog, and regions of tables that have left it are dropped. A
+/// table whose marker cannot be read is closed, and the others go on.
 ///
 /// # Errors
-/// When the catalog or the store does not answer, or a marker is damaged.
+/// When the catalog or the store does not answer.
 pub async fn finish_drops(catalogs: &Catalogs, store: &Arc<dyn ObjectStore>) -> Result<(), ServerError> {
     let tables = catalogs.catalog.all_tables().await.map_err(|error| from_catalog(&error))?;
-    let find = stream::iter(tables).map(|table| async move { marker::find(store, table.id).await });
-    let found: Vec<Option<marker::Drop>> = find.buffer_unordered(limits::PARALLELISM).try_collect().await?;
-    for drop in found.into_iter().flatten() {
-        tracing::warn!(table = %drop.table, name = %format!("{}.{}", drop.database, drop.name), "finishing an interrupted DROP TABLE");
-        drop::leave_catalog(&drop, catalogs).await.map_err(|error| from_catalog(&error))?;
+    let find = stream::iter(tables).map(|table| async move { marker::pending(store, table.id).await.map(|path| (table.id, path)) });
+    let found: Vec<(TableId, Option<Path>)> = find.buffer_unordered(limits::PARALLELISM).try_collect().await?;
+    for (table, path) in found {
+        let Some(path) = path else { continue };
+        match marker::read(store, &path).await {
+            Ok(drop) => {
+                tracing::warn!(%table, name = %format!("{}.{}", drop.database, drop.name), "finishing an interrupted DROP TABLE");
+                drop::leave_catalog(&drop, catalogs).await.map_err(|error| from_catalog(&error))?;
+            }
+            Err(error) => {
+                tracing::error!(%table, %error, "a drop marker cannot be read; its table stays closed, the others work");
+                catalogs.closed.close(table, Why::Marker(error.message));
+            }
+        }
     }
     for tombstone in catalogs.catalog.tombstones().await.map_err(|error| from_catalog(&error))? {
-        let (id, numbers) = (tombstone.table.id, tombstone.table.next_region_number.0);
-        let regions = (0..numbers).map(|number| RegionId::new(id, RegionNumber(number)));
-        drop_leftovers(id, regions.collect(), catalogs).await;
+        let (table, numbers) = (tombstone.table.id, tombstone.table.next_region_number.0);
+        let regions: Vec<RegionId> = (0..numbers).map(|number| RegionId::new(table, RegionNumber(number))).collect();
+        tracing::info!(%table, regions = regions.len(), "dropping what an interrupted DROP TABLE left");
+        drop::drop_regions(table, &regions, catalogs).await;
     }
     Ok(())
 }
 
-/// A region is dropped by its writer, so it is opened first; one that was dropped before does not open.
-async fn drop_leftovers(table: TableId, regions: Vec<RegionId>, catalogs: &Catalogs) {
-    let mut left = Vec::new();
-    for (region, result) in catalogs.engine.open_regions(regions).await {
-        match result {
-            Ok(_) => left.push(region),
-            Err(error) => tracing::debug!(%region, error = %chain(&error), "a region of a dropped table does not open, as it should"),
-        }
+/// Raises the next table id above every table that the store has a folder of, so that a new table never meets the
+/// regions of another, even if the metadata was lost.
+///
+/// # Errors
+/// When the catalog or the store does not answer.
+pub async fn raise_table_id(catalogs: &Catalogs, store: &Arc<dyn ObjectStore>) -> Result<(), ServerError> {
+    let Some(highest) = table_folders(store).await?.last().copied() else { return Ok(()) };
+    let next = catalogs.catalog.next_table_id().await.map_err(|error| from_catalog(&error))?;
+    if highest < next {
+        return Ok(());
     }
-    if !left.is_empty() {
-        tracing::info!(%table, regions = left.len(), "dropping what an interrupted DROP TABLE left");
-        drop::drop_regions(table, &left, catalogs).await;
-    }
+    let raised = TableId(highest.0.saturating_add(1));
+    tracing::warn!(
+        %highest, %next, %raised,
+        "the store has folders of tables that the metadata never gave an id to: is it the metadata of this store? New tables get ids above them"
+    );
+    catalogs.catalog.set_next_table_id(raised).await.map_err(|error| from_catalog(&error))
 }
 
 /// Logs folders of tables that neither the catalog nor a drop marker knows, as a CREATE TABLE that crashed leaves
@@ -61,18 +78,22 @@ pub async fn report_orphans(catalogs: &Catalogs, store: &Arc<dyn ObjectStore>) {
 }
 
 async fn orphans(catalogs: &Catalogs, store: &Arc<dyn ObjectStore>) -> Result<Vec<TableId>, ServerError> {
-    let listed = store.list_with_delimiter(None).await.map_err(|error| {
-        ServerError::new(crate::error::Code::StorageUnavailable, format!("the store cannot be listed: {}", chain(&error)))
-    })?;
     let known: BTreeSet<TableId> = catalogs.all_tables().await?.iter().map(|table| table.info.id).collect();
     let mut orphans = Vec::new();
-    for prefix in listed.common_prefixes {
-        let Some(id) = prefix.filename().and_then(table_of_folder) else { continue };
-        if !known.contains(&id) && marker::find(store, id).await?.is_none() {
+    for id in table_folders(store).await? {
+        if !known.contains(&id) && marker::pending(store, id).await?.is_none() {
             orphans.push(id);
         }
     }
     Ok(orphans)
+}
+
+/// The tables that the store has a folder of.
+async fn table_folders(store: &Arc<dyn ObjectStore>) -> Result<BTreeSet<TableId>, ServerError> {
+    let listed = store.list_with_delimiter(None).await.map_err(|error| {
+        ServerError::new(crate::error::Code::StorageUnavailable, format!("the store cannot be listed: {}", chain(&error)))
+    })?;
+    Ok(listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().and_then(table_of_folder)).collect())
 }
 
 fn table_of_folder(name: &str) -> Option<TableId> {

@@ -1,8 +1,19 @@
 //! Tests of drop markers and table options.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, Result,
+};
+use tessera_manifest::env::Env;
 use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 
-use super::marker::{Drop, decode, encode};
+use super::marker::{self, Drop, WriteError, decode, encode};
 use super::options;
 use crate::error::Code;
 
@@ -52,4 +63,69 @@ fn options_are_kept_refused_or_unknown() {
     let unknown = check("colour", "red").unwrap_err();
     assert_eq!(unknown.code, Code::InvalidArguments);
     assert!(unknown.message.contains("append_mode"), "{}", unknown.message);
+}
+
+#[tokio::test]
+async fn a_marker_whose_put_failed_is_looked_for() {
+    let write = async |faults: Faults| {
+        let store: Arc<dyn ObjectStore> = Arc::new(FaultyStore { inner: InMemory::new(), faults });
+        marker::write(&store, &Env::system(), &drop()).await
+    };
+    assert!(write(Faults { put_is_applied: true, reads_fail: false }).await.is_ok());
+    assert!(matches!(write(Faults { put_is_applied: false, reads_fail: false }).await, Err(WriteError::Absent(_))));
+    for put_is_applied in [true, false] {
+        let Err(WriteError::Unknown(error)) = write(Faults { put_is_applied, reads_fail: true }).await else { panic!("unknown") };
+        assert!(error.message.contains("0000001024/drop/"), "{}", error.message);
+    }
+}
+
+/// How a store fails. A put always answers with an error.
+#[derive(Debug, Clone, Copy)]
+struct Faults {
+    put_is_applied: bool,
+    reads_fail: bool,
+}
+
+#[derive(Debug)]
+struct FaultyStore {
+    inner: InMemory,
+    faults: Faults,
+}
+
+impl std::fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("faulty store")
+    }
+}
+
+fn failure() -> Error {
+    Error::Generic { store: "faulty store", source: "no answer".into() }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if self.faults.put_is_applied {
+            self.inner.put_opts(location, payload, options).await?;
+        }
+        Err(failure())
+    }
+    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, options).await
+    }
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.faults.reads_fail { Err(failure()) } else { self.inner.get_opts(location, options).await }
+    }
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
 }

@@ -1,11 +1,12 @@
 //! Rows as a table for people, or as a line per value.
 //!
-//! Tables end after [`limits::TABLE_ROWS_MAX`] rows and say so; NULL is written as `NULL`, numbers are aligned right.
+//! Tables end after [`limits::TABLE_ROWS_MAX`] rows and say so, cells after [`limits::TABLE_CELL_CHARS_MAX`] characters but
+//! for those of a plan; NULL is written as `NULL`, numbers are aligned right.
 
 use std::fmt::Write;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use comfy_table::{Cell, CellAlignment, Table};
 
@@ -93,10 +94,11 @@ impl Rows {
     }
 
     fn each_row(&self, mut visit: impl FnMut(Vec<String>)) -> Result<(), ArrowError> {
+        let shown = if is_plan(&self.schema) { |text| text } else { cut };
         for batch in &self.batches {
             let columns = batch.columns().iter().map(|array| formatter(array.as_ref(), "NULL")).collect::<Result<Vec<_>, _>>()?;
             for row in 0..batch.num_rows() {
-                let cells = columns.iter().map(|column| column.value(row).try_to_string().map(cut));
+                let cells = columns.iter().map(|column| column.value(row).try_to_string().map(shown));
                 visit(cells.collect::<Result<_, _>>()?);
             }
         }
@@ -108,6 +110,11 @@ impl Rows {
 #[must_use]
 pub fn affected(rows: u64) -> String {
     format!("affected rows: {rows}\n")
+}
+
+/// Whether this is what EXPLAIN answers: whoever asks for a plan wants all of it.
+fn is_plan(schema: &Schema) -> bool {
+    schema.fields().iter().map(|field| field.name().as_str()).eq(["plan_type", "plan"])
 }
 
 fn cut(text: String) -> String {

@@ -151,3 +151,19 @@ fn formats_are_known_by_name() {
     }
     assert_eq!("xml".parse::<Format>().unwrap_err().to_string(), "'xml' is not a format: use json, csv, table, vertical or arrow");
 }
+
+#[test]
+fn a_plan_is_shown_in_full() {
+    let long = "x".repeat(limits::TABLE_CELL_CHARS_MAX + 100);
+    let cells = |name: &str| {
+        let batch = batch(vec![
+            ("plan_type", Arc::new(StringArray::from(vec!["physical_plan"])) as ArrayRef),
+            (name, Arc::new(StringArray::from(vec![long.as_str()]))),
+        ]);
+        let mut rows = table::Rows::new(batch.schema());
+        assert!(rows.push(&batch));
+        rows.render(table::Layout::Horizontal).unwrap()
+    };
+    assert!(cells("plan").contains(&long));
+    assert!(cells("other").contains('…'));
+}

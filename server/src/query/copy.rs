@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use tessera_engine::engine::Engine;
 use tessera_manifest::env::{self, Env};
 use tokio::sync::mpsc;
 
@@ -16,7 +15,7 @@ use super::error::unwrap;
 use super::limits;
 use super::session::Planned;
 use super::write::Writer;
-use crate::catalog::Table;
+use crate::catalog::{Catalogs, Table};
 use crate::copy::{self, Batch, ReadOptions, Reader, WriteOptions};
 use crate::error::{Code, ServerError};
 
@@ -28,12 +27,12 @@ fn pairs(options: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
 ///
 /// # Errors
 /// A bad option, file or row; the message says what was applied.
-pub async fn copy_from(table: Arc<Table>, engine: Engine, env: &Env, path: &str, options: &[(String, String)]) -> Result<u64, ServerError> {
+pub async fn copy_from(table: Arc<Table>, catalogs: Catalogs, path: &str, options: &[(String, String)]) -> Result<u64, ServerError> {
     let options = ReadOptions::from_pairs(pairs(options))?;
     let (sender, mut receiver) = mpsc::channel(limits::COPY_CHANNEL_BATCHES);
-    let (schema, file, now_ms) = (Arc::clone(&table), PathBuf::from(path), env.unix_ms());
+    let (schema, file, now_ms) = (Arc::clone(&table), PathBuf::from(path), catalogs.env.unix_ms());
     let reader = env::spawn_blocking(move || read(&file, &schema, &options, now_ms, &sender));
-    let mut writer = Writer::put(Arc::clone(&table), engine);
+    let mut writer = Writer::put(Arc::clone(&table), catalogs);
     let mut progress = Progress { table: table.shown(), path: path.to_owned(), rows: 0, logged: 0 };
     while let Some(batch) = receiver.recv().await {
         let batch = batch.map_err(|error| writer.explain(error))?;

@@ -7,28 +7,28 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use futures::TryStreamExt;
-use tessera_engine::engine::Engine;
 
 use super::error::unwrap;
+use super::fit;
 use super::rows::{key_positions, nowhere};
 use super::session::Planned;
 use super::write::Writer;
-use crate::catalog::{Table, TesseraTable};
+use crate::catalog::{Catalogs, Table, TesseraTable};
 use crate::error::{Code, ServerError};
 
 /// Runs a planned INSERT or DELETE; gives the number of rows written.
 ///
 /// # Errors
 /// A target that cannot be written, a row that does not fit, or a failed write.
-pub async fn run(planned: Planned, engine: Engine) -> Result<u64, ServerError> {
+pub async fn run(planned: Planned, catalogs: Catalogs) -> Result<u64, ServerError> {
     let Planned { state, plan } = planned;
     let LogicalPlan::Dml(dml) = plan else {
         return Err(ServerError::new(Code::Unsupported, "this form of INSERT or DELETE is not supported"));
     };
     let table = target(&dml)?;
     let (input, mut writer) = match &dml.op {
-        WriteOp::Insert(InsertOp::Append) => (dml.input.as_ref().clone(), Writer::put(table, engine)),
-        WriteOp::Delete => (keys(&dml, &table)?, Writer::delete(table, engine)),
+        WriteOp::Insert(InsertOp::Append) => (fit::name_casts(dml.input.as_ref().clone(), &table)?, Writer::put(table, catalogs)),
+        WriteOp::Delete => (keys(&dml, &table)?, Writer::delete(table, catalogs)),
         other => return Err(ServerError::new(Code::Unsupported, format!("{} is not supported yet", other.name()))),
     };
     let mut stream = Planned { state, plan: input }.stream().await?;

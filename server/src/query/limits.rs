@@ -1,5 +1,7 @@
 //! Every limit of planning and executing, with what happens when it is hit.
 
+use std::time::Duration;
+
 /// Bytes of rows that a statement may hold back until all of them are checked. Beyond it writing starts, and an
 /// error says how many rows were applied.
 pub const CHECKED_BYTES_MAX: usize = 256 << 20;
@@ -10,8 +12,17 @@ pub const STREAMED_BYTES: usize = 32 << 20;
 /// Rows of one write to a region; more become several writes.
 pub const WRITE_ROWS_MAX: usize = 65_536;
 
-/// Bytes of one write to a region, unless a single batch is larger; more become several writes.
+/// Bytes of one write to a region, unless a single row is larger; more become several writes.
 pub const WRITE_BYTES_MAX: usize = 8 << 20;
+
+/// What part of a log entry the rows of one write may fill: their encoding may be larger than they are in memory.
+pub const ENTRY_SHARE: u64 = 4;
+
+/// How often rows are written under routes that were read anew. More: the error that the region answered.
+pub const REFRESH_ATTEMPTS: u32 = 5;
+
+/// The pause before the routes are read anew; doubled each time.
+pub const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 
 /// Memory of all running queries together; sorts, joins and aggregations spill to disk or fail beyond it.
 pub const QUERY_BYTES_MAX: usize = 2 << 30;
@@ -25,8 +36,8 @@ pub const COPY_PROGRESS_ROWS: u64 = 1_000_000;
 /// Regions and tables that are created, dropped or looked up at the same time.
 pub const PARALLELISM: usize = 16;
 
-/// Rules of a table. More: an error that says so.
-pub const PARTITIONS_MAX: usize = 4096;
+/// Rules of a table, so that its routes fit in one metadata transaction. More: an error that says so.
+pub const PARTITIONS_MAX: usize = (tessera_metaclient::limits::TXN_OPS_MAX - 2) / 2;
 
 /// Bytes of a result that is not the last of its request, which is held in memory. More: an error that says so.
 pub const SETTLED_BYTES_MAX: usize = 256 << 20;

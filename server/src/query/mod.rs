@@ -11,6 +11,8 @@ pub mod copy;
 pub mod dml;
 pub mod error;
 pub mod filter;
+pub mod finer_time;
+pub mod fit;
 pub mod limits;
 pub mod rows;
 pub mod rules;

@@ -23,12 +23,22 @@ use tessera_manifest::rule::Expr;
 
 use super::error::{from_engine, wrap};
 use super::rules;
-use crate::catalog::Table;
+use crate::catalog::{Closed, Table};
+
+/// What a scan reads from.
+#[derive(Clone)]
+pub struct Source {
+    /// The table.
+    pub table: Arc<Table>,
+    /// Its regions.
+    pub engine: Engine,
+    /// Tables that were dropped meanwhile.
+    pub closed: Closed,
+}
 
 /// Reads rows of a table from its regions.
 pub struct TesseraScanExec {
-    table: Arc<Table>,
-    engine: Engine,
+    source: Source,
     regions: Vec<RegionId>,
     pruned: usize,
     request: ScanRequest,
@@ -39,7 +49,8 @@ pub struct TesseraScanExec {
 impl TesseraScanExec {
     /// A scan of the regions whose rule can match the request's filter; `schema` is that of the projection.
     #[must_use]
-    pub fn new(table: Arc<Table>, engine: Engine, schema: SchemaRef, request: ScanRequest) -> Self {
+    pub fn new(source: Source, schema: SchemaRef, request: ScanRequest) -> Self {
+        let table = &source.table;
         let mut regions = Vec::with_capacity(table.routes.len());
         let any = request.filter == Expr::always();
         for route in &table.routes {
@@ -52,7 +63,7 @@ impl TesseraScanExec {
         let partitioning = Partitioning::UnknownPartitioning(regions.len().max(1));
         let properties =
             PlanProperties::new(EquivalenceProperties::new(schema), partitioning, EmissionType::Incremental, Boundedness::Bounded);
-        Self { table, engine, regions, pruned, request, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self { source, regions, pruned, request, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
     /// The regions that are read.
@@ -62,14 +73,14 @@ impl TesseraScanExec {
     }
 
     fn projected(&self) -> String {
-        let columns = self.table.info.schema.columns();
+        let columns = self.source.table.info.schema.columns();
         let names = |position: &usize| columns.get(*position).map(|column| column.name.clone());
         let all = (0..columns.len()).collect::<Vec<_>>();
         self.request.projection.as_ref().unwrap_or(&all).iter().filter_map(names).collect::<Vec<_>>().join(", ")
     }
 
     fn filters(&self) -> String {
-        let schema = &self.table.info.schema;
+        let schema = &self.source.table.info.schema;
         match &self.request.filter {
             Expr::And(parts) => parts.iter().map(|part| rules::text(part, schema)).collect::<Vec<_>>().join(", "),
             other => rules::text(other, schema),
@@ -79,7 +90,7 @@ impl TesseraScanExec {
 
 impl fmt::Debug for TesseraScanExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TesseraScanExec").field("table", &self.table.shown()).field("regions", &self.regions).finish_non_exhaustive()
+        f.debug_struct("TesseraScanExec").field("table", &self.source.table.shown()).field("regions", &self.regions).finish_non_exhaustive()
     }
 }
 
@@ -87,12 +98,12 @@ impl DisplayAs for TesseraScanExec {
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let regions = self.regions.iter().map(RegionId::to_string).collect::<Vec<_>>().join(", ");
         if matches!(format, DisplayFormatType::TreeRender) {
-            return writeln!(f, "table={}\nregions={}\npruned={}", self.table.shown(), self.regions.len(), self.pruned);
+            return writeln!(f, "table={}\nregions={}\npruned={}", self.source.table.shown(), self.regions.len(), self.pruned);
         }
         write!(
             f,
             "TesseraScanExec: table={}, regions=[{regions}], pruned={}, filters=[{}], projection=[{}]",
-            self.table.shown(),
+            self.source.table.shown(),
             self.pruned,
             self.filters(),
             self.projected()
@@ -137,10 +148,12 @@ impl ExecutionPlan for TesseraScanExec {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let files = MetricBuilder::new(&self.metrics).counter("files", partition);
         let skipped = MetricBuilder::new(&self.metrics).counter("files_skipped", partition);
-        let (engine, request) = (self.engine.clone(), self.request.clone());
+        let (Source { table, engine, closed }, request) = (self.source.clone(), self.request.clone());
         let open = async move {
-            let region = engine.region(region).map_err(|error| wrap(from_engine(&error)))?;
+            let region = engine.region(region).map_err(|error| wrap(closed.check(&table).err().unwrap_or_else(|| from_engine(&error))))?;
             let scan = region.scan(request).await.map_err(|error| wrap(from_engine(&error)))?;
+            // A region that was dropped before the scan began has no rows, which is not what the table had.
+            closed.check(&table).map_err(wrap)?;
             files.add(scan.files.len());
             skipped.add(scan.files_skipped);
             Ok::<_, DataFusionError>(scan.stream.map_err(|error| wrap(from_engine(&error))))

@@ -12,6 +12,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{ExprSchemable, LogicalPlan};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::physical_plan::{ColumnarValue, SendableRecordBatchStream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
@@ -19,11 +20,12 @@ use datafusion::sql::sqlparser::ast as df;
 use futures::TryStreamExt;
 
 use super::error::unwrap;
+use super::finer_time::{FinerText, FinerTime};
 use super::limits;
 use crate::catalog::{Catalogs, information_schema};
-use crate::error::{Code, ServerError};
+use crate::error::ServerError;
 use crate::service::Output;
-use crate::sql::parser::CATALOG;
+use crate::sql::parser::{CATALOG, CATALOGS, check_catalog};
 
 /// Makes the session of a statement.
 pub struct Sessions {
@@ -52,7 +54,11 @@ impl Sessions {
         options.execution.time_zone = Some("+00:00".to_owned());
         // Tables hold plain strings; views would only be cast back and forth.
         options.sql_parser.map_string_types_to_utf8view = false;
-        let base = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        // A scan has a partition for each region already. Dealing its batches out to cores in turn would make the order of
+        // additions, and so the last digits of a sum of floats, depend on timing.
+        options.optimizer.enable_round_robin_repartition = false;
+        let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+        let base = builder.with_analyzer_rules(analyzer_rules()).with_optimizer_rules(optimizer_rules()).build();
         Ok(Self { base })
     }
 
@@ -70,7 +76,9 @@ impl Sessions {
         let statement = DfStatement::Statement(Box::new(statement));
         let catalog = self.snapshot(&state, &statement, database, catalogs).await?;
         let list = MemoryCatalogProviderList::new();
-        list.register_catalog(CATALOG.to_owned(), catalog);
+        for name in CATALOGS {
+            list.register_catalog(name.to_owned(), Arc::<MemoryCatalogProvider>::clone(&catalog));
+        }
         state.register_catalog_list(Arc::new(list));
         let plan = state.statement_to_plan(statement).await.map_err(unwrap)?;
         Ok(Planned { state, plan })
@@ -89,10 +97,7 @@ impl Sessions {
         let is_insert = matches!(statement, DfStatement::Statement(inner) if matches!(**inner, df::Statement::Insert(_)));
         for reference in state.resolve_table_references(statement).map_err(unwrap)? {
             let resolved = reference.resolve(CATALOG, database);
-            if *resolved.catalog != *CATALOG {
-                let message = format!("there is no catalog '{}'; the only one is '{CATALOG}'", resolved.catalog);
-                return Err(ServerError::new(Code::DatabaseNotFound, message));
-            }
+            check_catalog(&resolved.catalog)?;
             let key = (resolved.schema.to_string(), resolved.table.to_string());
             if !seen.insert(key.clone()) {
                 continue;
@@ -125,6 +130,27 @@ impl Sessions {
             ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(unwrap),
         }
     }
+}
+
+/// DataFusion's rules, with ours before type coercion.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    rules.insert(0, Arc::new(FinerText));
+    rules
+}
+
+/// DataFusion's rules, with ours before each that unwraps casts.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::new();
+    for rule in Optimizer::new().rules {
+        if rule.name() == "simplify_expressions" {
+            rules.push(Arc::new(FinerTime));
+        }
+        rules.push(rule);
+    }
+    // For what the other rules have brought together.
+    rules.push(Arc::new(FinerTime));
+    rules
 }
 
 fn one_row() -> Result<arrow::array::RecordBatch, ServerError> {

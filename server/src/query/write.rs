@@ -3,52 +3,73 @@
 //! Invariants:
 //! - Up to [`limits::CHECKED_BYTES_MAX`] all rows are checked before the first is written.
 //! - Within a region rows are written in their order; regions are written at the same time.
-//! - After an error the caller is told how many rows were applied.
+//! - Rows that a region refuses because the route is old are routed anew, a bounded number of times.
+//! - After an error the caller is told how many rows were applied, and whether that is all that may be.
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
-use tessera_engine::engine::Engine;
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use tessera_engine::error::Error as EngineError;
 use tessera_engine::request::{OpType, WriteRequest};
+use tessera_engine::wal::WalError;
 use tessera_manifest::env;
+use tessera_manifest::error::ErrorClass;
 
 use super::error::{from_arrow, from_engine};
-use super::rows::Place;
+use super::rows::{Place, nowhere};
 use super::{limits, rows};
-use crate::catalog::Table;
+use crate::catalog::{Catalogs, Table};
 use crate::error::{Code, ServerError};
 
 /// Collects, checks and writes rows.
 pub struct Writer {
     table: Arc<Table>,
-    engine: Engine,
+    catalogs: Catalogs,
     op: OpType,
     positions: Vec<usize>,
     pending: Vec<Vec<RecordBatch>>,
     pending_bytes: usize,
     bytes_max: usize,
     applied: u64,
+    /// Whether rows may be there that are not among the applied.
+    unknown: bool,
+}
+
+/// Why the rows of one region were not all written.
+struct Failure {
+    error: ServerError,
+    /// Whether rows of this region may be written all the same.
+    unknown: bool,
+    /// Rows that can be written once the route is known again; empty if that would not help.
+    again: Vec<RecordBatch>,
+}
+
+impl Failure {
+    fn plain(error: ServerError) -> Self {
+        Self { error, unknown: false, again: Vec::new() }
+    }
 }
 
 impl Writer {
     /// A writer of rows with all columns of the table in display order.
     #[must_use]
-    pub fn put(table: Arc<Table>, engine: Engine) -> Self {
+    pub fn put(table: Arc<Table>, catalogs: Catalogs) -> Self {
         let positions = (0..table.info.schema.columns().len()).collect();
-        Self::new(table, engine, OpType::Put, positions)
+        Self::new(table, catalogs, OpType::Put, positions)
     }
 
     /// A writer of deletes: rows with the key columns in display order.
     #[must_use]
-    pub fn delete(table: Arc<Table>, engine: Engine) -> Self {
+    pub fn delete(table: Arc<Table>, catalogs: Catalogs) -> Self {
         let positions = rows::key_positions(&table.info.schema);
-        Self::new(table, engine, OpType::Delete, positions)
+        Self::new(table, catalogs, OpType::Delete, positions)
     }
 
-    fn new(table: Arc<Table>, engine: Engine, op: OpType, positions: Vec<usize>) -> Self {
+    fn new(table: Arc<Table>, catalogs: Catalogs, op: OpType, positions: Vec<usize>) -> Self {
         let pending = vec![Vec::new(); table.routes.len()];
-        Self { table, engine, op, positions, pending, pending_bytes: 0, bytes_max: limits::CHECKED_BYTES_MAX, applied: 0 }
+        let bytes_max = limits::CHECKED_BYTES_MAX;
+        Self { table, catalogs, op, positions, pending, pending_bytes: 0, bytes_max, applied: 0, unknown: false }
     }
 
     /// Rows written so far.
@@ -92,81 +113,159 @@ impl Writer {
     /// The error, with what was applied before it.
     #[must_use]
     pub fn explain(&self, error: ServerError) -> ServerError {
-        let message = match self.applied {
-            0 => format!("{}; nothing of the statement was applied", error.message),
-            rows => format!(
-                "{}; {rows} rows of the statement were applied before: running it again is safe, rows with the same key are replaced",
-                error.message
-            ),
+        let again = "running it again is safe, rows with the same key are replaced";
+        let what = match (self.unknown, self.applied) {
+            (true, rows) => {
+                format!("it is not known whether the rows of this batch were written, {rows} others of the statement were applied: {again}")
+            }
+            (false, 0) => "nothing of the statement was applied".to_owned(),
+            (false, rows) => format!("{rows} rows of the statement were applied before: {again}"),
         };
-        ServerError::new(error.code, message)
+        ServerError::new(error.code, format!("{}; {what}", error.message))
     }
 
     async fn flush(&mut self) -> Result<(), ServerError> {
+        self.pending_bytes = 0;
+        let mut pause = limits::REFRESH_PAUSE;
+        for attempt in 1.. {
+            let (failed, again) = self.write_pending().await;
+            let Some(error) = failed else { return Ok(()) };
+            if again.is_empty() || attempt == limits::REFRESH_ATTEMPTS {
+                return Err(self.explain(error));
+            }
+            tracing::debug!(table = %self.table.shown(), attempt, error = %error, "routing rows anew");
+            env::sleep(pause).await;
+            pause *= 2;
+            self.route_anew(again).await.map_err(|error| self.explain(error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is kept. Gives the first error that matters, and the rows of the regions whose route is old; none
+    /// if another region failed for good.
+    async fn write_pending(&mut self) -> (Option<ServerError>, Vec<RecordBatch>) {
         let mut tasks = Vec::new();
         for (route, batches) in self.pending.iter_mut().enumerate() {
             if batches.is_empty() {
                 continue;
             }
             let batches = std::mem::take(batches);
-            tasks.push(env::spawn(write_region(Arc::clone(&self.table), self.engine.clone(), route, self.op, batches)));
+            tasks.push(env::spawn(write_region(Arc::clone(&self.table), self.catalogs.clone(), route, self.op, batches)));
         }
-        self.pending_bytes = 0;
-        let mut failed = None;
+        let (mut failed, mut stale, mut again) = (None, None, Vec::new());
         for task in tasks {
             let (rows, result) = match task.await {
                 Ok(outcome) => outcome,
-                Err(error) => (0, Err(ServerError::new(Code::Internal, format!("a write task failed: {error}")))),
+                Err(error) => {
+                    let error = ServerError::new(Code::Internal, format!("a write task failed: {error}"));
+                    (0, Err(Failure { error, unknown: true, again: Vec::new() }))
+                }
             };
             self.applied += rows;
-            if let Err(error) = result {
-                failed.get_or_insert(error);
+            let Err(failure) = result else { continue };
+            self.unknown |= failure.unknown;
+            if failure.again.is_empty() {
+                failed.get_or_insert(failure.error);
+            } else {
+                stale.get_or_insert(failure.error);
+                again.extend(failure.again);
             }
         }
-        failed.map_or(Ok(()), |error| Err(self.explain(error)))
+        match failed {
+            Some(error) => (Some(error), Vec::new()),
+            None => (stale, again),
+        }
+    }
+
+    /// Reads the table's routes again and keeps the rows for the regions that they belong to now.
+    async fn route_anew(&mut self, batches: Vec<RecordBatch>) -> Result<(), ServerError> {
+        let old = &self.table.info;
+        let table = self.catalogs.table(&old.database, &old.name).await?;
+        if table.info.id != old.id {
+            return Err(ServerError::new(Code::TableNotFound, format!("table {} was dropped and made anew", self.table.shown())));
+        }
+        if table.info.schema != old.schema {
+            let text = format!("the columns of table {} were changed while the statement ran: run it again", self.table.shown());
+            return Err(ServerError::new(Code::RegionBusy, text));
+        }
+        self.pending = vec![Vec::new(); table.routes.len()];
+        for batch in batches {
+            for part in rows::split(batch, &table, &self.positions, &nowhere)? {
+                if let Some(pending) = self.pending.get_mut(part.route) {
+                    pending.push(part.batch);
+                }
+            }
+        }
+        self.table = table;
+        Ok(())
     }
 }
 
 /// Writes rows of one region in order; gives the rows applied and what stopped it.
 async fn write_region(
     table: Arc<Table>,
-    engine: Engine,
+    catalogs: Catalogs,
     route: usize,
     op: OpType,
     batches: Vec<RecordBatch>,
-) -> (u64, Result<(), ServerError>) {
+) -> (u64, Result<(), Failure>) {
     let mut applied = 0;
-    let result = write_batches(&table, &engine, route, op, batches, &mut applied).await;
+    let result = write_batches(&table, &catalogs, route, op, batches, &mut applied).await;
     (applied, result)
 }
 
 async fn write_batches(
     table: &Table,
-    engine: &Engine,
+    catalogs: &Catalogs,
     route: usize,
     op: OpType,
     batches: Vec<RecordBatch>,
     applied: &mut u64,
-) -> Result<(), ServerError> {
+) -> Result<(), Failure> {
     let Some(route) = table.routes.get(route) else { return Ok(()) };
-    let region = engine.region(route.region).map_err(|error| from_engine(&error))?;
     let rule_version = route.rule.version();
-    for batch in coalesce(batches)? {
-        let request = WriteRequest { generation: route.generation, rule_version, batch, op };
-        let outcome = region.write(request).await.map_err(|error| from_engine(&error))?;
-        *applied += outcome.rows as u64;
+    let bytes_max = limits::WRITE_BYTES_MAX.min(catalogs.batch_bytes_max);
+    let mut left = coalesce(batches, bytes_max).map_err(Failure::plain)?.into_iter();
+    while let Some(batch) = left.next() {
+        let request = WriteRequest { generation: route.generation, rule_version, batch: batch.clone(), op };
+        let written = match catalogs.engine.region(route.region) {
+            Ok(region) => region.write(request).await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(outcome) => *applied += outcome.rows as u64,
+            Err(error) => {
+                let refresh = error.class() == ErrorClass::Refresh || matches!(error, EngineError::Closed { .. });
+                let again = if refresh { std::iter::once(batch).chain(left).collect() } else { Vec::new() };
+                return Err(Failure { error: from_engine(&error), unknown: may_be_written(&error), again });
+            }
+        }
     }
     Ok(())
 }
 
-/// Joins small batches, so that a write to a region is worth its cost.
-fn coalesce(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, ServerError> {
+/// Whether rows that were not acknowledged may be found after a restart.
+fn may_be_written(error: &EngineError) -> bool {
+    match error {
+        EngineError::Wal { source, .. } => matches!(source.as_ref(), WalError::Poisoned { .. } | WalError::Closed),
+        // The entry is in the log and its rows did not reach the memtable, or nobody saw whether they did.
+        EngineError::Rows { .. } | EngineError::Stopped { .. } => true,
+        _ => false,
+    }
+}
+
+/// Joins small batches, so that a write to a region is worth its cost, and cuts large ones, so that the log takes them.
+fn coalesce(batches: Vec<RecordBatch>, bytes_max: usize) -> Result<Vec<RecordBatch>, ServerError> {
+    let mut fitting = Vec::with_capacity(batches.len());
+    for batch in batches {
+        cut(batch, bytes_max, &mut fitting)?;
+    }
     let mut joined = Vec::new();
     let mut group: Vec<RecordBatch> = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
-    for batch in batches {
-        let (more_rows, more_bytes) = (batch.num_rows(), batch.get_array_memory_size());
-        if !group.is_empty() && (rows + more_rows > limits::WRITE_ROWS_MAX || bytes + more_bytes > limits::WRITE_BYTES_MAX) {
+    for batch in fitting {
+        let (more_rows, more_bytes) = (batch.num_rows(), bytes_of(&batch));
+        if !group.is_empty() && (rows + more_rows > limits::WRITE_ROWS_MAX || bytes + more_bytes > bytes_max) {
             joined.push(join(std::mem::take(&mut group))?);
             (rows, bytes) = (0, 0);
         }
@@ -180,9 +279,40 @@ fn coalesce(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, ServerError> 
     Ok(joined)
 }
 
+/// Halves a batch until every part has at most `bytes_max` bytes or one row. Parts own their rows, so that one that
+/// stays in a memtable does not keep the others.
+fn cut(batch: RecordBatch, bytes_max: usize, parts: &mut Vec<RecordBatch>) -> Result<(), ServerError> {
+    let rows = batch.num_rows();
+    let mut open = vec![(0, rows)];
+    while let Some((from, len)) = open.pop() {
+        if len > 1 && bytes_of(&batch.slice(from, len)) > bytes_max {
+            let half = len / 2;
+            open.push((from + half, len - half));
+            open.push((from, half));
+        } else if len == rows {
+            parts.push(batch.clone());
+        } else {
+            let wanted = UInt64Array::from_iter_values(from as u64..(from + len) as u64);
+            parts.push(take_record_batch(&batch, &wanted).map_err(from_arrow)?);
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of the values of a batch, without what its buffers hold beside them.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let sizes = batch.columns().iter().map(|array| array.to_data().get_slice_memory_size());
+    // An array whose size is not known counts with its buffers.
+    sizes.zip(batch.columns()).map(|(size, array)| size.unwrap_or_else(|_| array.get_array_memory_size())).sum()
+}
+
 fn join(mut group: Vec<RecordBatch>) -> Result<RecordBatch, ServerError> {
     match group.len() {
         1 => Ok(group.remove(0)),
         _ => concat_batches(&group[0].schema(), &group).map_err(from_arrow),
     }
 }
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;

@@ -11,10 +11,26 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use super::ast::{Statement, TableName};
 use super::split::{DIALECT, Source, split};
 use super::{create, depth, from_parser, syntax};
-use crate::error::ServerError;
+use crate::error::{Code, ServerError};
 
 /// The name of the only catalog.
 pub const CATALOG: &str = "tessera";
+
+/// The names that the catalog has in statements: its own, and the one that clients of GreptimeDB know.
+pub const CATALOGS: [&str; 2] = [CATALOG, "greptime"];
+
+/// That this is a name of the catalog.
+///
+/// # Errors
+/// For any other name.
+pub fn check_catalog(name: &str) -> Result<(), ServerError> {
+    if CATALOGS.contains(&name) {
+        return Ok(());
+    }
+    let text =
+        format!("there is no catalog '{name}': a name of three parts is {CATALOG}.database.table (or {}.database.table)", CATALOGS[1]);
+    Err(ServerError::new(Code::DatabaseNotFound, text))
+}
 
 /// The statements of a text, in order.
 ///
@@ -234,7 +250,7 @@ impl<'a> Cursor<'a> {
         let database = parts.pop();
         match (parts.pop(), parts.is_empty()) {
             (None, _) => Ok(TableName { database, table }),
-            (Some(catalog), true) if catalog == CATALOG || catalog == "greptime" => Ok(TableName { database, table }),
+            (Some(catalog), true) => check_catalog(&catalog).map(|()| TableName { database, table }),
             _ => Err(syntax(format!("the name of '{table}' has too many parts: write table, database.table or {CATALOG}.database.table"))),
         }
     }

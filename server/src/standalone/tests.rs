@@ -2,8 +2,10 @@
 
 mod ddl;
 mod dml;
+mod faults;
 mod names;
 mod reads;
+mod times;
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tessera_engine::config::Config;
-use tessera_engine::wal::NoopWal;
+use tessera_engine::wal::{LogStore, NoopWal};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, Nonce};
 use tessera_metaclient::kv::{KvBackend, MemoryBackend};
@@ -35,12 +37,16 @@ impl World {
     }
 
     pub(super) async fn open(&self) -> Session {
-        let env = Env::system();
-        let wal = Arc::new(NoopWal::new(NodeId(0), &env));
+        let wal = Arc::new(NoopWal::new(NodeId(0), &Env::system()));
+        self.open_with(wal).await
+    }
+
+    /// A process with this log.
+    pub(super) async fn open_with(&self, wal: Arc<dyn LogStore>) -> Session {
         let (kv, store) = (Arc::clone(&self.kv), Arc::clone(&self.store));
-        let server =
-            Standalone::open(Parts { kv, store, wal, env, engine: Config::default(), node: NodeId(0), cluster: Nonce(1) }).await.unwrap();
-        Session { server }
+        let (env, engine, node, cluster) = (Env::system(), Config::default(), NodeId(0), Nonce(1));
+        let parts = Parts { kv, store, wal, env, engine, node, cluster };
+        Session { server: Standalone::open(parts).await.unwrap() }
     }
 
     /// A file of this world with this text; its path.

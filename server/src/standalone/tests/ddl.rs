@@ -72,6 +72,34 @@ async fn create_text(session: &Session, show: &str) -> String {
 }
 
 #[tokio::test]
+async fn more_partitions_than_a_transaction_takes_are_refused_before_a_region_is_made() {
+    let (_world, session) = Session::fresh().await;
+    let rules: Vec<String> = (0..2048).map(|n| format!("a = {n}")).collect();
+    let sql = format!("CREATE TABLE t (a INT, ts TIMESTAMP TIME INDEX, PRIMARY KEY (a)) PARTITION ON COLUMNS (a) ({})", rules.join(", "));
+    let (code, message) = session.refused(&sql).await;
+    assert_eq!(code, Code::InvalidArguments);
+    assert!(message.contains("at most 2047 partitions, not 2048"), "{message}");
+    assert!(session.server.catalogs.engine.regions().is_empty());
+}
+
+#[tokio::test]
+async fn the_catalog_has_two_names_everywhere() {
+    let (_world, session) = Session::fresh().await;
+    for catalog in ["tessera", "greptime"] {
+        session.run(&CPU.replace("TABLE cpu", &format!("TABLE {catalog}.public.cpu"))).await;
+        session.run(&format!("INSERT INTO {catalog}.public.cpu (host, ts) VALUES ('a', 1)")).await;
+        assert_eq!(session.rows(&format!("SELECT cpu.host FROM {catalog}.public.cpu")).await, ["a"]);
+        assert_eq!(session.run(&format!("DELETE FROM {catalog}.public.cpu")).await, 1);
+        session.run(&format!("DROP TABLE {catalog}.public.cpu")).await;
+    }
+    for sql in ["SELECT * FROM other.public.cpu", "DROP TABLE other.public.cpu"] {
+        let (code, message) = session.refused(sql).await;
+        assert_eq!(code, Code::DatabaseNotFound);
+        assert!(message.contains("'other'") && message.contains("tessera.database.table"), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_bad_definition_is_refused_before_anything_is_made() {
     let (_world, session) = Session::fresh().await;
     let table = |columns: &str, rest: &str| format!("CREATE TABLE t ({columns}, ts TIMESTAMP TIME INDEX, PRIMARY KEY (a)) {rest}");

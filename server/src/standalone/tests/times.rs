@@ -1,0 +1,66 @@
+//! Timestamps compared with constants of a finer unit.
+
+use super::Session;
+
+async fn filled() -> (super::World, Session) {
+    let (world, session) = Session::fresh().await;
+    session.run("CREATE TABLE t (ts TIMESTAMP(3) TIME INDEX, s TIMESTAMP(0), n INT)").await;
+    // One row before 1970, where rounding down and cutting off differ, and one without a value in s.
+    session.run("INSERT INTO t VALUES (0, 0, 0), (1, 1, 1), (-1, -1, -1), (5000, NULL, 9)").await;
+    (world, session)
+}
+
+async fn found(session: &Session, filter: &str) -> String {
+    session.rows(&format!("SELECT n FROM t WHERE {filter} ORDER BY n")).await.join(",")
+}
+
+#[tokio::test]
+async fn digits_that_a_column_does_not_have_still_count() {
+    let (_world, session) = filled().await;
+    let cases = [
+        ("ts >= C'1970-01-01 00:00:00.0005'", "1,9"),
+        ("ts > C'1970-01-01 00:00:00.0005'", "1,9"),
+        ("ts < C'1970-01-01 00:00:00.0005'", "-1,0"),
+        ("ts <= C'1970-01-01 00:00:00.0005'", "-1,0"),
+        ("C'1970-01-01 00:00:00.0005' <= ts", "1,9"),
+        ("ts >= C'1969-12-31 23:59:59.9995'", "0,1,9"),
+        ("ts < C'1969-12-31 23:59:59.9995'", "-1"),
+        ("ts = C'1970-01-01 00:00:00.0005'", ""),
+        ("ts != C'1970-01-01 00:00:00.0005'", "-1,0,1,9"),
+        ("ts = C'1970-01-01 00:00:00.001000'", "1"),
+        ("ts BETWEEN C'1970-01-01 00:00:00.0005' AND C'1970-01-01 00:00:00.0015'", "1"),
+        ("ts NOT BETWEEN C'1970-01-01 00:00:00.0005' AND C'1970-01-01 00:00:00.0015'", "-1,0,9"),
+        ("ts IN (C'1970-01-01 00:00:00.0005', C'1970-01-01 00:00:00.001')", "1"),
+        ("ts NOT IN (C'1970-01-01 00:00:00.0005', C'1970-01-01 00:00:00.001')", "-1,0,9"),
+        ("ts IN (C'1970-01-01 00:00:00.0005')", ""),
+        ("s > C'1970-01-01 00:00:00.5'", "1"),
+        ("s <= C'1969-12-31 23:59:59.5'", "-1"),
+        ("NOT (s = C'1970-01-01 00:00:00.5')", "-1,0,1"),
+        ("s != C'1970-01-01 00:00:00.5'", "-1,0,1"),
+        ("s NOT IN (C'1970-01-01 00:00:00.5')", "-1,0,1"),
+        ("(s = C'1970-01-01 00:00:00.5') IS NULL", "9"),
+        ("s IS DISTINCT FROM C'1970-01-01 00:00:00.5'", "-1,0,1,9"),
+    ];
+    for (filter, expected) in cases {
+        // A typed constant, and a text that takes the type of what it is compared with.
+        for constant in ["TIMESTAMP '", "'"] {
+            let filter = filter.replace("C'", constant);
+            assert_eq!(found(&session, &filter).await, expected, "{filter}");
+        }
+    }
+    let derived = "SELECT n FROM (SELECT n, ts, TIMESTAMP '1970-01-01 00:00:00.0005' AS c FROM t) WHERE ts <= c ORDER BY n";
+    assert_eq!(session.rows(derived).await, ["-1", "0"]);
+    let shown = "SELECT ts >= TIMESTAMP '1970-01-01 00:00:00.0005' AS later FROM t ORDER BY n";
+    assert_eq!(session.rows(shown).await, ["false", "false", "true", "true"]);
+}
+
+#[tokio::test]
+async fn a_delete_removes_only_rows_that_match() {
+    let (_world, session) = filled().await;
+    assert_eq!(session.run("DELETE FROM t WHERE ts >= TIMESTAMP '1970-01-01 00:00:00.0005'").await, 2);
+    assert_eq!(found(&session, "true").await, "-1,0");
+    assert_eq!(session.run("DELETE FROM t WHERE s = now()").await, 0);
+    assert_eq!(session.run("DELETE FROM t WHERE s > now() - INTERVAL '1 hour'").await, 0);
+    assert_eq!(session.run("DELETE FROM t WHERE ts < '1969-12-31 23:59:59.9995'").await, 1);
+    assert_eq!(found(&session, "true").await, "0");
+}
