@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rand::Rng;
+use rand::RngExt;
 use tempfile::TempDir;
 
 use crate::support::{Ended, Refusal, Server, random, skipped};
