@@ -181,7 +181,7 @@ mod tests {
             (slot(1, 0), vec![open(1), Action::Change(Change { meta: meta() })]),
             (slot(1, 1), vec![edit(&[a, b], &[])]),
             (slot(1, 2), vec![edit(&[], &[b])]),
-            (slot(1, 3), vec![Action::Seal(Seal { by: Nonce(2) })]),
+            (slot(1, 3), vec![Action::Seal(Seal { by: Nonce(2), clean: false })]),
             (slot(2, 0), vec![open(2)]),
         ];
         records.iter().fold(RegionState::empty(REGION), |state, (slot, actions)| state.apply_record(*slot, actions).unwrap())

@@ -51,6 +51,9 @@ pub struct Open {
 pub struct Seal {
     /// The opening that ends it.
     pub by: Nonce,
+    /// Said by a writer that ends its own epoch: every row of the region is in an SST, no log holds any.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub clean: bool,
 }
 
 /// Schema, names, rule or options are now these.

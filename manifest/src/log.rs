@@ -140,7 +140,7 @@ impl Manifest {
     /// As [`commit`](Self::commit).
     pub async fn seal(&mut self) -> Result<Outcome, Error> {
         let by = self.writer.writer();
-        self.put(Kind::Seal, vec![Action::Seal(action::Seal { by })]).await
+        self.put(Kind::Seal, vec![Action::Seal(action::Seal { by, clean: true })]).await
     }
 
     async fn put(&mut self, kind: Kind, actions: Vec<Action>) -> Result<Outcome, Error> {
@@ -269,7 +269,7 @@ impl OpenDraft for Draft {
     fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error> {
         self.catch_up(history)?;
         self.check_open()?;
-        let seal = Action::Seal(action::Seal { by: self.opening });
+        let seal = Action::Seal(action::Seal { by: self.opening, clean: false });
         Ok(Body::new(self.replayed.set_hash(), vec![seal]).encode())
     }
 

@@ -259,7 +259,7 @@ impl RegionState {
             Action::Open(open) => next.open(open)?,
             Action::Seal(seal) => {
                 next.sealed = true;
-                next.clean = self.writer == Some(seal.by);
+                next.clean = seal.clean && self.writer == Some(seal.by);
             }
             Action::Change(change) => next.change(&change.meta)?,
             Action::Edit(edit) => next.edit(slot, edit)?,

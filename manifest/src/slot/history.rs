@@ -187,7 +187,10 @@ impl<'a> Walk<'a> {
             End::Free(at) => (Some(at.epoch), at),
             End::Sealed(at) => (Some(at.epoch), at),
         };
-        if beyond.kind == Kind::Seal && Some(beyond.slot.epoch) == epoch {
+        // Beyond a gap only a seal that was put ahead can stand, and it names no record before it. A seal that
+        // names one was put into the next free slot: what is missing below it is lost.
+        let may_stand = matches!(self.end, End::Sealed(_)) || beyond.prev.is_none();
+        if beyond.kind == Kind::Seal && Some(beyond.slot.epoch) == epoch && may_stand {
             return Ok(());
         }
         let (missing, found) = (self.store.path(self.expected).to_string(), self.store.path(beyond.slot).to_string());

@@ -57,7 +57,7 @@ fn open(writer: u128, wals: Vec<WalRef>) -> Action {
 }
 
 fn seal() -> Action {
-    Action::Seal(Seal { by: Nonce(99) })
+    Action::Seal(Seal { by: Nonce(99), clean: false })
 }
 
 fn sequence(counter: u64) -> Sequence {
@@ -168,7 +168,7 @@ fn an_open_may_not_lose_a_log_with_unflushed_entries() {
 
 #[test]
 fn after_a_clean_end_the_logs_before_it_may_be_left_out() {
-    let clean = commit(&created(), Action::Seal(Seal { by: Nonce(1) })).unwrap();
+    let clean = commit(&created(), Action::Seal(Seal { by: Nonce(1), clean: true })).unwrap();
     assert!(clean.is_clean());
     let slot = clean.version().unwrap().next_epoch();
     let elsewhere = WalRef { id: WalId { log: Nonce(8), ..WAL }, epochs: vec![Epoch(1)], flushed: WalPosition::START };
