@@ -135,7 +135,7 @@ async fn a_seal_that_was_put_ahead_of_the_writer_does_not_vouch_for_the_state_be
     let (store, context) = context();
     let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();
     let slots = slot_store(&context, meta().region);
-    let seal = Action::Seal(action::Seal { by: Nonce(77) });
+    let seal = Action::Seal(action::Seal { by: Nonce(77), clean: false });
     let text = String::from_utf8(Body::new(manifest.state().set_hash(), vec![seal]).encode().to_vec()).unwrap();
     let body = Bytes::from(text.replace(&"0".repeat(32), &"1".repeat(32)));
     let slot = Slot::new(Epoch(1), 2);

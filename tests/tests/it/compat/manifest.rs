@@ -85,11 +85,11 @@ fn story() -> Vec<(&'static str, Slot, Vec<Action>)> {
         ("edit", slot(1, 1), vec![edit(first, vec![], vec![flushed(OTHER_WAL, 4, 10)], Some(3))]),
         ("edit_remove", slot(1, 2), vec![edit(vec![file(3, always())], vec![key(1)], vec![flushed(OTHER_WAL, 4, 20)], Some(9))]),
         ("change", slot(1, 3), vec![Action::Change(Change { meta: Arc::new(renamed) })]),
-        ("seal", slot(1, 4), vec![Action::Seal(Seal { by: Nonce(2) })]),
+        ("seal", slot(1, 4), vec![Action::Seal(Seal { by: Nonce(2), clean: false })]),
         ("open", slot(2, 0), vec![open(2, WAL, vec![other_later, wal(WAL, &[1], WalPosition::START)])]),
         ("edit_done", slot(2, 1), vec![edit(vec![], vec![], vec![done], None)]),
         ("truncate", slot(2, 2), vec![Action::Truncate(truncate)]),
-        ("seal_again", slot(2, 3), vec![Action::Seal(Seal { by: Nonce(3) })]),
+        ("seal_again", slot(2, 3), vec![Action::Seal(Seal { by: Nonce(3), clean: false })]),
         ("open_again", slot(3, 0), vec![open(3, WAL, vec![wal(WAL, &[1, 2], position(1, 30))])]),
         ("drop", slot(3, 1), vec![Action::Drop(Drop {})]),
     ]
