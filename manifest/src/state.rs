@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants:
-//! - Pure: [`RegionState::apply`] is the same function on commit and on replay, and rejects what cannot be.
+//! - Pure: `RegionState::apply` is the same function on commit and on replay, and rejects what cannot be.
 //! - A state is a value: cloning it is a handful of pointer copies, and a change of k files costs
 //!   O(k log n), since files are kept in maps with shared structure.
 //! - A file is listed once in the life of a region. Only files born in the current epoch come in; what went
