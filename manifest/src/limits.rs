@@ -50,3 +50,6 @@ pub const RULE_NODES_MAX: usize = 1 << 17;
 /// Steps that one question about rules may take, each some tens of nanoseconds. More:
 /// [`TooComplex`](crate::rule::TooComplex).
 pub const RULE_WORK_MAX: u64 = 20_000_000;
+
+/// Bytes of the name of a snapshot. More: [`Violation::PinName`](crate::state::Violation::PinName).
+pub const PIN_NAME_BYTES_MAX: usize = 128;

@@ -69,7 +69,7 @@ mod tests {
     fn names_are_those_of_the_design() {
         let root = Root::new(Path::from("c1"));
         let region = RegionId::new(TableId(1024), RegionNumber(7));
-        let key = FileKey { origin: region, file: FileId { epoch: Epoch(2), ulid: Ulid(0) } };
+        let key = FileKey { origin: region, file: FileId::new(Epoch(2), Ulid(0)) };
         assert_eq!(root.sst(key).as_ref(), "c1/0000001024/0000000007/sst/0000000002-00000000000000000000000000.parquet");
         let layout = root.manifest(region);
         let slot = Slot::new(Epoch(2), 9);

@@ -45,7 +45,7 @@ fn context() -> (FaultStore, Context) {
 
 fn bump(counter: u64) -> Vec<Action> {
     let sequence = Sequence::new(Generation::FIRST, counter);
-    vec![Action::Edit(Edit { generation: Generation::FIRST, add: vec![], remove: vec![], flushed: vec![], sequence })]
+    vec![Action::Edit(Edit { sequence, ..Edit::new(Generation::FIRST) })]
 }
 
 #[tokio::test]
