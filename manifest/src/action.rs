@@ -281,6 +281,9 @@ pub struct CheckpointRef {
     pub crc32: u32,
     /// Size of the root object.
     pub bytes: u64,
+    /// When the version was written, by its writer's clock, in milliseconds since 1970-01-01T00:00:00Z; from it a
+    /// floor is proposed.
+    pub time_ms: u64,
 }
 
 /// A checkpoint is on the store.

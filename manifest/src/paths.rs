@@ -2,7 +2,7 @@
 
 use object_store::path::Path;
 
-use crate::id::{FileKey, RegionId, TableId};
+use crate::id::{FileId, FileKey, RegionId, TableId};
 use crate::slot::Layout;
 use ulid::Ulid;
 
@@ -33,6 +33,18 @@ impl Root {
     #[must_use]
     pub fn manifest(&self, region: RegionId) -> Layout {
         Layout { folder: self.region(region).join("manifest"), extension: "json" }
+    }
+
+    /// The folder of the region's segments.
+    #[must_use]
+    pub fn segments(&self, region: RegionId) -> Path {
+        self.region(region).join("manifest").join("seg")
+    }
+
+    /// The object of a segment of the region.
+    #[must_use]
+    pub fn segment(&self, region: RegionId, file: FileId) -> Path {
+        self.segments(region).join(format!("{file}.parquet"))
     }
 
     /// `{root}/{table:010}/{region:010}/sst`: the SSTs that were born in a region.

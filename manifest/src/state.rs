@@ -18,6 +18,7 @@
 
 mod books;
 mod history;
+mod image;
 mod stage;
 mod violation;
 
@@ -34,6 +35,7 @@ use crate::set_hash::SetHash;
 use crate::wal::{WalId, WalRef};
 use books::Books;
 
+pub use image::{Image, ImageError, Row};
 pub use stage::{Remap, Staging};
 pub use violation::Violation;
 
@@ -68,6 +70,7 @@ pub struct RegionState {
     floor: Option<Slot>,
     pins: OrdMap<String, Arc<Pin>>,
     checkpoints: Arc<Vec<CheckpointRef>>,
+    remaps: Arc<Vec<(Slot, Vec<SegmentRef>)>>,
 }
 
 impl RegionState {
@@ -91,6 +94,7 @@ impl RegionState {
             floor: None,
             pins: OrdMap::new(),
             checkpoints: Arc::default(),
+            remaps: Arc::default(),
         }
     }
 
@@ -203,10 +207,24 @@ impl RegionState {
         &self.pins
     }
 
-    /// The newest checkpoints that were logged, oldest first; at most two.
+    /// The checkpoints that were logged and are needed, oldest first: from the newest that is not above the floor,
+    /// and two at least, as soon as there are two. What is older may be deleted.
     #[must_use]
     pub fn checkpoints(&self) -> &[CheckpointRef] {
         &self.checkpoints
+    }
+
+    /// The segments that records after the oldest needed checkpoint name, which replay of these records reads.
+    pub fn remap_segments(&self) -> impl Iterator<Item = &SegmentRef> {
+        self.remaps.iter().flat_map(|(_, segments)| segments)
+    }
+
+    /// The oldest version from which replay may begin: records before it, and checkpoints before it that are not
+    /// pinned, may be deleted. `None` while nothing may be.
+    #[must_use]
+    pub fn replay_base(&self) -> Option<Slot> {
+        let oldest = self.checkpoints.first().filter(|_| self.checkpoints.len() >= 2)?.version;
+        (oldest <= self.floor?).then_some(oldest)
     }
 
     /// Sums over the visible files.

@@ -102,9 +102,10 @@ impl Region {
         let outcome = manifest.commit(actions).await;
         match outcome.map_err(|source| self.manifest_error(source))? {
             Outcome::Committed(state) => Ok(state),
-            Outcome::Conflict { by, slot } => {
+            Outcome::Conflict { by, slot, orphans } => {
                 tracing::warn!(region = %self.id, %by, %slot, "another writer has taken the region over");
                 self.shut(GateState::Fenced).await;
+                orphans.delete(&self.shared.context).await;
                 Err(Error::Fenced { region: self.id })
             }
             Outcome::Unknown(source) => Err(self.manifest_error(source)),

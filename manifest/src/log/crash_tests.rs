@@ -159,7 +159,8 @@ const SCENARIOS: [(&str, Scenario); 4] = [
 
 fn context(store: CrashStore, source: &Arc<Counting>) -> Context {
     let env = Env::from_source(Arc::<Counting>::clone(source));
-    Context { store: Arc::new(store), root: Root::default(), env }
+    let settings = Settings { background: false, history: Duration::ZERO, ..Settings::default() };
+    Context { settings, ..Context::new(Arc::new(store), Root::default(), env) }
 }
 
 /// A run up to the crash: its objects, its store, and what was acknowledged.

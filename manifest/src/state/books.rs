@@ -35,12 +35,8 @@ impl Books {
         doomed: impl IntoIterator<Item = (FileKey, Doomed)>,
     ) -> Self {
         let mut books = Self { removed: removed.into_iter().collect(), doomed: doomed.into_iter().collect(), ..Self::default() };
-        let mut listed = Vec::new();
-        for (key, entry) in visible {
-            books.count(&entry.file);
-            listed.push((key, entry));
-        }
-        books.visible = listed.into_iter().collect();
+        let counted = visible.into_iter().inspect(|(_, listed)| books.count(&listed.file)).collect();
+        books.visible = counted;
         books
     }
 

@@ -28,9 +28,25 @@ impl RegionState {
         if !above || self.version.is_none_or(|current| version > current) {
             return Err(Violation::CheckpointOrder { version });
         }
-        let older = self.checkpoints.last().copied();
-        self.checkpoints = Arc::new(older.into_iter().chain([checkpoint]).collect());
+        let mut checkpoints = Vec::clone(&self.checkpoints);
+        checkpoints.push(checkpoint);
+        self.checkpoints = Arc::new(checkpoints);
+        self.let_checkpoints_go();
         Ok(())
+    }
+
+    /// Readable versions start at the floor, so the newest checkpoint that is not above it is the oldest one that
+    /// is needed; and the two newest stay in any case, so that a damaged one has a substitute.
+    fn let_checkpoints_go(&mut self) {
+        let Some(floor) = self.floor else { return };
+        let needed = self.checkpoints.iter().rposition(|checkpoint| checkpoint.version <= floor).unwrap_or(0);
+        let gone = needed.min(self.checkpoints.len().saturating_sub(2));
+        if gone > 0 {
+            self.checkpoints = Arc::new(self.checkpoints[gone..].to_vec());
+        }
+        if let Some(base) = self.replay_base().filter(|base| self.remaps.first().is_some_and(|(named, _)| named <= base)) {
+            self.remaps = Arc::new(self.remaps.iter().filter(|(named, _)| *named > base).cloned().collect());
+        }
     }
 
     pub(super) fn raise_floor(&mut self, to: Slot) -> Result<(), Violation> {
@@ -39,6 +55,7 @@ impl RegionState {
             return Err(Violation::FloorOrder { from: self.floor, to, version: self.version });
         }
         self.floor = Some(to);
+        self.let_checkpoints_go();
         Ok(())
     }
 

@@ -260,6 +260,9 @@ impl RegionState {
         if set_hash != remap.set_hash {
             return Err(Violation::RemapHash { expected: remap.set_hash, found: set_hash });
         }
+        let mut remaps = Vec::clone(&self.remaps);
+        remaps.push((slot, remap.segments.clone()));
+        self.remaps = Arc::new(remaps);
         staging.remap = Some(Remap { segments: remap.segments.clone().into(), files, set_hash });
         self.staging = Some(Arc::new(staging));
         Ok(())

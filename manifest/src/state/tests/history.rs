@@ -4,7 +4,7 @@ use super::*;
 use crate::action::{Checkpointed, Doom, Floor, Unpin};
 
 pub(super) fn checkpoint(version: Slot) -> CheckpointRef {
-    CheckpointRef { version, crc32: 5, bytes: 500 }
+    CheckpointRef { version, crc32: 5, bytes: 500, time_ms: 9 }
 }
 
 pub(super) fn pin(name: &str, version: Slot) -> Action {
@@ -97,13 +97,19 @@ fn what_is_doomed_is_forgotten_once_it_cannot_come_back() {
 }
 
 #[test]
-fn two_checkpoints_are_remembered() {
+fn checkpoints_are_needed_from_the_floor_on_and_the_two_newest_always() {
     let logged = |seq| Action::Checkpointed(Checkpointed { checkpoint: checkpoint(slot(seq)) });
     let mut state = removed();
     for seq in [0, 1, 2] {
         state = commit(&state, logged(seq)).unwrap();
     }
-    assert_eq!(state.checkpoints(), [checkpoint(slot(1)), checkpoint(slot(2))]);
+    assert_eq!(state.checkpoints().len(), 3);
+    let floored = commit(&state, floor(0)).unwrap();
+    assert_eq!(floored.checkpoints().len(), 3);
+    for seq in [1, 4] {
+        let floored = commit(&floored, floor(seq)).unwrap();
+        assert_eq!(floored.checkpoints(), [checkpoint(slot(1)), checkpoint(slot(2))]);
+    }
     for seq in [2, 9] {
         assert!(matches!(commit(&state, logged(seq)), Err(Violation::CheckpointOrder { .. })));
     }

@@ -112,7 +112,7 @@ proptest! {
     /// What is written to the log is what is read from it.
     #[test]
     fn actions_survive_the_body(actions in proptest::collection::vec(any_action(), 1..4)) {
-        let body = crate::body::Body::new(SetHash::EMPTY, actions);
+        let body = crate::body::Body::new(1, SetHash::EMPTY, actions);
         prop_assert_eq!(crate::body::Body::decode(&body.encode()).unwrap(), body);
     }
 

@@ -107,7 +107,7 @@ fn expected() -> Vec<(String, Record, Body)> {
             Action::Seal(_) => Kind::Seal,
             _ => Kind::Data,
         };
-        let body = Body::new(state.set_hash(), actions);
+        let body = Body::new(1_700_000_000_000, state.set_hash(), actions);
         // A seal is written by the opener that it names.
         let writer = Nonce(u128::from(slot.epoch.0) + u128::from(kind == Kind::Seal));
         let record = Record { kind, commit_id: Nonce(number), prev, writer, slot, body: body.encode() };
