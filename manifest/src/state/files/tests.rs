@@ -83,6 +83,27 @@ fn a_block_out_of_order_or_incomplete_is_noticed() {
     assert_eq!(generation.first_bad_row(), Some(1));
 }
 
+#[test]
+fn the_place_of_a_key_is_found_in_large_blocks_however_they_are_spread() {
+    let spread: [fn(u64) -> u64; 4] = [|n| n, |n| n * n * n, |n| if n < 150 { n } else { u64::MAX - 1000 + n }, |n| (n + 1).ilog2().into()];
+    for spread in spread {
+        let mut block = block(&[3; 300]);
+        block.ulid_high = (0..300).map(spread).collect();
+        block.ulid_low = (0..300).collect();
+        assert_eq!(block.first_bad_row(), None);
+        for row in 0..300 {
+            let key = block.key(row);
+            assert_eq!((block.position(&key), block.lower_bound(&key)), (Some(row), row));
+            let (high, low) = (u128::from(block.ulid_high[row]), u128::from(block.ulid_low[row]));
+            for ulid in [(high << 64 | low).wrapping_sub(1), (high << 64 | low) + 1] {
+                let key = FileKey { file: FileId::new(key.file.epoch, Ulid(ulid)), ..key };
+                let bound = (0..300).find(|row| block.key(*row) >= key).unwrap_or(300);
+                assert_eq!(block.lower_bound(&key), bound, "{key}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
