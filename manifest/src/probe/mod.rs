@@ -123,10 +123,11 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { store, races, writers, reads, lists_after_write, lists_after_delete, listed, requests, elapsed_ms, .. } = self;
+        let odd = if self.offset_exact { "" } else { " (a LIST after a name shows those before it too)" };
         write!(
             f,
             "{store}: exclusive create in {races} races of {writers}, read after write {reads} times, LIST after write {lists_after_write} \
-             and after delete {lists_after_delete} times, {listed} objects listed at once; {requests} requests in {elapsed_ms} ms"
+             and after delete {lists_after_delete} times, {listed} objects listed at once{odd}; {requests} requests in {elapsed_ms} ms"
         )
     }
 }

@@ -105,12 +105,9 @@ impl Broken {
             (0, 0) => return None,
             (0, unreadable) => (Capability::ReadAfterWrite, unreadable, "an object that was created was not found".to_owned()),
             (exclusive, _) if self.winners_most > 1 => {
-                let most = self.winners_most;
-                (
-                    Capability::ExclusiveCreate,
-                    exclusive,
-                    format!("up to {most} of {writers} concurrent writers and a late one created the same object"),
-                )
+                let (most, all) = (self.winners_most, writers + 1);
+                let seen = format!("up to {most} of {all} creates of one object succeeded, {writers} of them sent at once");
+                (Capability::ExclusiveCreate, exclusive, seen)
             }
             (exclusive, _) => {
                 (Capability::ExclusiveCreate, exclusive, format!("{} times an object was replaced after its creation", self.replaced))

@@ -84,8 +84,8 @@ async fn objects_of_others_are_left_alone() {
 #[tokio::test]
 async fn a_store_without_exclusive_creates_is_refused_with_numbers() {
     for (manner, numbers) in [
-        (Manner::IgnoresConditions, "in 5 of 5 tests (up to 5 of 4 concurrent writers and a late one"),
-        (Manner::LooksThenWrites, "in 5 of 5 tests (up to 4 of 4 concurrent writers"),
+        (Manner::IgnoresConditions, "in 5 of 5 tests (up to 5 of 5 creates of one object succeeded, 4 of them"),
+        (Manner::LooksThenWrites, "in 5 of 5 tests (up to 4 of 5 creates"),
         (Manner::KeepsTheLast, "in 5 of 5 tests (5 times an object was replaced"),
         (Manner::HasNoCreate, "in 1 of 1 tests"),
     ] {
