@@ -46,7 +46,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let context = Context { store: Arc::clone(&parts.store), root: Root::default(), env: parts.env.clone() };
+        let context = Context::new(Arc::clone(&parts.store), Root::default(), parts.env.clone());
         let access = Access::new(Arc::clone(&parts.store), &parts.config);
         let budget = Arc::new(Budget::new(parts.config.memtable_bytes_max));
         Self { parts, context, access, budget }

@@ -59,7 +59,7 @@ pub fn plan_sweep(state: &RegionState, listed: &[FileId]) -> Vec<FileId> {
     let Some(version) = state.version() else { return Vec::new() };
     let known = |file: FileId| {
         let key = FileKey { origin: state.region(), file };
-        state.files().contains_key(&key) || state.removed().contains_key(&key)
+        state.knows(key)
     };
     let mut orphans: Vec<FileId> = listed.iter().copied().filter(|file| file.epoch < version.epoch && !known(*file)).collect();
     orphans.sort_unstable();
@@ -109,7 +109,7 @@ mod tests {
 
     use object_store::memory::InMemory;
     use tessera_manifest::action::{Action, Change, Edit, Open, Seal};
-    use tessera_manifest::file::{FileMeta, FileRef};
+    use tessera_manifest::file::{FileMeta, FileRef, Scope};
     use tessera_manifest::id::{ColumnId, Epoch, Generation, NodeId, Nonce, RegionId, RegionNumber, Sequence, Slot, TableId};
     use tessera_manifest::meta::RegionMeta;
     use tessera_manifest::rule::Expr;
@@ -135,10 +135,10 @@ mod tests {
             generation: Generation::FIRST,
             schema_version: 1,
             rule: Arc::new(Expr::always()),
-            stats: vec![],
+            stats: [].into(),
             crc32: 0,
         };
-        Arc::new(FileRef { key: FileKey { origin: REGION, file }, scope: Arc::new(Expr::always()), meta: Arc::new(meta) })
+        Arc::new(FileRef { key: FileKey { origin: REGION, file }, scope: Scope::all(), meta })
     }
 
     fn meta() -> Arc<RegionMeta> {
@@ -170,7 +170,7 @@ mod tests {
     fn edit(add: &[FileId], remove: &[FileId]) -> Action {
         let remove = remove.iter().map(|file| FileKey { origin: REGION, file: *file }).collect();
         let add = add.iter().map(|file| reference(*file)).collect();
-        Action::Edit(Edit { generation: Generation::FIRST, add, remove, flushed: vec![], sequence: None })
+        Action::Edit(Edit { add, remove, ..Edit::new(Generation::FIRST) })
     }
 
     /// Epoch 1 listed A and B and removed B; epoch 2 is the current one.

@@ -13,6 +13,9 @@ use crate::set_hash::SetHash;
 pub struct Body {
     format: u32,
     min_reader: u32,
+    /// When the record was made, by its writer's clock, in milliseconds since 1970-01-01T00:00:00Z. It is shown, and
+    /// from it a floor is proposed; no order follows from it.
+    pub time_ms: u64,
     /// The hash of the visible references after the record.
     pub set_hash: SetHash,
     /// What happened, in order.
@@ -27,11 +30,11 @@ struct Versions {
 }
 
 impl Body {
-    /// The body of a record with these actions, after which the file set hashes to `set_hash`.
+    /// The body of a record with these actions, made at `time_ms`, after which the file set hashes to `set_hash`.
     #[must_use]
-    pub fn new(set_hash: SetHash, actions: Vec<Action>) -> Self {
+    pub fn new(time_ms: u64, set_hash: SetHash, actions: Vec<Action>) -> Self {
         let version = format::current(Format::ManifestBody);
-        Self { format: version.version, min_reader: version.min_reader, set_hash, actions }
+        Self { format: version.version, min_reader: version.min_reader, time_ms, set_hash, actions }
     }
 
     /// Its bytes, with a line end.

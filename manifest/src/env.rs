@@ -65,7 +65,7 @@ impl Env {
     /// A fresh file name for the writer of `epoch`.
     #[must_use]
     pub fn file_id(&self, epoch: Epoch) -> FileId {
-        FileId { epoch, ulid: self.ulid() }
+        FileId::new(epoch, self.ulid())
     }
 }
 

@@ -3,7 +3,7 @@
 use object_store::path::Path;
 
 use crate::action::Action;
-use crate::id::{Nonce, RegionId};
+use crate::id::{Nonce, RegionId, Slot};
 use crate::slot::DecodeError;
 use crate::state::Violation;
 use crate::wal::WalId;
@@ -72,6 +72,24 @@ pub enum Error {
         expected: Option<Nonce>,
         /// The commit that it names.
         found: Option<Nonce>,
+    },
+    /// A checkpoint or one of its segments is damaged or of a newer format.
+    #[error("'{path}' cannot be used: {reason}")]
+    Checkpoint {
+        /// The object.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A version that retention has passed, or that was never written.
+    #[error("version {version} of region {region} cannot be read: {why}")]
+    NoVersion {
+        /// The region.
+        region: RegionId,
+        /// The version.
+        version: Slot,
+        /// Which versions can be read.
+        why: String,
     },
     /// The body of a record is not a list of actions.
     #[error("the body of record '{path}' cannot be read: {reason}")]
@@ -178,10 +196,12 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Store { .. } | Self::Unknown { .. } | Self::WalUnreachable { .. } => ErrorClass::Unavailable,
-            Self::Record { .. } | Self::Gap { .. } | Self::BrokenChain { .. } | Self::Body { .. } => ErrorClass::Corrupt,
+            Self::Checkpoint { .. } | Self::Record { .. } | Self::Gap { .. } | Self::BrokenChain { .. } | Self::Body { .. } => {
+                ErrorClass::Corrupt
+            }
             Self::Replay { .. } | Self::SetHash { .. } | Self::NotFound { .. } => ErrorClass::Corrupt,
             Self::MissingRecord { .. } | Self::Contended { .. } => ErrorClass::Retry,
-            Self::Exists { .. } | Self::Dropped { .. } => ErrorClass::Invalid,
+            Self::NoVersion { .. } | Self::Exists { .. } | Self::Dropped { .. } => ErrorClass::Invalid,
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::Rejected { .. } => ErrorClass::Bug,
         }

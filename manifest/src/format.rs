@@ -12,6 +12,10 @@ pub enum Format {
     SlotRecord,
     /// The body of a manifest record: actions and the set hash after them.
     ManifestBody,
+    /// The root of a checkpoint (`manifest/*.checkpoint`).
+    CheckpointRoot,
+    /// A segment of a checkpoint or of a remap (`manifest/seg/*.parquet`).
+    Segment,
 }
 
 /// One step in the life of a format.
@@ -30,7 +34,9 @@ pub struct Change {
 /// Every change there ever was, oldest first.
 pub const CHANGES: &[Change] = &[
     Change { format: Format::SlotRecord, version: 1, min_reader: 1, what: "first version" },
-    Change { format: Format::ManifestBody, version: 1, min_reader: 1, what: "Open, Seal, Change, Edit, Truncate, Drop" },
+    Change { format: Format::ManifestBody, version: 1, min_reader: 1, what: "first version" },
+    Change { format: Format::CheckpointRoot, version: 1, min_reader: 1, what: "first version" },
+    Change { format: Format::Segment, version: 1, min_reader: 1, what: "first version" },
 ];
 
 /// The version that this build writes and reads: the newest in [`CHANGES`].

@@ -236,13 +236,30 @@ impl From<Slot> for String {
 pub struct FileId {
     /// The manifest epoch of the writer that wrote the file.
     pub epoch: Epoch,
+    /// The ulid's 32-bit words, most significant first: a `u128` would align a file reference to 16 bytes, and a
+    /// region holds a million of them.
+    ulid: [u32; 4],
+}
+
+impl FileId {
+    /// The file called `ulid`, unique within its birth `epoch`.
+    #[must_use]
+    pub const fn new(epoch: Epoch, ulid: Ulid) -> Self {
+        let Ulid(bits) = ulid;
+        Self { epoch, ulid: [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32] }
+    }
+
     /// Unique within the epoch.
-    pub ulid: Ulid,
+    #[must_use]
+    pub const fn ulid(self) -> Ulid {
+        let [a, b, c, d] = self.ulid;
+        Ulid((a as u128) << 96 | (b as u128) << 64 | (c as u128) << 32 | d as u128)
+    }
 }
 
 impl fmt::Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:010}-{}", self.epoch.0, self.ulid)
+        write!(f, "{:010}-{}", self.epoch.0, self.ulid())
     }
 }
 
@@ -254,7 +271,7 @@ impl FromStr for FileId {
         let (epoch, ulid) = text.split_once('-').ok_or_else(fail)?;
         let epoch = parse_padded(epoch, 10, "file id", EXPECTED).map_err(|_| fail())?;
         let ulid = parse_ulid(ulid).ok_or_else(fail)?;
-        Ok(Self { epoch: Epoch(epoch), ulid })
+        Ok(Self::new(Epoch(epoch), ulid))
     }
 }
 
@@ -388,6 +405,38 @@ impl fmt::Display for Sequence {
     }
 }
 
+/// One run of a repartition over a group of regions; names its decision object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TxnId(pub Ulid);
+
+impl fmt::Display for TxnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for TxnId {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let fail = || ParseIdError { kind: "txn id", text: text.to_owned(), expected: "a ulid in upper case" };
+        parse_ulid(text).map(Self).ok_or_else(fail)
+    }
+}
+
+impl TryFrom<String> for TxnId {
+    type Error = ParseIdError;
+    fn try_from(text: String) -> Result<Self, ParseIdError> {
+        text.parse()
+    }
+}
+
+impl From<TxnId> for String {
+    fn from(txn: TxnId) -> Self {
+        txn.to_string()
+    }
+}
+
 /// 128 bits that name a thing for ever: a writer's opening, or a commit. Shown as 32 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -433,7 +482,7 @@ mod tests {
         let slot = Slot::new(Epoch(7), 42);
         assert_eq!(slot.to_string(), "0000000007-00000000000000000042");
         assert_eq!(slot.to_string().parse::<Slot>().unwrap(), slot);
-        let file = FileId { epoch: Epoch(2), ulid: Ulid(12345) };
+        let file = FileId::new(Epoch(2), Ulid(12345));
         assert_eq!(file.to_string().parse::<FileId>().unwrap(), file);
         let nonce = Nonce(0xabc);
         assert_eq!(nonce.to_string().parse::<Nonce>().unwrap(), nonce);
@@ -447,7 +496,7 @@ mod tests {
         for text in ["1-1", "0000000007-0000000000000000042", "0000000007_00000000000000000042", "9999999999-00000000000000000042"] {
             assert!(text.parse::<Slot>().is_err(), "{text}");
         }
-        let lower = FileId { epoch: Epoch(2), ulid: Ulid(u128::MAX / 3) }.to_string().to_lowercase();
+        let lower = FileId::new(Epoch(2), Ulid(u128::MAX / 3)).to_string().to_lowercase();
         assert!(lower.parse::<FileId>().is_err());
         assert!("ABCDEF00000000000000000000000000".parse::<Nonce>().is_err());
     }

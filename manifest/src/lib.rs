@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod body;
+pub mod checkpoint;
 pub mod env;
 pub mod error;
 pub mod file;

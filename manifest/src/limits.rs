@@ -69,3 +69,21 @@ pub const PROBE_LISTED_MAX: u32 = 4096;
 
 /// Requests of the capability probe under way at the same time, races excepted.
 pub const PROBE_PARALLEL_MAX: usize = 32;
+
+/// Bytes of the name of a snapshot. More: [`Violation::PinName`](crate::state::Violation::PinName).
+pub const PIN_NAME_BYTES_MAX: usize = 128;
+
+/// References in one segment of a checkpoint. More: the rest goes into the next one.
+pub const SEGMENT_ROWS_MAX: usize = if cfg!(test) { 4 } else { 8192 };
+
+/// References up to which a segment is written together with a neighbour that is written anyway.
+pub const SEGMENT_ROWS_SMALL: u64 = if cfg!(test) { 2 } else { 1024 };
+
+/// Records that an opener would replay, from which on a checkpoint is due.
+pub const CHECKPOINT_RECORDS: usize = 256;
+
+/// Bytes that an opener would replay, from which on a checkpoint is due.
+pub const CHECKPOINT_BYTES: u64 = 1 << 20;
+
+/// For how long an old version of a region can be read, unless something else is asked for.
+pub const HISTORY: std::time::Duration = std::time::Duration::from_secs(3600);

@@ -1,35 +1,82 @@
 //! The manifest of a region: its state, kept as a slot log on the object store.
 //!
+//! ```text
+//!   commit ──apply──▶ PUT next slot ──▶ new state ──due?──▶ checkpoint in the background
+//!                                           ▲                     │ rides on a later commit
+//!                                           └──── Checkpointed ◀──┘ then retention, in the background
+//! ```
+//!
 //! Invariants:
 //! - The state in memory is always the replay of what is on the store: a commit applies its actions first,
 //!   without I/O, and takes the new state only once the record is known to be there.
-//! - Each record carries the hash of the file set after it, and replay checks it.
+//! - A commit is one PUT and nothing else. Checkpoints and retention go on beside it; when they fail, the log
+//!   grows, and nothing else happens.
+//! - Files that were written for a commit belong to its outcome. Only an outcome that says for certain that no record
+//!   names them gives them back, as [`Orphans`]; after an unknown one nobody has the right to delete them.
 //!
 //! Crash order: an opener seals, replays, then creates its `Open`; only from then on does it commit. A writer
 //! that lost its epoch learns it at its next commit and never before it would acknowledge something.
 
 mod follower;
+mod hold;
+mod keeper;
+mod open;
+mod read;
+mod replay;
+mod retention;
+mod rollback;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::action::{self, Action};
+use crate::action::{self, Action, CheckpointRef, Pin};
 use crate::body::Body;
 use crate::env::{Env, Stopwatch};
 use crate::error::Error;
-use crate::id::{Epoch, NodeId, Nonce, RegionId, Slot};
+use crate::id::{Epoch, FileKey, NodeId, Nonce, RegionId, Slot};
+use crate::limits;
 use crate::meta::RegionMeta;
 use crate::paths::Root;
-use crate::slot::{self, CheckpointSource, Kind, NoCheckpoints, OpenDraft, Record, SlotStore, Writer};
+use crate::slot::{self, Kind, SlotStore, Writer};
 use crate::state::RegionState;
-use crate::wal::{WalId, WalKind, WalPosition, WalRef};
+use crate::wal::WalId;
+use keeper::Keeper;
+use open::Draft;
+use replay::segments_of;
 
 pub use follower::Follower;
+pub use hold::Hold;
+pub use read::{load, load_at, open_many, record_bodies};
+pub use retention::Retained;
+pub use rollback::{Refusal, RollbackError, plan_rollback};
 
-/// Where manifests are and where ids come from.
+/// How a region's history is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Records to replay from which on a checkpoint is due.
+    pub checkpoint_records: usize,
+    /// Bytes to replay from which on a checkpoint is due.
+    pub checkpoint_bytes: u64,
+    /// For how long an old version can be read, at least; by the clock of whoever proposes to raise the floor.
+    pub history: Duration,
+    /// Whether checkpoints and retention run on their own. If not, they run when they are called for.
+    pub background: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            checkpoint_records: limits::CHECKPOINT_RECORDS,
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            history: limits::HISTORY,
+            background: true,
+        }
+    }
+}
+
+/// Where manifests are, where ids come from, and how history is kept.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The store.
@@ -38,6 +85,16 @@ pub struct Context {
     pub root: Root,
     /// Names for records and openings.
     pub env: Env,
+    /// How history is kept.
+    pub settings: Settings,
+}
+
+impl Context {
+    /// Manifests in `root` on `store`, kept as is usual.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>, root: Root, env: Env) -> Self {
+        Self { store, root, env, settings: Settings::default() }
+    }
 }
 
 /// Who opens a region.
@@ -60,18 +117,53 @@ pub enum Outcome {
         by: Nonce,
         /// The slot.
         slot: Slot,
+        /// The files that the record would have added. No record will ever name them.
+        orphans: Orphans,
     },
-    /// It is not known whether the record is on the store. Nothing may be acknowledged, and no file that the
-    /// record names may be deleted.
+    /// It is not known whether the record is on the store. Nothing may be acknowledged, and the files that the record
+    /// adds are nobody's to delete: who opens the region next knows, and sweeps them if need be.
     Unknown(Error),
+}
+
+/// Files that were written for a commit and that no record names, nor ever will.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "objects that nobody deletes stay until the next sweep"]
+pub struct Orphans(Vec<FileKey>);
+
+impl Orphans {
+    fn of(actions: &[Action]) -> Self {
+        let added = actions.iter().flat_map(|action| match action {
+            Action::Edit(edit) => &edit.add[..],
+            Action::StagedEdit(edit) => &edit.add[..],
+            _ => &[],
+        });
+        Self(added.map(|file| file.key).collect())
+    }
+
+    /// Which files.
+    #[must_use]
+    pub fn files(&self) -> &[FileKey] {
+        &self.0
+    }
+
+    /// Deletes them. What cannot be deleted is left for the next sweep.
+    pub async fn delete(self, context: &Context) {
+        for key in self.0 {
+            let path = context.root.sst(key);
+            if let Err(error) = context.store.delete(&path).await {
+                tracing::debug!(%path, %error, "left an orphan for the next sweep");
+            }
+        }
+    }
 }
 
 /// The right to change a region's state.
 #[derive(Debug)]
 pub struct Manifest {
+    context: Context,
     writer: Writer,
     state: RegionState,
-    env: Env,
+    keeper: Keeper,
 }
 
 impl Manifest {
@@ -92,15 +184,29 @@ impl Manifest {
         Self::take_over(context, region, Draft::new(context, region, opener, None)).await
     }
 
+    /// Takes a region over that nobody writes to, even a dropped one, to look after its files and its history. Its
+    /// list of logs stays as it is.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn open_ownerless(context: &Context, region: RegionId, node: NodeId) -> Result<Self, Error> {
+        let mut draft = Draft::new(context, region, Opener { node, wal: None }, None);
+        draft.dropped_too = true;
+        Self::take_over(context, region, draft).await
+    }
+
     async fn take_over(context: &Context, region: RegionId, mut draft: Draft) -> Result<Self, Error> {
         let store = slot_store(context, region);
         let watch = Stopwatch::start();
         let opened = slot::take_over(&store, draft.opening, &mut draft).await?;
-        draft.catch_up(&opened.history)?;
-        let state = draft.replayed;
+        draft.catch_up(&opened.history).await?;
+        let Draft { replay, source, .. } = draft;
+        let mut keeper = Keeper::new(context, source.loaded(), replay.tail);
+        let state = replay.state;
         metrics::histogram!("tessera_manifest_open_seconds").record(watch.elapsed());
         tracing::debug!(%region, epoch = %opened.writer.next_slot().epoch, files = state.files().len(), "took the manifest over");
-        Ok(Self { writer: opened.writer, state, env: context.env.clone() })
+        keeper.after_commit(&state, false);
+        Ok(Self { context: context.clone(), writer: opened.writer, state, keeper })
     }
 
     /// The state after the last commit.
@@ -121,7 +227,8 @@ impl Manifest {
         self.writer.is_good()
     }
 
-    /// Commits `actions` as one record: one PUT, if the store answers clearly.
+    /// Commits `actions` as one record: one PUT, if the store answers clearly. A checkpoint that was finished in the
+    /// background is noted in the same record.
     ///
     /// Not cancel safe: if the future is dropped before it is ready, the outcome is unknown, and every later
     /// commit is refused.
@@ -130,7 +237,9 @@ impl Manifest {
     /// [`Error::Rejected`] for what cannot be, before any I/O; [`Error::Fenced`] and [`Error::Unknown`] if an
     /// earlier commit ended so.
     pub async fn commit(&mut self, actions: Vec<Action>) -> Result<Outcome, Error> {
-        self.put(Kind::Data, actions).await
+        self.keeper.poll().await;
+        let extras = self.keeper.extras(&self.state, self.context.env.unix_ms());
+        self.put(Kind::Data, actions, extras).await
     }
 
     /// Ends the own epoch. The caller says by it that every row of the region is in an SST and that it will
@@ -139,167 +248,96 @@ impl Manifest {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub async fn seal(&mut self) -> Result<Outcome, Error> {
+        self.keeper.settle().await;
         let by = self.writer.writer();
-        self.put(Kind::Seal, vec![Action::Seal(action::Seal { by, clean: true })]).await
+        self.put(Kind::Seal, vec![Action::Seal(action::Seal { by, clean: true })], Vec::new()).await
     }
 
-    async fn put(&mut self, kind: Kind, actions: Vec<Action>) -> Result<Outcome, Error> {
+    async fn put(&mut self, kind: Kind, mut actions: Vec<Action>, extras: Vec<Action>) -> Result<Outcome, Error> {
         let slot = self.writer.next_slot();
-        let next = self.state.apply_record(slot, &actions).map_err(|source| Error::rejected(self.state.region(), &actions, source))?;
-        let body = Body::new(next.set_hash(), actions).encode();
+        let region = self.state.region();
+        let segments = segments_of(&self.context, region, &actions).await?;
+        let applied = self.state.apply_record_with(slot, &actions, &segments);
+        let mut next = applied.map_err(|source| Error::rejected(region, &actions, source))?;
+        // What the keeper adds must never stand in the way of what was asked for.
+        let mut extended = actions.clone();
+        extended.extend(extras);
+        let mut history_moved = false;
+        if extended.len() > actions.len() {
+            match self.state.apply_record_with(slot, &extended, &segments) {
+                Ok(state) => (next, actions, history_moved) = (state, extended, true),
+                Err(error) => tracing::warn!(%region, %error, "a checkpoint is not noted in this record"),
+            }
+        }
+        let body = Body::new(self.context.env.unix_ms(), next.set_hash(), actions);
         let watch = Stopwatch::start();
-        let outcome = self.writer.commit(self.env.nonce(), kind, body).await?;
+        let outcome = self.writer.commit(self.context.env.nonce(), kind, body.encode()).await?;
         metrics::histogram!("tessera_manifest_commit_seconds").record(watch.elapsed());
         match outcome {
-            slot::Outcome::Committed(_) => {
+            slot::Outcome::Committed(record) => {
+                history_moved |= body.actions.iter().any(|action| matches!(action, Action::Floor(_) | Action::Unpin(_)));
+                self.keeper.committed(&record, &body);
                 self.state = next.clone();
+                self.keeper.after_commit(&self.state, history_moved);
                 Ok(Outcome::Committed(next))
             }
-            slot::Outcome::Conflict(theirs) => Ok(Outcome::Conflict { by: theirs.writer, slot: theirs.slot }),
+            slot::Outcome::Conflict(theirs) => {
+                Ok(Outcome::Conflict { by: theirs.writer, slot: theirs.slot, orphans: Orphans::of(&body.actions) })
+            }
             slot::Outcome::Unknown(error) => Ok(Outcome::Unknown(error)),
         }
     }
-}
 
-/// Reads the newest state of a region, and changes nothing.
-///
-/// # Errors
-/// [`Error::NotFound`] if there is no such region; damage; failures of the store.
-pub async fn load(context: &Context, region: RegionId) -> Result<RegionState, Error> {
-    let store = slot_store(context, region);
-    let loaded = slot::load(&store, &mut NoCheckpoints).await?;
-    if loaded.is_empty() {
-        return Err(Error::NotFound { path: store.path(Slot::new(Epoch(1), 0)).to_string() });
+    /// Keeps the present version readable, and the files that it shows, whatever the floor does, as long as the hold
+    /// lives in this process.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        self.keeper.hold(self.state.version())
     }
-    replay(&store, region, &loaded.history)
+
+    /// Writes a checkpoint of the present version, unless there is one, and waits for it. It is noted in the record
+    /// of a later commit.
+    ///
+    /// # Errors
+    /// The store's failure. The log is as good as before.
+    pub async fn checkpoint(&mut self) -> Result<CheckpointRef, Error> {
+        self.keeper.settle().await;
+        self.keeper.checkpoint(&self.state).await
+    }
+
+    /// Keeps the present version under a name: writes a checkpoint of it and commits a pin.
+    ///
+    /// # Errors
+    /// Those of [`checkpoint`](Self::checkpoint) and [`commit`](Self::commit).
+    pub async fn snapshot(&mut self, name: &str, expires_unix_ms: Option<u64>) -> Result<Outcome, Error> {
+        let checkpoint = self.checkpoint().await?;
+        self.commit(vec![Action::Pin(Pin { name: name.to_owned(), checkpoint, expires_unix_ms })]).await
+    }
+
+    /// Deletes what no readable version needs any more: records, checkpoints, segments. Nothing that is older than
+    /// the floor and the two newest checkpoints allow.
+    ///
+    /// # Errors
+    /// The store's failure to list or read. Deletes that fail are counted, and tried again by the next run.
+    pub async fn retain(&mut self) -> Result<Retained, Error> {
+        self.keeper.settle().await;
+        self.keeper.retain(&self.state).await
+    }
+
+    /// Records and bytes that the next opener would replay.
+    #[must_use]
+    pub fn checkpoint_lag(&self) -> (usize, u64) {
+        self.keeper.lag()
+    }
+
+    /// Waits for what runs in the background.
+    pub async fn settle(&mut self) {
+        self.keeper.settle().await;
+    }
 }
 
 fn slot_store(context: &Context, region: RegionId) -> SlotStore {
     SlotStore::new(Arc::clone(&context.store), context.root.manifest(region))
-}
-
-/// The state after `history`, from nothing.
-fn replay(store: &SlotStore, region: RegionId, history: &[Record]) -> Result<RegionState, Error> {
-    history.iter().try_fold(RegionState::empty(region), |state, record| replay_record(store, &state, record))
-}
-
-fn replay_record(store: &SlotStore, state: &RegionState, record: &Record) -> Result<RegionState, Error> {
-    let path = || store.path(record.slot).to_string();
-    let body = Body::decode(&record.body).map_err(|reason| Error::Body { path: path(), reason })?;
-    let next = state.apply_record(record.slot, &body.actions).map_err(|source| Error::Replay { path: path(), source })?;
-    let kind = match body.actions.first() {
-        Some(Action::Open(_)) => Kind::Open,
-        Some(Action::Seal(_)) => Kind::Seal,
-        _ => Kind::Data,
-    };
-    if kind != record.kind {
-        let reason = format!("the header says {:?}, the actions say {kind:?}", record.kind);
-        return Err(Error::Body { path: path(), reason });
-    }
-    // A seal that was put ahead of a busy writer did not know the records that still got in before it.
-    let ahead = kind == Kind::Seal && record.prev.is_none();
-    if !ahead && next.set_hash() != body.set_hash {
-        return Err(Error::SetHash { path: path(), recorded: body.set_hash, computed: next.set_hash() });
-    }
-    Ok(next)
-}
-
-/// What a manifest contributes to a take-over.
-struct Draft {
-    store: SlotStore,
-    region: RegionId,
-    env: Env,
-    opener: Opener,
-    opening: Nonce,
-    create: Option<Arc<RegionMeta>>,
-    replayed: RegionState,
-    /// How many records were replayed, and the name of the last.
-    upto: Option<(usize, Nonce)>,
-}
-
-impl Draft {
-    fn new(context: &Context, region: RegionId, opener: Opener, create: Option<Arc<RegionMeta>>) -> Self {
-        let (store, env) = (slot_store(context, region), context.env.clone());
-        let (opening, replayed) = (env.nonce(), RegionState::empty(region));
-        Self { store, region, env, opener, opening, create, replayed, upto: None }
-    }
-
-    /// Replays what `history` has beyond the records that were replayed before. A history that starts over after
-    /// a lost race is replayed from its beginning.
-    fn catch_up(&mut self, history: &[Record]) -> Result<(), Error> {
-        let same = |upto: &(usize, Nonce)| history.get(upto.0 - 1).is_some_and(|record| record.commit_id == upto.1);
-        let done = self.upto.take_if(|upto| same(upto)).map_or(0, |upto| upto.0);
-        if done == 0 {
-            self.replayed = RegionState::empty(self.region);
-        }
-        for record in &history[done..] {
-            self.replayed = replay_record(&self.store, &self.replayed, record)?;
-        }
-        self.upto = history.last().map(|record| (history.len(), record.commit_id));
-        Ok(())
-    }
-
-    /// Refuses what cannot be opened: a region that exists already, one that is dropped, one with rows in a log
-    /// that this opener cannot read. Checked before the seal, so that a refused opener changes nothing.
-    fn check_open(&self) -> Result<(), Error> {
-        let region = self.region;
-        if self.create.is_some() && self.replayed.version().is_some() {
-            return Err(Error::Exists { region });
-        }
-        if self.replayed.is_dropped() {
-            return Err(Error::Dropped { region });
-        }
-        let Some((own, _)) = self.opener.wal else { return Ok(()) };
-        if self.replayed.is_clean() {
-            return Ok(());
-        }
-        let foreign = self.replayed.wals().iter().find(|wal| wal.id != own && wal.id.kind != WalKind::Noop);
-        foreign.map_or(Ok(()), |wal| Err(Error::WalUnreachable { region, wal: wal.id, own }))
-    }
-}
-
-impl CheckpointSource for Draft {}
-
-#[async_trait]
-impl OpenDraft for Draft {
-    fn commit_id(&mut self) -> Nonce {
-        self.env.nonce()
-    }
-
-    fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error> {
-        self.catch_up(history)?;
-        self.check_open()?;
-        let seal = Action::Seal(action::Seal { by: self.opening, clean: false });
-        Ok(Body::new(self.replayed.set_hash(), vec![seal]).encode())
-    }
-
-    fn open_body(&mut self, slot: Slot, history: &[Record]) -> Result<Bytes, Error> {
-        self.catch_up(history)?;
-        self.check_open()?;
-        let before = if self.replayed.is_clean() { &[] } else { self.replayed.wals() };
-        let wals = named_wals(before, self.opener.wal);
-        let mut actions =
-            vec![Action::Open(action::Open { writer: self.opening, node: self.opener.node, wal: self.opener.wal.map(|own| own.0), wals })];
-        actions.extend(self.create.iter().map(|meta| Action::Change(action::Change { meta: Arc::clone(meta) })));
-        let after = self.replayed.apply_record(slot, &actions).map_err(|source| Error::rejected(self.region, &actions, source))?;
-        Ok(Body::new(after.set_hash(), actions).encode())
-    }
-
-    fn may_create(&self) -> bool {
-        self.create.is_some()
-    }
-}
-
-/// The logs that an `Open` names: those that may hold something, unchanged, and the opener's own in its present epoch.
-fn named_wals(before: &[WalRef], own: Option<(WalId, Epoch)>) -> Vec<WalRef> {
-    let mut wals = before.to_vec();
-    let Some((id, epoch)) = own else { return wals };
-    match wals.iter_mut().find(|wal| wal.id == id) {
-        Some(wal) if wal.epochs.last() == Some(&epoch) => {}
-        Some(wal) => wal.epochs.push(epoch),
-        None => wals.push(WalRef { id, epochs: vec![epoch], flushed: WalPosition::START }),
-    }
-    wals
 }
 
 #[cfg(test)]

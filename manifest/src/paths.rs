@@ -2,7 +2,7 @@
 
 use object_store::path::Path;
 
-use crate::id::{FileKey, RegionId, TableId};
+use crate::id::{FileId, FileKey, RegionId, TableId};
 use crate::slot::Layout;
 use ulid::Ulid;
 
@@ -41,6 +41,18 @@ impl Root {
         Layout { folder: self.region(region).join("manifest"), extension: "json" }
     }
 
+    /// The folder of the region's segments.
+    #[must_use]
+    pub fn segments(&self, region: RegionId) -> Path {
+        self.region(region).join("manifest").join("seg")
+    }
+
+    /// The object of a segment of the region.
+    #[must_use]
+    pub fn segment(&self, region: RegionId, file: FileId) -> Path {
+        self.segments(region).join(format!("{file}.parquet"))
+    }
+
     /// `{root}/{table:010}/{region:010}/sst`: the SSTs that were born in a region.
     #[must_use]
     pub fn ssts(&self, region: RegionId) -> Path {
@@ -75,7 +87,7 @@ mod tests {
     fn names_are_those_of_the_design() {
         let root = Root::new(Path::from("c1"));
         let region = RegionId::new(TableId(1024), RegionNumber(7));
-        let key = FileKey { origin: region, file: FileId { epoch: Epoch(2), ulid: Ulid(0) } };
+        let key = FileKey { origin: region, file: FileId::new(Epoch(2), Ulid(0)) };
         assert_eq!(root.sst(key).as_ref(), "c1/0000001024/0000000007/sst/0000000002-00000000000000000000000000.parquet");
         let layout = root.manifest(region);
         let slot = Slot::new(Epoch(2), 9);

@@ -67,7 +67,7 @@ impl MemberHash {
         let mut bytes = [0_u8; 56];
         bytes[..8].copy_from_slice(&file.key.origin.as_u64().to_le_bytes());
         bytes[8..12].copy_from_slice(&file.key.file.epoch.0.to_le_bytes());
-        bytes[12..28].copy_from_slice(&file.key.file.ulid.0.to_le_bytes());
+        bytes[12..28].copy_from_slice(&file.key.file.ulid().0.to_le_bytes());
         bytes[28..36].copy_from_slice(&file.meta.bytes.to_le_bytes());
         bytes[36..40].copy_from_slice(&file.meta.crc32.to_le_bytes());
         bytes[40..].copy_from_slice(&file.scope.version().0.0.to_le_bytes());

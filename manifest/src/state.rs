@@ -2,86 +2,45 @@
 //!
 //! ```text
 //!   empty ──Open+Change──▶ open ──Edit/Change/Truncate──▶ open ──Drop──▶ dropped
-//!                            │                             ▲
-//!                            └────Seal──▶ sealed ──Open────┘ (next epoch)
+//!                          │  ▲                            │ ▲
+//!                          │  └─────────Open───────────┐   │ └─Resolve─┐
+//!                          └────────────Seal──▶ sealed ┘   └─Stage──▶ staged ──Resolve──▶ retired
 //! ```
 //!
 //! Invariants:
 //! - Pure: `RegionState::apply` is the same function on commit and on replay, and rejects what cannot be.
 //! - A state is a value: cloning it is a handful of pointer copies, and a change of k files costs
 //!   O(k log n), since files are kept in maps with shared structure.
-//! - A file is listed once in the life of a region. Only files born in the current epoch come in; what went
-//!   out stays listed as removed, with the version that removed it, until it is collected.
+//! - A file is listed once in the life of a region. Only files born in the current epoch come in, or those that a
+//!   remap brings; what went out stays listed as removed, with the version that removed it, until it is doomed.
+//! - What is visible and what is staged are of different types; only `Resolve` makes the one of the other.
 //! - The set hash is that of the visible references; a record carries the one expected after it.
 
+mod books;
+mod history;
+mod image;
+mod stage;
+mod violation;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::action::{Action, Edit, Flushed, Open, Truncate};
-use crate::file::FileRef;
-use crate::id::{FileKey, Generation, Nonce, RegionId, Sequence, Slot};
+use crate::action::{Action, CheckpointRef, Edit, Flushed, Open, Pin, SegmentRef, Truncate};
+use crate::file::{Doomed, FileRef, Listed, Removed, StagedFile};
+use crate::id::{Epoch, FileKey, Generation, Nonce, RegionId, Sequence, Slot};
 use crate::meta::RegionMeta;
-use crate::set_hash::{MemberHash, SetHash};
-use crate::wal::{WalId, WalPosition, WalRef};
+use crate::set_hash::SetHash;
+use crate::wal::{WalId, WalRef};
+use books::Books;
 
-/// Why an action cannot be applied. On commit it is a defect of the caller; on replay the log is damaged.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "the fields repeat their names; the messages say the rest")]
-pub enum Violation {
-    #[error("a record in slot {slot} cannot follow version {version:?}")]
-    OutOfOrder { slot: Slot, version: Option<Slot> },
-    #[error("a record without actions")]
-    NoActions,
-    #[error("an Open is the first action of the first record of an epoch and stands nowhere else")]
-    MisplacedOpen,
-    #[error("a Seal stands alone in its record")]
-    MisplacedSeal,
-    #[error("epoch is sealed: only the Open of the next epoch can follow")]
-    Sealed,
-    #[error("the region is dropped")]
-    Dropped,
-    #[error("the region was never created: its first record holds no Change")]
-    NotCreated,
-    #[error("the metadata of region {found} was recorded in region {expected}")]
-    ForeignMeta { expected: RegionId, found: RegionId },
-    #[error("a Change may not move the schema from version {from} to {to}, or the generation from {from_generation} to {to_generation}")]
-    BackwardChange { from: u32, to: u32, from_generation: Generation, to_generation: Generation },
-    #[error("the Open drops or alters {wal}, which may hold unflushed entries")]
-    WalDropped { wal: WalId },
-    #[error("the Open names {wal} in epochs that are not ascending from the flushed position")]
-    WalEpochs { wal: WalId },
-    #[error("the Open adds or extends {wal}, which is not the opener's own")]
-    ForeignWal { wal: WalId },
-    #[error("{wal} is not one of the region's logs")]
-    UnknownWal { wal: WalId },
-    #[error("flush position {to} of {wal} does not advance beyond {from}")]
-    FlushNotAdvancing { wal: WalId, from: WalPosition, to: WalPosition },
-    #[error("{wal} is the current writer's log and cannot leave the list")]
-    CurrentWalDone { wal: WalId },
-    #[error("the edit read generation {read}, the region is at {current}")]
-    OtherGeneration { read: Generation, current: Generation },
-    #[error("file {file} is listed or was listed before")]
-    FileListedBefore { file: FileKey },
-    #[error("file {file} was not born in region {region} in epoch {epoch}")]
-    FileNotBornHere { file: FileKey, region: RegionId, epoch: crate::id::Epoch },
-    #[error("file {file} is not listed and cannot be removed")]
-    FileNotListed { file: FileKey },
-    #[error("newest flushed sequence {to} is below {from}")]
-    SequenceBackward { from: Sequence, to: Sequence },
-    #[error("file {file} holds sequence {newest}, above the newest flushed sequence {flushed}")]
-    SequenceBelowFile { file: FileKey, newest: Sequence, flushed: Sequence },
-}
+pub use image::{Image, ImageError, Row};
+pub use stage::{Remap, Staging};
+pub use violation::Violation;
 
-/// A reference that ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
-    /// The reference as it was.
-    pub file: Arc<FileRef>,
-    /// The version that removed it.
-    pub by: Slot,
-}
+/// The references in segments that a record names, read and checked before the record is applied.
+pub type Segments = BTreeMap<SegmentRef, Vec<StagedFile>>;
 
 /// Sums over the visible files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,15 +59,18 @@ pub struct RegionState {
     writer: Option<Nonce>,
     sealed: bool,
     clean: bool,
+    retired: bool,
     dropped: bool,
     meta: Option<Arc<RegionMeta>>,
     wals: Arc<Vec<WalRef>>,
     current_wal: Option<WalId>,
     flushed_sequence: Sequence,
-    files: OrdMap<FileKey, Arc<FileRef>>,
-    removed: OrdMap<FileKey, Removed>,
-    totals: Totals,
-    set_hash: SetHash,
+    books: Books,
+    staging: Option<Arc<Staging>>,
+    floor: Option<Slot>,
+    pins: OrdMap<String, Arc<Pin>>,
+    checkpoints: Arc<Vec<CheckpointRef>>,
+    remaps: Arc<Vec<(Slot, Vec<SegmentRef>)>>,
 }
 
 impl RegionState {
@@ -121,15 +83,18 @@ impl RegionState {
             writer: None,
             sealed: false,
             clean: false,
+            retired: false,
             dropped: false,
             meta: None,
             wals: Arc::new(Vec::new()),
             current_wal: None,
             flushed_sequence: Sequence::ZERO,
-            files: OrdMap::new(),
-            removed: OrdMap::new(),
-            totals: Totals::default(),
-            set_hash: SetHash::EMPTY,
+            books: Books::default(),
+            staging: None,
+            floor: None,
+            pins: OrdMap::new(),
+            checkpoints: Arc::default(),
+            remaps: Arc::default(),
         }
     }
 
@@ -190,33 +155,105 @@ impl RegionState {
 
     /// The visible files by key.
     #[must_use]
-    pub fn files(&self) -> &OrdMap<FileKey, Arc<FileRef>> {
-        &self.files
+    pub fn files(&self) -> &OrdMap<FileKey, Listed> {
+        &self.books.visible
+    }
+
+    /// The visible reference to a file.
+    #[must_use]
+    pub fn file(&self, key: FileKey) -> Option<&Arc<FileRef>> {
+        self.books.visible.get(&key).map(|listed| &listed.file)
     }
 
     /// The removed files by key.
     #[must_use]
     pub fn removed(&self) -> &OrdMap<FileKey, Removed> {
-        &self.removed
+        &self.books.removed
+    }
+
+    /// The doomed files by key.
+    #[must_use]
+    pub fn doomed(&self) -> &OrdMap<FileKey, Doomed> {
+        &self.books.doomed
+    }
+
+    /// Whether the file is listed in any way: visible, staged, removed or doomed.
+    #[must_use]
+    pub fn knows(&self, key: FileKey) -> bool {
+        self.books.knows(&key) || self.staging_knows(&key)
+    }
+
+    /// What the region holds of a repartition that is not resolved yet.
+    #[must_use]
+    pub fn staging(&self) -> Option<&Staging> {
+        self.staging.as_deref()
+    }
+
+    /// Whether the region was retired by a repartition.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// The oldest version that can be read, besides the pinned ones.
+    #[must_use]
+    pub fn floor(&self) -> Slot {
+        self.floor.unwrap_or(Slot::new(Epoch(1), 0))
+    }
+
+    /// The kept versions by name.
+    #[must_use]
+    pub fn pins(&self) -> &OrdMap<String, Arc<Pin>> {
+        &self.pins
+    }
+
+    /// The checkpoints that were logged and are needed, oldest first: from the newest that is not above the floor,
+    /// and two at least, as soon as there are two. What is older may be deleted.
+    #[must_use]
+    pub fn checkpoints(&self) -> &[CheckpointRef] {
+        &self.checkpoints
+    }
+
+    /// The segments that records after the oldest needed checkpoint name, which replay of these records reads.
+    pub fn remap_segments(&self) -> impl Iterator<Item = &SegmentRef> {
+        self.remaps.iter().flat_map(|(_, segments)| segments)
+    }
+
+    /// The oldest version from which replay may begin: records before it, and checkpoints before it that are not
+    /// pinned, may be deleted. `None` while nothing may be.
+    #[must_use]
+    pub fn replay_base(&self) -> Option<Slot> {
+        let oldest = self.checkpoints.first().filter(|_| self.checkpoints.len() >= 2)?.version;
+        (oldest <= self.floor?).then_some(oldest)
     }
 
     /// Sums over the visible files.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.totals
+        self.books.totals
     }
 
     /// The hash of the visible references.
     #[must_use]
     pub fn set_hash(&self) -> SetHash {
-        self.set_hash
+        self.books.hash
     }
 
-    /// The state after the record in `slot`. Either all of its actions apply, or none.
+    /// The state after the record in `slot`, which names no segments. See
+    /// [`apply_record_with`](Self::apply_record_with).
     ///
     /// # Errors
     /// The first action that cannot be, or a record that cannot stand in `slot`.
     pub fn apply_record(&self, slot: Slot, actions: &[Action]) -> Result<Self, Violation> {
+        self.apply_record_with(slot, actions, &Segments::new())
+    }
+
+    /// The state after the record in `slot`, given the content of the segments that it names. Either all of its
+    /// actions apply, or none.
+    ///
+    /// # Errors
+    /// The first action that cannot be, or a record that cannot stand in `slot`.
+    pub fn apply_record_with(&self, slot: Slot, actions: &[Action], segments: &Segments) -> Result<Self, Violation> {
         let opens = matches!(actions.first(), Some(Action::Open(_)));
         let in_order = match self.version {
             None => slot.seq == 0 && slot.epoch.0 == 1,
@@ -240,7 +277,7 @@ impl RegionState {
             if matches!(action, Action::Seal(_)) && actions.len() > 1 {
                 return Err(Violation::MisplacedSeal);
             }
-            next = next.apply(slot, action)?;
+            next = next.apply(slot, action, segments)?;
         }
         if actions.is_empty() {
             return Err(Violation::NoActions);
@@ -253,7 +290,7 @@ impl RegionState {
     }
 
     /// The state after one action of the record in `slot`.
-    fn apply(&self, slot: Slot, action: &Action) -> Result<Self, Violation> {
+    fn apply(&self, slot: Slot, action: &Action, segments: &Segments) -> Result<Self, Violation> {
         let mut next = self.clone();
         match action {
             Action::Open(open) => next.open(open)?,
@@ -264,6 +301,16 @@ impl RegionState {
             Action::Change(change) => next.change(&change.meta)?,
             Action::Edit(edit) => next.edit(slot, edit)?,
             Action::Truncate(truncate) => next.truncate(slot, truncate)?,
+            Action::Stage(stage) => next.stage(slot, stage)?,
+            Action::StagedEdit(edit) => next.staged_edit(slot, edit)?,
+            Action::RemapStaged(remap) => next.remap_staged(slot, remap, segments)?,
+            Action::Resolve(resolve) => next.resolve(slot, resolve)?,
+            Action::Retire(_) => next.retire(slot)?,
+            Action::Checkpointed(logged) => next.checkpointed(logged.checkpoint)?,
+            Action::Floor(floor) => next.raise_floor(floor.version)?,
+            Action::Pin(pin) => next.pin(pin)?,
+            Action::Unpin(unpin) => next.unpin(&unpin.name)?,
+            Action::Doom(doom) => next.doom(slot, doom)?,
             Action::Drop(_) => next.drop_all(slot)?,
         }
         Ok(next)
@@ -303,6 +350,7 @@ impl RegionState {
 
     fn change(&mut self, meta: &Arc<RegionMeta>) -> Result<(), Violation> {
         self.check_live()?;
+        self.check_not_staged()?;
         if meta.region != self.region {
             return Err(Violation::ForeignMeta { expected: self.region, found: meta.region });
         }
@@ -313,48 +361,82 @@ impl RegionState {
                 return Err(Violation::BackwardChange { from, to, from_generation, to_generation });
             }
         }
+        for (scope, _) in self.books.scopes.values() {
+            if let Some(column) = scope.columns().into_iter().find(|column| meta.schema.column(*column).is_none()) {
+                return Err(Violation::ScopeColumnDropped { column });
+            }
+        }
         self.meta = Some(Arc::clone(meta));
         Ok(())
     }
 
     fn edit(&mut self, slot: Slot, edit: &Edit) -> Result<(), Violation> {
         self.check_generation(edit.generation)?;
+        self.check_edit(edit)?;
         self.advance_flushed(&edit.flushed)?;
         if let Some(to) = edit.sequence {
-            self.advance_sequence(to)?;
+            self.advance_sequence(to, edit.generation)?;
         }
         for file in &edit.add {
-            self.add(slot, file)?;
+            self.add(slot, file, edit.generation)?;
         }
         for key in &edit.remove {
-            self.remove(slot, *key)?;
+            self.books.remove(*key, slot)?;
+        }
+        for key in &edit.restore {
+            self.restore(*key)?;
         }
         Ok(())
     }
 
     fn truncate(&mut self, slot: Slot, truncate: &Truncate) -> Result<(), Violation> {
         self.check_generation(truncate.generation)?;
+        self.check_not_staged()?;
         self.advance_flushed(&truncate.flushed)?;
-        self.advance_sequence(truncate.sequence)?;
-        self.remove_all(slot);
+        self.advance_sequence(truncate.sequence, truncate.generation)?;
+        self.books.remove_all(slot);
+        Ok(())
+    }
+
+    fn retire(&mut self, slot: Slot) -> Result<(), Violation> {
+        self.check_live()?;
+        self.check_not_staged()?;
+        self.books.remove_all(slot);
+        self.retired = true;
         Ok(())
     }
 
     fn drop_all(&mut self, slot: Slot) -> Result<(), Violation> {
-        self.check_live()?;
-        self.remove_all(slot);
+        if self.dropped {
+            return Err(Violation::Dropped);
+        }
+        self.check_not_staged()?;
+        self.books.remove_all(slot);
         self.dropped = true;
         Ok(())
     }
 
     fn check_live(&self) -> Result<(), Violation> {
-        if self.dropped { Err(Violation::Dropped) } else { Ok(()) }
+        match (self.dropped, self.retired) {
+            (true, _) => Err(Violation::Dropped),
+            (false, true) => Err(Violation::Retired),
+            (false, false) => Ok(()),
+        }
     }
 
     fn check_generation(&self, read: Generation) -> Result<(), Violation> {
         self.check_live()?;
         let current = self.meta.as_ref().ok_or(Violation::NotCreated)?.generation;
         if read == current { Ok(()) } else { Err(Violation::OtherGeneration { read, current }) }
+    }
+
+    /// Moves the region to `generation`, and changes its metadata as `with` says.
+    fn set_generation(&mut self, generation: Generation, with: impl FnOnce(&mut RegionMeta)) -> Result<(), Violation> {
+        let mut meta = RegionMeta::clone(self.meta.as_ref().ok_or(Violation::NotCreated)?);
+        meta.generation = generation;
+        with(&mut meta);
+        self.meta = Some(Arc::new(meta));
+        Ok(())
     }
 
     fn advance_flushed(&mut self, flushed: &[Flushed]) -> Result<(), Violation> {
@@ -381,48 +463,52 @@ impl RegionState {
         Ok(())
     }
 
-    fn advance_sequence(&mut self, to: Sequence) -> Result<(), Violation> {
+    fn advance_sequence(&mut self, to: Sequence, generation: Generation) -> Result<(), Violation> {
         if to < self.flushed_sequence {
             return Err(Violation::SequenceBackward { from: self.flushed_sequence, to });
+        }
+        if to.generation() > generation {
+            return Err(Violation::SequenceOfLaterGeneration { sequence: to, generation });
         }
         self.flushed_sequence = to;
         Ok(())
     }
 
-    fn add(&mut self, slot: Slot, file: &Arc<FileRef>) -> Result<(), Violation> {
+    fn check_born_here(&self, slot: Slot, file: &FileRef, read: Generation) -> Result<(), Violation> {
         let key = file.key;
         if key.origin != self.region || key.file.epoch != slot.epoch {
             return Err(Violation::FileNotBornHere { file: key, region: self.region, epoch: slot.epoch });
         }
-        if self.files.contains_key(&key) || self.removed.contains_key(&key) {
+        let written = file.meta.generation;
+        if written == read { Ok(()) } else { Err(Violation::FileOfOtherGeneration { file: key, written, read }) }
+    }
+
+    fn add(&mut self, slot: Slot, file: &Arc<FileRef>, read: Generation) -> Result<(), Violation> {
+        self.check_born_here(slot, file, read)?;
+        let key = file.key;
+        if self.knows(key) {
             return Err(Violation::FileListedBefore { file: key });
         }
         let newest = file.meta.sequences.1;
         if newest > self.flushed_sequence {
             return Err(Violation::SequenceBelowFile { file: key, newest, flushed: self.flushed_sequence });
         }
-        self.set_hash = self.set_hash.with(MemberHash::of(file));
-        self.totals.rows = self.totals.rows.wrapping_add(file.meta.rows);
-        self.totals.bytes = self.totals.bytes.wrapping_add(file.meta.bytes);
-        self.files.insert(key, Arc::clone(file));
+        self.books.list(Arc::clone(file), slot);
         Ok(())
     }
 
-    fn remove(&mut self, slot: Slot, key: FileKey) -> Result<(), Violation> {
-        let file = self.files.remove(&key).ok_or(Violation::FileNotListed { file: key })?;
-        self.set_hash = self.set_hash.without(MemberHash::of(&file));
-        self.totals.rows = self.totals.rows.wrapping_sub(file.meta.rows);
-        self.totals.bytes = self.totals.bytes.wrapping_sub(file.meta.bytes);
-        self.removed.insert(key, Removed { file, by: slot });
-        Ok(())
-    }
-
-    fn remove_all(&mut self, slot: Slot) {
-        for (key, file) in std::mem::take(&mut self.files) {
-            self.removed.insert(key, Removed { file, by: slot });
+    /// Makes a removed file visible again. It must still be one that a reader may ask for: then it counts as a
+    /// reference of this region for every collector, so that none can have doomed it.
+    fn restore(&mut self, key: FileKey) -> Result<(), Violation> {
+        let gone = Violation::FileNotRestorable { file: key };
+        let removed = self.books.removed.get(&key).filter(|removed| self.is_retained(removed)).ok_or(gone)?.clone();
+        let schema = &self.meta.as_ref().ok_or(Violation::NotCreated)?.schema;
+        if let Some(column) = removed.file.scope.columns().into_iter().find(|column| schema.column(*column).is_none()) {
+            return Err(Violation::ScopeColumnDropped { column });
         }
-        self.totals = Totals::default();
-        self.set_hash = SetHash::EMPTY;
+        self.books.removed.remove(&key);
+        self.books.list(removed.file, removed.since);
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -36,12 +36,18 @@ pub(crate) struct FaultStore {
     inner: Arc<InMemory>,
     plan: Arc<Mutex<VecDeque<Fault>>>,
     requests: Arc<Mutex<Vec<&'static str>>>,
+    no_deletes: Arc<AtomicBool>,
 }
 
 impl FaultStore {
     /// The next creates meet these faults, in order.
     pub(crate) fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
         self.plan.lock().unwrap().extend(faults);
+    }
+
+    /// Whether deletes fail from now on.
+    pub(crate) fn fail_deletes(&self, fail: bool) {
+        self.no_deletes.store(fail, Ordering::Relaxed);
     }
 
     /// The kinds of the requests since the last call.
@@ -95,6 +101,9 @@ impl ObjectStore for FaultStore {
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         self.count("delete");
+        if self.no_deletes.load(Ordering::Relaxed) {
+            return locations.map(|_| Err(lost())).boxed();
+        }
         self.inner.delete_stream(locations)
     }
 

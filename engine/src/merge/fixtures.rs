@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tessera_manifest::env::Env;
-use tessera_manifest::file::{FileMeta, FileRef};
+use tessera_manifest::file::{FileMeta, FileRef, Scope};
 use tessera_manifest::id::{ColumnId, Epoch, FileKey, Generation, RegionId, RegionNumber, Sequence, TableId};
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, Schema, SemanticType};
@@ -97,7 +97,7 @@ pub(crate) fn new_file(schema: &Arc<Schema>) -> NewFile {
 }
 
 pub(crate) fn reference(file: &NewFile, meta: FileMeta) -> FileRef {
-    FileRef { key: file.key, scope: Arc::new(Expr::always()), meta: Arc::new(meta) }
+    FileRef { key: file.key, scope: Scope::all(), meta }
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {

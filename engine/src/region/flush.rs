@@ -9,7 +9,7 @@
 use std::sync::{Arc, PoisonError};
 
 use tessera_manifest::action::{Action, Drop as DropAction, Edit, Flushed};
-use tessera_manifest::file::FileRef;
+use tessera_manifest::file::{FileRef, Scope};
 use tessera_manifest::id::FileKey;
 use tessera_manifest::log::{Manifest, Outcome};
 use tessera_manifest::rule::Expr;
@@ -78,10 +78,10 @@ impl Region {
         };
         let snapshot = frozen.memtable.snapshot();
         let written = sst::flush(&self.shared.access, snapshot, file).await.map_err(|source| self.rows_error(source))?;
-        let add = written.map(|meta| Arc::new(FileRef { key, scope: Arc::new(Expr::always()), meta: Arc::new(meta) }));
+        let add = written.map(|meta| Arc::new(FileRef { key, scope: Scope::all(), meta }));
         let sequence = frozen.memtable.max_sequence();
         let flushed = vec![Flushed { wal: self.shared.parts.wal.id(), position: frozen.position, done: false }];
-        let edit = Edit { generation: version.meta.generation, add: add.into_iter().collect(), remove: Vec::new(), flushed, sequence };
+        let edit = Edit { add: add.into_iter().collect(), flushed, sequence, ..Edit::new(version.meta.generation) };
         let state = self.commit(manifest, vec![Action::Edit(edit)]).await?;
         self.flushed(frozen, state);
         metrics::counter!("tessera_flushes_total").increment(1);
@@ -102,9 +102,10 @@ impl Region {
         let outcome = manifest.commit(actions).await;
         match outcome.map_err(|source| self.manifest_error(source))? {
             Outcome::Committed(state) => Ok(state),
-            Outcome::Conflict { by, slot } => {
+            Outcome::Conflict { by, slot, orphans } => {
                 tracing::warn!(region = %self.id, %by, %slot, "another writer has taken the region over");
                 self.shut(GateState::Fenced).await;
+                orphans.delete(&self.shared.context).await;
                 Err(Error::Fenced { region: self.id })
             }
             Outcome::Unknown(source) => Err(self.manifest_error(source)),

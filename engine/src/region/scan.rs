@@ -13,7 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tessera_manifest::env;
-use tessera_manifest::file::FileRef;
+use tessera_manifest::file::{FileRef, Listed};
 use tessera_manifest::id::RegionId;
 use tessera_manifest::rule::domain::Box as ValueBox;
 use tessera_manifest::rule::{Expr, residual};
@@ -96,7 +96,7 @@ fn overlaps(snapshot: &Snapshot, time: (i64, i64)) -> bool {
 /// were left out.
 fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> (Vec<Kept>, usize) {
     let mut kept = Vec::new();
-    for file in version.state.files().values() {
+    for Listed { file, .. } in version.state.files().values() {
         let (from, to) = file.meta.time_range;
         let in_time = from <= time.1 && time.0 <= to;
         if !in_time || excludes(filter, &file.meta.stats) {
@@ -115,7 +115,7 @@ fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> (Vec<Kept>, usiz
 
 /// The part of scope ∧ region rule that the file's write-time rule and statistics do not imply.
 fn file_residual(version: &Version, file: &FileRef) -> Expr {
-    if *file.scope == Expr::always() && file.meta.rule == version.meta.rule {
+    if file.scope.is_all() && file.meta.rule == version.meta.rule {
         return Expr::always();
     }
     let visible = Expr::clone(&file.scope).and(Expr::clone(&version.meta.rule));

@@ -193,7 +193,7 @@ fn a_name_in_use_is_refused_but_the_same_bytes_are_not() {
 #[test]
 fn a_path_follows_from_the_key() {
     let mut file = new_file(&cpu());
-    file.key.file.ulid = ulid::Ulid(7);
+    file.key.file = tessera_manifest::id::FileId::new(file.key.file.epoch, ulid::Ulid(7));
     assert_eq!(sst_path(file.key).as_ref(), "0000001024/0000000003/sst/0000000002-00000000000000000000000007.parquet");
 }
 

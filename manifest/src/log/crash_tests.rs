@@ -11,7 +11,7 @@ use ulid::Ulid;
 
 use super::*;
 use crate::action::{Change, Drop, Edit, Truncate};
-use crate::file::{FileMeta, FileRef};
+use crate::file::{FileMeta, FileRef, Scope};
 use crate::id::{ColumnId, FileId, FileKey, Generation, RegionNumber, Sequence, TableId};
 use crate::rule::Expr;
 use crate::schema::{Column, Schema, SemanticType};
@@ -44,7 +44,7 @@ fn meta(table: &str) -> Arc<RegionMeta> {
 }
 
 fn key(epoch: u32, ulid: u128) -> FileKey {
-    FileKey { origin: REGION, file: FileId { epoch: Epoch(epoch), ulid: Ulid(ulid) } }
+    FileKey { origin: REGION, file: FileId::new(Epoch(epoch), Ulid(ulid)) }
 }
 
 fn sequence(counter: u64) -> Sequence {
@@ -62,15 +62,15 @@ fn file(epoch: u32, ulid: u64) -> Arc<FileRef> {
         generation: Generation::FIRST,
         schema_version: 1,
         rule: Arc::new(Expr::always()),
-        stats: vec![],
+        stats: [].into(),
         crc32: 1,
     };
-    Arc::new(FileRef { key: key(epoch, ulid.into()), scope: Arc::new(Expr::always()), meta: Arc::new(meta) })
+    Arc::new(FileRef { key: key(epoch, ulid.into()), scope: Scope::all(), meta })
 }
 
 fn edit(add: Vec<Arc<FileRef>>, remove: Vec<FileKey>) -> Vec<Action> {
     let sequence = add.iter().map(|file| file.meta.sequences.1).max();
-    vec![Action::Edit(Edit { generation: Generation::FIRST, add, remove, flushed: vec![], sequence })]
+    vec![Action::Edit(Edit { add, remove, sequence, ..Edit::new(Generation::FIRST) })]
 }
 
 /// What a reader could tell apart.
@@ -159,7 +159,8 @@ const SCENARIOS: [(&str, Scenario); 4] = [
 
 fn context(store: CrashStore, source: &Arc<Counting>) -> Context {
     let env = Env::from_source(Arc::<Counting>::clone(source));
-    Context { store: Arc::new(store), root: Root::default(), env }
+    let settings = Settings { background: false, history: Duration::ZERO, ..Settings::default() };
+    Context { settings, ..Context::new(Arc::new(store), Root::default(), env) }
 }
 
 /// A run up to the crash: its objects, its store, and what was acknowledged.

@@ -1,15 +1,20 @@
 //! Reading along with a region's manifest.
 
-use super::{Context, Error, RegionId, RegionState, SlotStore, replay_record, slot_store};
-use crate::id::{Epoch, Slot};
-use crate::slot::{self, NoCheckpoints};
+use super::replay::Replay;
+use super::{Context, slot_store};
+use crate::checkpoint::Source;
+use crate::error::Error;
+use crate::id::{Epoch, RegionId, Slot};
+use crate::slot::{self, Record};
+use crate::state::RegionState;
 
 /// A reader that stays behind a region's writer, and writes nothing.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Follower {
-    store: SlotStore,
     slots: slot::Follower,
-    state: RegionState,
+    replay: Replay,
+    /// A record that was read and could not be applied yet, because the store failed to give what it names.
+    pending: Option<Record>,
 }
 
 impl Follower {
@@ -19,19 +24,21 @@ impl Follower {
     /// Those of [`load`](super::load).
     pub async fn open(context: &Context, region: RegionId) -> Result<Self, Error> {
         let store = slot_store(context, region);
-        let loaded = slot::load(&store, &mut NoCheckpoints).await?;
+        let mut source = Source::new(context, region, None);
+        let loaded = slot::load(&store, &mut source).await?;
         if loaded.is_empty() {
             return Err(Error::NotFound { path: store.path(Slot::new(Epoch(1), 0)).to_string() });
         }
-        let state = super::replay(&store, region, &loaded.history)?;
-        let slots = slot::Follower::after(store.clone(), &loaded);
-        Ok(Self { store, slots, state })
+        let mut replay = Replay::from(context, source.state());
+        replay.records(&loaded.history).await?;
+        replay.tail = super::replay::Tail::default();
+        Ok(Self { slots: slot::Follower::after(store, &loaded), replay, pending: None })
     }
 
     /// The state after the last record that was read.
     #[must_use]
     pub fn state(&self) -> &RegionState {
-        &self.state
+        &self.replay.state
     }
 
     /// Takes in the next record, if there is one; whether there was. One GET; see [`slot::Follower::poll`].
@@ -40,8 +47,13 @@ impl Follower {
     /// [`Error::MissingRecord`] when retention has passed this follower, and damage of the record: open it anew.
     /// After a failure of the store the poll may be repeated.
     pub async fn poll(&mut self) -> Result<bool, Error> {
-        let Some(record) = self.slots.poll().await? else { return Ok(false) };
-        self.state = replay_record(&self.store, &self.state, &record)?;
+        if self.pending.is_none() {
+            self.pending = self.slots.poll().await?;
+        }
+        let Some(record) = &self.pending else { return Ok(false) };
+        self.replay.record(record).await?;
+        self.pending = None;
+        self.replay.tail = super::replay::Tail::default();
         Ok(true)
     }
 }

@@ -119,6 +119,20 @@ pub async fn load<C: CheckpointSource + ?Sized>(store: &SlotStore, source: &mut 
     Err(Error::MissingRecord { path: store.path(passed).to_string() })
 }
 
+/// Reads the log up to and including `last`, from the newest checkpoint of `source`, which must not be above it.
+///
+/// # Errors
+/// As [`load`]; [`Error::MissingRecord`] if there is no record in `last` that belongs to the log.
+pub async fn load_until<C: CheckpointSource + ?Sized>(store: &SlotStore, source: &mut C, last: Slot) -> Result<Loaded, Error> {
+    let mut listing = store.list(None).await?;
+    let base = source.base(&listing).await?;
+    listing.slots.retain(|slot| *slot <= last && base.is_none_or(|base| *slot > base.slot));
+    let listed = store.read_all(&listing.slots).await?;
+    let loaded = Walk::new(store, base).up_to(last).run(listed).await?;
+    let reached = loaded.history.last().map(|record| record.slot).or(base.map(|base| base.slot));
+    if reached == Some(last) { Ok(loaded) } else { Err(Error::MissingRecord { path: store.path(last).to_string() }) }
+}
+
 /// One reading, whose last seal nobody has confirmed yet.
 pub(super) async fn load_once<C: CheckpointSource + ?Sized>(store: &SlotStore, source: &mut C) -> Result<Loaded, Error> {
     let hint = source.hint();
@@ -140,19 +154,25 @@ struct Walk<'a> {
     history: Vec<Record>,
     end: End,
     expected: Slot,
+    last: Option<Slot>,
 }
 
 impl<'a> Walk<'a> {
     fn new(store: &'a SlotStore, base: Option<Base>) -> Self {
         let expected = base.map_or(Slot::new(Epoch(1), 0), |base| base.slot.next());
         let end = if base.is_some() { End::Free(expected) } else { End::Nothing };
-        Self { store, base, history: Vec::new(), end, expected }
+        Self { store, base, history: Vec::new(), end, expected, last: None }
+    }
+
+    /// The walk ends with `last`, whatever comes after it.
+    fn up_to(self, last: Slot) -> Self {
+        Self { last: Some(last), ..self }
     }
 
     async fn run(mut self, listed: Vec<Record>) -> Result<Loaded, Error> {
         self.history.reserve(listed.len());
         let mut rest = listed.into_iter().peekable();
-        loop {
+        while self.last.is_none_or(|last| self.expected <= last) {
             while let Some(passed) = rest.next_if(|record| record.slot < self.expected) {
                 self.check_beyond(&passed).await?;
             }

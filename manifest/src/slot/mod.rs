@@ -31,8 +31,9 @@ mod takeover;
 mod writer;
 
 pub use follower::Follower;
-pub use history::{Base, CheckpointSource, Loaded, NoCheckpoints, load};
+pub use history::{Base, CheckpointSource, Loaded, NoCheckpoints, load, load_until};
 pub use record::{DataSlot, DecodeError, Header, Kind, Record};
+pub(crate) use record::{NO_CRC, unwrap, wrap};
 pub use store::{Freed, Layout, Listing, SlotStore};
 pub use takeover::{OpenDraft, Opened, take_over};
 pub use writer::{Outcome, Writer};

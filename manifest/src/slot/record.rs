@@ -14,6 +14,7 @@
 //! - `writer` is drawn anew by each opening; two writers can therefore never write the same bytes into a slot.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::format::{self, Format, TooNew};
@@ -137,7 +138,8 @@ pub enum DecodeError {
 }
 
 const CRC_FIELD: &[u8] = b"\"crc32\":\"";
-const NO_CRC: &str = "00000000";
+/// What stands for the checksum while it is computed.
+pub(crate) const NO_CRC: &str = "00000000";
 
 impl Record {
     /// The record's slot as one that retention may free; `None` for a seal or an Open.
@@ -163,14 +165,7 @@ impl Record {
             len: body.len() as u64,
             crc32: NO_CRC.to_owned(),
         };
-        let mut bytes = serde_json::to_vec(&header).expect("a struct of numbers and text always serializes");
-        bytes.push(b'\n');
-        let line = bytes.len();
-        bytes.extend_from_slice(body);
-        let crc = format!("{:08x}", crc32fast::hash(&bytes));
-        let at = crc_position(&bytes[..line]).expect("the header was just written with its checksum field");
-        bytes[at..at + crc.len()].copy_from_slice(crc.as_bytes());
-        Bytes::from(bytes)
+        wrap(&header, body)
     }
 
     /// The record in `bytes`, which were read from `slot`.
@@ -178,19 +173,7 @@ impl Record {
     /// # Errors
     /// What is wrong with the bytes, with the offset where it is known.
     pub fn decode(slot: Slot, bytes: &Bytes) -> Result<Self, DecodeError> {
-        let line = bytes.iter().position(|b| *b == b'\n').ok_or(DecodeError::NoHeader)?;
-        let header: Header = serde_json::from_slice(&bytes[..line])
-            .map_err(|e| DecodeError::Header { offset: e.column().saturating_sub(1), reason: e.to_string() })?;
-        let computed = checksum(bytes, line).ok_or(DecodeError::NoHeader)?;
-        // The checksum comes first: a flipped bit in `min_reader` is damage, not a newer format.
-        if header.crc32 != format!("{computed:08x}") {
-            return Err(DecodeError::Checksum { len: bytes.len(), recorded: header.crc32, computed });
-        }
-        format::check(Format::SlotRecord, header.format, header.min_reader)?;
-        let body = bytes.slice(line + 1..);
-        if body.len() as u64 != header.len {
-            return Err(DecodeError::Length { offset: line + 1, expected: header.len, found: body.len() as u64 });
-        }
+        let (header, body): (Header, Bytes) = unwrap(Format::SlotRecord, bytes)?;
         let found = Slot::new(header.epoch, header.seq);
         if found != slot {
             return Err(DecodeError::WrongSlot { found });
@@ -198,6 +181,46 @@ impl Record {
         let Header { kind, commit_id, prev, writer, .. } = header;
         Ok(Self { kind, commit_id, prev, writer, slot, body })
     }
+}
+
+/// The part of a header that every enveloped object has.
+#[derive(Deserialize)]
+struct Envelope {
+    format: u32,
+    min_reader: u32,
+    len: u64,
+    crc32: String,
+}
+
+/// The bytes of `body` behind a line of `header`, which has the fields of [`Envelope`], with [`NO_CRC`] as its `crc32`.
+pub(crate) fn wrap(header: &impl Serialize, body: &[u8]) -> Bytes {
+    let mut bytes = serde_json::to_vec(header).expect("a struct of numbers and text always serializes");
+    bytes.push(b'\n');
+    let line = bytes.len();
+    bytes.extend_from_slice(body);
+    let crc = format!("{:08x}", crc32fast::hash(&bytes));
+    let at = crc_position(&bytes[..line]).expect("the header was just written with its checksum field");
+    bytes[at..at + crc.len()].copy_from_slice(crc.as_bytes());
+    Bytes::from(bytes)
+}
+
+/// The header and the body of an enveloped object, once its checksum and length are what its header says and it is
+/// not too new.
+pub(crate) fn unwrap<H: DeserializeOwned>(format: Format, bytes: &Bytes) -> Result<(H, Bytes), DecodeError> {
+    let line = bytes.iter().position(|b| *b == b'\n').ok_or(DecodeError::NoHeader)?;
+    let damaged = |e: serde_json::Error| DecodeError::Header { offset: e.column().saturating_sub(1), reason: e.to_string() };
+    let envelope: Envelope = serde_json::from_slice(&bytes[..line]).map_err(damaged)?;
+    let computed = checksum(bytes, line).ok_or(DecodeError::NoHeader)?;
+    // The checksum comes first: a flipped bit in `min_reader` is damage, not a newer format.
+    if envelope.crc32 != format!("{computed:08x}") {
+        return Err(DecodeError::Checksum { len: bytes.len(), recorded: envelope.crc32, computed });
+    }
+    format::check(format, envelope.format, envelope.min_reader)?;
+    let body = bytes.slice(line + 1..);
+    if body.len() as u64 != envelope.len {
+        return Err(DecodeError::Length { offset: line + 1, expected: envelope.len, found: body.len() as u64 });
+    }
+    Ok((serde_json::from_slice(&bytes[..line]).map_err(damaged)?, body))
 }
 
 /// Where the eight digits of the checksum stand in the header line.

@@ -54,14 +54,14 @@ pub trait OpenDraft: CheckpointSource {
     /// # Errors
     /// Whatever forbids sealing, such as a record that cannot follow the ones before it: a damaged log is left
     /// as it is.
-    fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error>;
+    async fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error>;
 
     /// The body of the `Open` at `slot`, given every record of the log so far. May be called again after a
     /// lost race, with more records.
     ///
     /// # Errors
     /// Whatever forbids opening, such as a record that cannot follow the ones before it.
-    fn open_body(&mut self, slot: Slot, history: &[Record]) -> Result<Bytes, Error>;
+    async fn open_body(&mut self, slot: Slot, history: &[Record]) -> Result<Bytes, Error>;
 
     /// Whether a log without any record may be begun.
     fn may_create(&self) -> bool;
@@ -181,7 +181,7 @@ impl<D: OpenDraft> Attempt<'_, D> {
     async fn seal_at(&mut self, at: Slot) -> Result<bool, Error> {
         let before = self.history.last().map(|record| record.commit_id);
         let prev = before.or_else(|| self.base.and_then(|base| base.commit_id));
-        let seal = self.draft_seal(at, prev)?;
+        let seal = self.draft_seal(at, prev).await?;
         let record = match self.store.fill(&seal).await? {
             Filled::Ours => seal,
             Filled::Theirs(theirs) => *theirs,
@@ -196,7 +196,7 @@ impl<D: OpenDraft> Attempt<'_, D> {
     /// Seals `target`, further ahead than the writer is; whether it holds a seal now. It names no record before
     /// it, because which one that will be is still open.
     async fn seal_ahead(&mut self, target: Slot) -> Result<bool, Error> {
-        let seal = self.draft_seal(target, None)?;
+        let seal = self.draft_seal(target, None).await?;
         match self.store.fill(&seal).await? {
             Filled::Ours => Ok(true),
             Filled::Theirs(theirs) => Ok(theirs.kind == Kind::Seal),
@@ -204,8 +204,8 @@ impl<D: OpenDraft> Attempt<'_, D> {
         }
     }
 
-    fn draft_seal(&mut self, slot: Slot, prev: Option<Nonce>) -> Result<Record, Error> {
-        let body = self.draft.seal_body(&self.history)?;
+    async fn draft_seal(&mut self, slot: Slot, prev: Option<Nonce>) -> Result<Record, Error> {
+        let body = self.draft.seal_body(&self.history).await?;
         Ok(Record { kind: Kind::Seal, commit_id: self.draft.commit_id(), prev, writer: self.writer, slot, body })
     }
 
@@ -223,7 +223,7 @@ impl<D: OpenDraft> Attempt<'_, D> {
     /// Creates the `Open` at `slot`.
     async fn open(mut self, slot: Slot) -> Result<Round, Error> {
         let prev = self.history.last().map(|record| record.commit_id);
-        let body = self.draft.open_body(slot, &self.history)?;
+        let body = self.draft.open_body(slot, &self.history).await?;
         let commit_id = self.draft.commit_id();
         let record = Record { kind: Kind::Open, commit_id, prev, writer: self.writer, slot, body };
         match self.store.fill(&record).await? {

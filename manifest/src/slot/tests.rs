@@ -54,12 +54,12 @@ impl OpenDraft for Plain {
         Nonce(self.next)
     }
 
-    fn seal_body(&mut self, _: &[Record]) -> Result<Bytes, Error> {
+    async fn seal_body(&mut self, _: &[Record]) -> Result<Bytes, Error> {
         (self.before_seal)();
         Ok(Bytes::from_static(b"seal"))
     }
 
-    fn open_body(&mut self, _: Slot, _: &[Record]) -> Result<Bytes, Error> {
+    async fn open_body(&mut self, _: Slot, _: &[Record]) -> Result<Bytes, Error> {
         Ok(Bytes::from_static(b"open"))
     }
 

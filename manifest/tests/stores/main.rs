@@ -26,7 +26,7 @@ use tessera_manifest::store::{self, Options};
 
 fn open(url: &str, options: &Options) -> Context {
     let store::Opened { store, root } = store::open(url, options).expect("the store opens");
-    Context { store, root, env: Env::system() }
+    Context::new(store, root, Env::system())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -37,7 +37,7 @@ async fn a_local_file_system_with_fsync_holds_regions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_holds_regions() {
-    let context = Context { store: Arc::new(InMemory::new()), root: Root::new(Path::from("c1")), env: Env::system() };
+    let context = Context::new(Arc::new(InMemory::new()), Root::new(Path::from("c1")), Env::system());
     suite::holds_regions(&context).await;
 }
 

@@ -19,7 +19,7 @@ use liar::{Liar, Manner};
 const SMALL: Settings = Settings { races: 5, writers: 4, steps: 4, listed: 10 };
 
 fn context(store: Arc<dyn ObjectStore>) -> Context {
-    Context { store, root: Root::new(Path::from("c1")), env: Env::from_source(Arc::new(Counting::default())) }
+    Context::new(store, Root::new(Path::from("c1")), Env::from_source(Arc::new(Counting::default())))
 }
 
 async fn objects(store: &dyn ObjectStore) -> Vec<Path> {

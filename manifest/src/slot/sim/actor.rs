@@ -117,11 +117,11 @@ impl OpenDraft for Draft {
         self.world.nonce()
     }
 
-    fn seal_body(&mut self, _: &[Record]) -> Result<Bytes, Error> {
+    async fn seal_body(&mut self, _: &[Record]) -> Result<Bytes, Error> {
         Ok(Bytes::from_static(b"seal"))
     }
 
-    fn open_body(&mut self, _: Slot, history: &[Record]) -> Result<Bytes, Error> {
+    async fn open_body(&mut self, _: Slot, history: &[Record]) -> Result<Bytes, Error> {
         Ok(encode_entries(&self.entries(history)))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tessera_manifest::action::{Action, Change, Drop, Edit, Flushed, Open, Seal, Truncate};
 use tessera_manifest::body::Body;
-use tessera_manifest::file::{ColumnStats, FileMeta, FileRef};
+use tessera_manifest::file::{ColumnStats, FileMeta, FileRef, Scope};
 use tessera_manifest::id::{ColumnId, Epoch, FileId, FileKey, Generation, NodeId, Nonce, Sequence, Slot};
 use tessera_manifest::slot::{DecodeError, Kind, Record};
 use tessera_manifest::state::RegionState;
@@ -36,7 +36,7 @@ fn sequence(counter: u64) -> Sequence {
 }
 
 fn key(number: u128) -> FileKey {
-    FileKey { origin: REGION, file: FileId { epoch: Epoch(1), ulid: Ulid(number) } }
+    FileKey { origin: REGION, file: FileId::new(Epoch(1), Ulid(number)) }
 }
 
 fn file(number: u128, scope: tessera_manifest::rule::Expr) -> Arc<FileRef> {
@@ -57,11 +57,11 @@ fn file(number: u128, scope: tessera_manifest::rule::Expr) -> Arc<FileRef> {
         ],
         crc32: 0x1234_abcd,
     };
-    Arc::new(FileRef { key: key(number), scope: Arc::new(scope), meta: Arc::new(meta) })
+    Arc::new(FileRef { key: key(number), scope: Arc::new(scope), meta })
 }
 
 fn edit(add: Vec<Arc<FileRef>>, remove: Vec<FileKey>, flushed: Vec<Flushed>, counter: Option<u64>) -> Action {
-    Action::Edit(Edit { generation: Generation::FIRST, add, remove, flushed, sequence: counter.map(sequence) })
+    Action::Edit(Edit { add, remove, flushed, sequence: counter.map(sequence), ..Edit::new(Generation::FIRST) })
 }
 
 fn open(writer: u128, own: WalId, wals: Vec<WalRef>) -> Action {
@@ -107,7 +107,7 @@ fn expected() -> Vec<(String, Record, Body)> {
             Action::Seal(_) => Kind::Seal,
             _ => Kind::Data,
         };
-        let body = Body::new(state.set_hash(), actions);
+        let body = Body::new(1_700_000_000_000, state.set_hash(), actions);
         // A seal is written by the opener that it names.
         let writer = Nonce(u128::from(slot.epoch.0) + u128::from(kind == Kind::Seal));
         let record = Record { kind, commit_id: Nonce(number), prev, writer, slot, body: body.encode() };

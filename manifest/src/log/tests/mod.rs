@@ -1,14 +1,17 @@
 //! Tests of manifests on a store that fails on request.
 
+mod history;
+
 use std::collections::BTreeMap;
 
-use object_store::ObjectStoreExt;
+use bytes::Bytes;
 
 use super::*;
 use crate::action::{Change, Edit};
 use crate::id::{ColumnId, Generation, RegionNumber, Sequence, TableId};
 use crate::rule::Expr;
 use crate::schema::{Column, Schema, SemanticType};
+use crate::slot::Record;
 use crate::testing::{Counting, Fault, FaultStore};
 use crate::value::{DataType, TimeUnit};
 
@@ -36,16 +39,19 @@ fn meta() -> Arc<RegionMeta> {
 
 const OPENER: Opener = Opener { node: NodeId(1), wal: None };
 
+/// Nothing runs on its own, so that requests can be counted.
+const MANUAL: Settings = Settings { checkpoint_records: 8, checkpoint_bytes: 1 << 20, history: Duration::ZERO, background: false };
+
 fn context() -> (FaultStore, Context) {
     let store = FaultStore::default();
     let env = Env::from_source(Arc::new(Counting::default()));
-    let context = Context { store: Arc::new(store.clone()), root: Root::default(), env };
+    let context = Context { settings: MANUAL, ..Context::new(Arc::new(store.clone()), Root::default(), env) };
     (store, context)
 }
 
 fn bump(counter: u64) -> Vec<Action> {
     let sequence = Sequence::new(Generation::FIRST, counter);
-    vec![Action::Edit(Edit { generation: Generation::FIRST, add: vec![], remove: vec![], flushed: vec![], sequence })]
+    vec![Action::Edit(Edit { sequence, ..Edit::new(Generation::FIRST) })]
 }
 
 #[tokio::test]
@@ -136,7 +142,7 @@ async fn a_seal_that_was_put_ahead_of_the_writer_does_not_vouch_for_the_state_be
     let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();
     let slots = slot_store(&context, meta().region);
     let seal = Action::Seal(action::Seal { by: Nonce(77), clean: false });
-    let text = String::from_utf8(Body::new(manifest.state().set_hash(), vec![seal]).encode().to_vec()).unwrap();
+    let text = String::from_utf8(Body::new(7, manifest.state().set_hash(), vec![seal]).encode().to_vec()).unwrap();
     let body = Bytes::from(text.replace(&"0".repeat(32), &"1".repeat(32)));
     let slot = Slot::new(Epoch(1), 2);
     let ahead = Record { kind: Kind::Seal, commit_id: Nonce(78), prev: None, writer: Nonce(77), slot, body };

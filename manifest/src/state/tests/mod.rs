@@ -1,18 +1,21 @@
 //! Tests of what a region state takes and what it refuses.
 
+mod history;
+mod property;
+mod stage;
+
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
 use ulid::Ulid;
 
 use super::*;
 use crate::action::{Change, Drop, Seal};
-use crate::file::FileMeta;
+use crate::file::{FileMeta, Scope};
 use crate::id::{ColumnId, Epoch, FileId, NodeId, RegionNumber, TableId};
 use crate::rule::Expr;
 use crate::schema::{Column, Schema, SemanticType};
 use crate::value::{DataType, TimeUnit};
-use crate::wal::WalKind;
+use crate::wal::{WalKind, WalPosition};
 
 const REGION: RegionId = RegionId::new(TableId(1024), RegionNumber(0));
 const WAL: WalId = WalId { kind: WalKind::Local, node: NodeId(1), log: Nonce(7) };
@@ -75,21 +78,33 @@ fn file(epoch: u32, ulid: u128, newest: u64) -> Arc<FileRef> {
         generation: Generation::FIRST,
         schema_version: 1,
         rule: Arc::new(Expr::always()),
-        stats: vec![],
+        stats: [].into(),
         crc32: 1,
     };
-    let key = FileKey { origin: REGION, file: FileId { epoch: Epoch(epoch), ulid: Ulid(ulid) } };
-    Arc::new(FileRef { key, scope: Arc::new(Expr::always()), meta: Arc::new(meta) })
+    let key = FileKey { origin: REGION, file: FileId::new(Epoch(epoch), Ulid(ulid)) };
+    Arc::new(FileRef { key, scope: Scope::all(), meta })
 }
 
 fn edit(add: Vec<Arc<FileRef>>, remove: Vec<FileKey>, flushed: Option<WalPosition>, newest: Option<u64>) -> Action {
     let flushed = flushed.into_iter().map(|position| Flushed { wal: WAL, position, done: false }).collect();
-    Action::Edit(Edit { generation: Generation::FIRST, add, remove, flushed, sequence: newest.map(sequence) })
+    Action::Edit(Edit { add, remove, flushed, sequence: newest.map(sequence), ..Edit::new(Generation::FIRST) })
+}
+
+fn key(epoch: u32, ulid: u128) -> FileKey {
+    file(epoch, ulid, 0).key
 }
 
 fn created() -> RegionState {
     let actions = [open(1, vec![wal(&[1], WalPosition::START)]), Action::Change(Change { meta: meta(1) })];
     RegionState::empty(REGION).apply_record(Slot::new(Epoch(1), 0), &actions).unwrap()
+}
+
+fn sealed_and_opened(state: &RegionState) -> RegionState {
+    let sealed = commit(state, seal()).unwrap();
+    let slot = sealed.version().unwrap().next_epoch();
+    let mut wals = sealed.wals().to_vec();
+    wals[0].epochs.push(Epoch(slot.epoch.0));
+    sealed.apply_record(slot, &[open(u128::from(slot.epoch.0), wals)]).unwrap()
 }
 
 fn commit(state: &RegionState, action: Action) -> Result<RegionState, Violation> {
@@ -200,68 +215,4 @@ fn truncate_and_drop_remove_every_file() {
     let dropped = commit(&added, Action::Drop(Drop {})).unwrap();
     assert!(dropped.is_dropped() && dropped.files().is_empty());
     assert_eq!(commit(&dropped, edit(vec![], vec![], None, None)), Err(Violation::Dropped));
-}
-
-/// Any action, sensible or not.
-fn any_action() -> impl Strategy<Value = Action> {
-    let key = (1_u32..3, 0_u128..4);
-    prop_oneof![
-        4 => (proptest::collection::vec(key.clone(), 0..3), proptest::collection::vec(key, 0..3), proptest::option::of((1_u32..3, 0_u64..6)), proptest::option::of(0_u64..6))
-            .prop_map(|(add, remove, at, newest)| {
-                let add = add.into_iter().map(|(epoch, ulid)| file(epoch, ulid, ulid as u64)).collect();
-                let remove = remove.into_iter().map(|(epoch, ulid)| file(epoch, ulid, 0).key).collect();
-                edit(add, remove, at.map(|(epoch, entry)| position(epoch, entry)), newest)
-            }),
-        1 => Just(seal()),
-        1 => (1_u128..4, 1_u32..4).prop_map(|(writer, epochs)| open(writer, vec![wal(&(1..=epochs).collect::<Vec<_>>(), WalPosition::START)])),
-        1 => (1_u32..3).prop_map(|generation| Action::Change(Change { meta: meta(generation) })),
-        1 => (0_u64..6, 0_u64..9).prop_map(|(entry, newest)| Action::Truncate(Truncate {
-            generation: Generation::FIRST,
-            flushed: vec![Flushed { wal: WAL, position: position(1, entry), done: entry % 2 == 0 }],
-            sequence: sequence(newest),
-        })),
-        1 => Just(Action::Drop(Drop {})),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    /// Whatever comes, apply answers without panicking, leaves the old state alone, and keeps its sums.
-    #[test]
-    fn any_history_keeps_the_invariants(records in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any_action(), 1..3)), 0..24)) {
-        let mut state = created();
-        let mut accepted: Vec<(Slot, Vec<Action>)> = Vec::new();
-        for (next_epoch, actions) in records {
-            let version = state.version().unwrap();
-            let slot = if next_epoch { version.next_epoch() } else { version.next() };
-            let before = state.clone();
-            if let Ok(next) = state.apply_record(slot, &actions) {
-                accepted.push((slot, actions));
-                state = next;
-            } else {
-                prop_assert_eq!(&state, &before);
-            }
-            let hash = state.files().values().fold(SetHash::EMPTY, |hash, file| hash.with(MemberHash::of(file)));
-            prop_assert_eq!(state.set_hash(), hash);
-            let rows: u64 = state.files().values().map(|file| file.meta.rows).sum();
-            prop_assert_eq!(state.totals().rows, rows);
-            prop_assert!(state.files().keys().all(|key| !state.removed().contains_key(key)));
-            prop_assert!(state.files().values().all(|file| file.meta.sequences.1 <= state.flushed_sequence()));
-        }
-        let replayed = accepted.iter().fold(created(), |state, (slot, actions)| state.apply_record(*slot, actions).unwrap());
-        prop_assert_eq!(replayed, state);
-    }
-
-    /// What is written to the log is what is read from it.
-    #[test]
-    fn actions_survive_the_body(actions in proptest::collection::vec(any_action(), 1..4)) {
-        let body = crate::body::Body::new(SetHash::EMPTY, actions);
-        prop_assert_eq!(crate::body::Body::decode(&body.encode()).unwrap(), body);
-    }
-
-    #[test]
-    fn decoding_arbitrary_bodies_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = crate::body::Body::decode(&bytes);
-    }
 }

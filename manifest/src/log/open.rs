@@ -1,0 +1,140 @@
+//! What a manifest contributes to the take-over of its log.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::replay::Replay;
+use super::{Context, Opener};
+use crate::action::{self, Action};
+use crate::body::Body;
+use crate::checkpoint::Source;
+use crate::error::Error;
+use crate::id::{Epoch, Nonce, RegionId, Slot};
+use crate::meta::RegionMeta;
+use crate::slot::{Base, CheckpointSource, Listing, OpenDraft, Record};
+use crate::state::RegionState;
+use crate::wal::{WalId, WalKind, WalPosition, WalRef};
+
+/// See the module.
+pub(super) struct Draft {
+    context: Context,
+    region: RegionId,
+    opener: Opener,
+    pub(super) opening: Nonce,
+    create: Option<Arc<RegionMeta>>,
+    /// Whether a dropped region may be taken over, to look after its files.
+    pub(super) dropped_too: bool,
+    pub(super) source: Source,
+    pub(super) replay: Replay,
+    /// What was replayed: from which checkpoint, how many records, and the name of the last.
+    upto: Option<(Option<Slot>, usize, Nonce)>,
+}
+
+impl Draft {
+    pub(super) fn new(context: &Context, region: RegionId, opener: Opener, create: Option<Arc<RegionMeta>>) -> Self {
+        Self {
+            context: context.clone(),
+            region,
+            opener,
+            opening: context.env.nonce(),
+            create,
+            dropped_too: false,
+            source: Source::new(context, region, None),
+            replay: Replay::from(context, RegionState::empty(region)),
+            upto: None,
+        }
+    }
+
+    fn state(&self) -> &RegionState {
+        &self.replay.state
+    }
+
+    /// Replays what `history` has beyond the records that were replayed before. A history that starts over after
+    /// a lost race, or at another checkpoint, is replayed from its beginning.
+    pub(super) async fn catch_up(&mut self, history: &[Record]) -> Result<(), Error> {
+        let base = self.source.loaded().map(|loaded| loaded.reference.version);
+        let same = |upto: &(Option<Slot>, usize, Nonce)| {
+            upto.0 == base && upto.1.checked_sub(1).is_none_or(|last| history.get(last).is_some_and(|record| record.commit_id == upto.2))
+        };
+        let done = self.upto.take_if(|upto| same(upto)).map(|upto| upto.1);
+        if done.is_none() {
+            self.replay = Replay::from(&self.context, self.source.state());
+        }
+        self.replay.records(&history[done.unwrap_or(0)..]).await?;
+        self.upto = Some((base, history.len(), history.last().map_or(Nonce(0), |record| record.commit_id)));
+        Ok(())
+    }
+
+    /// Refuses what cannot be opened: a region that exists already, one that is dropped, one with rows in a log
+    /// that this opener cannot read. Checked before the seal, so that a refused opener changes nothing.
+    fn check_open(&self) -> Result<(), Error> {
+        let region = self.region;
+        if self.create.is_some() && self.state().version().is_some() {
+            return Err(Error::Exists { region });
+        }
+        if self.state().is_dropped() && !self.dropped_too {
+            return Err(Error::Dropped { region });
+        }
+        let Some((own, _)) = self.opener.wal else { return Ok(()) };
+        if self.state().is_clean() {
+            return Ok(());
+        }
+        let foreign = self.state().wals().iter().find(|wal| wal.id != own && wal.id.kind != WalKind::Noop);
+        foreign.map_or(Ok(()), |wal| Err(Error::WalUnreachable { region, wal: wal.id, own }))
+    }
+
+    fn body(&self, after: &RegionState, actions: Vec<Action>) -> Bytes {
+        Body::new(self.context.env.unix_ms(), after.set_hash(), actions).encode()
+    }
+}
+
+#[async_trait]
+impl CheckpointSource for Draft {
+    async fn base(&mut self, listing: &Listing) -> Result<Option<Base>, Error> {
+        self.source.base(listing).await
+    }
+}
+
+#[async_trait]
+impl OpenDraft for Draft {
+    fn commit_id(&mut self) -> Nonce {
+        self.context.env.nonce()
+    }
+
+    async fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error> {
+        self.catch_up(history).await?;
+        self.check_open()?;
+        let seal = Action::Seal(action::Seal { by: self.opening, clean: false });
+        Ok(self.body(self.state(), vec![seal]))
+    }
+
+    async fn open_body(&mut self, slot: Slot, history: &[Record]) -> Result<Bytes, Error> {
+        self.catch_up(history).await?;
+        self.check_open()?;
+        let before = if self.state().is_clean() { &[] } else { self.state().wals() };
+        let wals = named_wals(before, self.opener.wal);
+        let (node, wal) = (self.opener.node, self.opener.wal.map(|own| own.0));
+        let mut actions = vec![Action::Open(action::Open { writer: self.opening, node, wal, wals })];
+        actions.extend(self.create.iter().map(|meta| Action::Change(action::Change { meta: Arc::clone(meta) })));
+        let after = self.state().apply_record(slot, &actions).map_err(|source| Error::rejected(self.region, &actions, source))?;
+        Ok(self.body(&after, actions))
+    }
+
+    fn may_create(&self) -> bool {
+        self.create.is_some()
+    }
+}
+
+/// The logs that an `Open` names: those that may hold something, unchanged, and the opener's own in its present epoch.
+fn named_wals(before: &[WalRef], own: Option<(WalId, Epoch)>) -> Vec<WalRef> {
+    let mut wals = before.to_vec();
+    let Some((id, epoch)) = own else { return wals };
+    match wals.iter_mut().find(|wal| wal.id == id) {
+        Some(wal) if wal.epochs.last() == Some(&epoch) => {}
+        Some(wal) => wal.epochs.push(epoch),
+        None => wals.push(WalRef { id, epochs: vec![epoch], flushed: WalPosition::START }),
+    }
+    wals
+}

@@ -1,0 +1,85 @@
+//! Reading manifests without writing anything.
+
+use futures::{Stream, StreamExt};
+
+use super::replay::Replay;
+use super::{Context, Manifest, Opener, slot_store};
+use crate::body::Body;
+use crate::checkpoint::Source;
+use crate::error::Error;
+use crate::id::{Epoch, RegionId, Slot};
+use crate::slot::{self, Record};
+use crate::state::RegionState;
+
+/// Reads the newest state of a region, and changes nothing.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such region; damage; failures of the store.
+pub async fn load(context: &Context, region: RegionId) -> Result<RegionState, Error> {
+    let store = slot_store(context, region);
+    let mut source = Source::new(context, region, None);
+    let loaded = slot::load(&store, &mut source).await?;
+    if loaded.is_empty() {
+        return Err(Error::NotFound { path: store.path(Slot::new(Epoch(1), 0)).to_string() });
+    }
+    let mut replay = Replay::from(context, source.state());
+    replay.records(&loaded.history).await?;
+    Ok(replay.state)
+}
+
+/// Reads the state of a region at a version, and changes nothing: any version from the floor on, and any that is
+/// pinned.
+///
+/// # Errors
+/// [`Error::NoVersion`] if retention has passed the version, or if it was never written; those of [`load`].
+pub async fn load_at(context: &Context, region: RegionId, version: Slot) -> Result<RegionState, Error> {
+    let store = slot_store(context, region);
+    let mut source = Source::new(context, region, Some(version));
+    let error = match slot::load_until(&store, &mut source, version).await {
+        Ok(loaded) => {
+            let mut replay = Replay::from(context, source.state());
+            replay.records(&loaded.history).await?;
+            return Ok(replay.state);
+        }
+        Err(error) => error,
+    };
+    if !matches!(error, Error::MissingRecord { .. } | Error::Gap { .. } | Error::BrokenChain { .. }) {
+        return Err(error);
+    }
+    let newest = load(context, region).await?;
+    let reached = newest.version().unwrap_or(Slot::new(Epoch(1), 0));
+    let readable = version >= newest.floor() && version <= reached;
+    if readable && store.read(version).await?.is_some() {
+        return Err(error);
+    }
+    let why = format!("versions from {} to {reached} can be read, where there is a record, and those with a snapshot", newest.floor());
+    Err(Error::NoVersion { region, version, why })
+}
+
+/// Takes many regions over, some at the same time; one that cannot be opened stops none of the others.
+pub fn open_many(
+    context: &Context,
+    regions: Vec<RegionId>,
+    opener: Opener,
+    at_once: usize,
+) -> impl Stream<Item = (RegionId, Result<Manifest, Error>)> + '_ {
+    let opens = regions.into_iter().map(move |region| async move { (region, Manifest::open(context, region, opener).await) });
+    futures::stream::iter(opens).buffer_unordered(at_once.max(1))
+}
+
+/// The records that are on the store, oldest first, from the newest checkpoint that is not above `from` on; with
+/// their bodies.
+///
+/// # Errors
+/// Those of [`load`].
+pub async fn record_bodies(context: &Context, region: RegionId, from: Option<Slot>) -> Result<Vec<(Record, Body)>, Error> {
+    let store = slot_store(context, region);
+    let listing = store.list(None).await?;
+    let wanted: Vec<Slot> = listing.slots.into_iter().filter(|slot| from.is_none_or(|from| *slot >= from)).collect();
+    let mut records = Vec::with_capacity(wanted.len());
+    for record in store.read_all(&wanted).await? {
+        let body = Body::decode(&record.body).map_err(|reason| Error::Body { path: store.path(record.slot).to_string(), reason })?;
+        records.push((record, body));
+    }
+    Ok(records)
+}

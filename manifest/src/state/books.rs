@@ -1,0 +1,94 @@
+//! The references of a region: visible, ended, doomed; with their sums and their hash.
+//!
+//! Invariants:
+//! - A file is in at most one of the three lists.
+//! - The hash, the totals and the count of scopes are those of the visible references.
+//! - All maps share structure with the books they came from: a change of k files costs O(k log n).
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use super::{Totals, Violation};
+use crate::file::{Doomed, FileRef, Listed, Removed, Scope};
+use crate::id::{FileKey, Slot};
+use crate::rule::RuleVersion;
+use crate::set_hash::{MemberHash, SetHash};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Books {
+    pub(super) visible: OrdMap<FileKey, Listed>,
+    pub(super) removed: OrdMap<FileKey, Removed>,
+    pub(super) doomed: OrdMap<FileKey, Doomed>,
+    /// The scopes of visible references that are not simply all rows, with how many have each.
+    pub(super) scopes: OrdMap<RuleVersion, (Scope, u64)>,
+    pub(super) totals: Totals,
+    pub(super) hash: SetHash,
+}
+
+impl Books {
+    /// Books with these lists, each ascending by key.
+    pub(super) fn from_lists(
+        visible: impl IntoIterator<Item = (FileKey, Listed)>,
+        removed: impl IntoIterator<Item = (FileKey, Removed)>,
+        doomed: impl IntoIterator<Item = (FileKey, Doomed)>,
+    ) -> Self {
+        let mut books = Self { removed: removed.into_iter().collect(), doomed: doomed.into_iter().collect(), ..Self::default() };
+        let counted = visible.into_iter().inspect(|(_, listed)| books.count(&listed.file)).collect();
+        books.visible = counted;
+        books
+    }
+
+    /// Whether the file is listed in any way.
+    pub(super) fn knows(&self, key: &FileKey) -> bool {
+        self.visible.contains_key(key) || self.removed.contains_key(key) || self.doomed.contains_key(key)
+    }
+
+    /// Makes a reference visible that is not.
+    pub(super) fn list(&mut self, file: Arc<FileRef>, since: Slot) {
+        self.count(&file);
+        self.visible.insert(file.key, Listed { file, since });
+    }
+
+    /// Ends a visible reference.
+    pub(super) fn remove(&mut self, key: FileKey, by: Slot) -> Result<(), Violation> {
+        let Listed { file, since } = self.visible.remove(&key).ok_or(Violation::FileNotListed { file: key })?;
+        self.uncount(&file);
+        self.removed.insert(key, Removed { file, since, by });
+        Ok(())
+    }
+
+    /// Ends every visible reference.
+    pub(super) fn remove_all(&mut self, by: Slot) {
+        for (key, Listed { file, since }) in std::mem::take(&mut self.visible) {
+            self.removed.insert(key, Removed { file, since, by });
+        }
+        self.scopes = OrdMap::new();
+        self.totals = Totals::default();
+        self.hash = SetHash::EMPTY;
+    }
+
+    fn count(&mut self, file: &FileRef) {
+        self.hash = self.hash.with(MemberHash::of(file));
+        self.totals.rows = self.totals.rows.wrapping_add(file.meta.rows);
+        self.totals.bytes = self.totals.bytes.wrapping_add(file.meta.bytes);
+        if !file.scope.is_all() {
+            self.scopes.entry(file.scope.version()).or_insert_with(|| (file.scope.clone(), 0)).1 += 1;
+        }
+    }
+
+    fn uncount(&mut self, file: &FileRef) {
+        self.hash = self.hash.without(MemberHash::of(file));
+        self.totals.rows = self.totals.rows.wrapping_sub(file.meta.rows);
+        self.totals.bytes = self.totals.bytes.wrapping_sub(file.meta.bytes);
+        if file.scope.is_all() {
+            return;
+        }
+        let version = file.scope.version();
+        match self.scopes.get_mut(&version) {
+            Some((_, count)) if *count > 1 => *count -= 1,
+            _ => drop(self.scopes.remove(&version)),
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The repartition of a region: fence, staged files, remap, resolution. See DESIGN section 8.
+//!
+//! ```text
+//!   base ──Stage──▶ staged ──Edit*──▶ drained ──RemapStaged──▶ remapped ──Resolve{commit}──▶ generation c
+//!     │                │  StagedEdit* at any time after Stage     │            (a region without a target
+//!     │                │                                          │             retires instead)
+//!     └──Resolve{abort}┴──────────▶ abort generation, old rule ◀──┘ never once rows are staged
+//! ```
+//!
+//! Invariants:
+//! - From the fence on the visible files only grow, by flushes of rows before the fence; once everything before
+//!   it is in SSTs they are frozen, so that whoever reads them for the remap has read all.
+//! - Staged files are none of the visible ones and hold rows of the staged generation only.
+//! - Visible and staged rows of one log have their own flushed positions; the log may be cut behind both only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::Entry;
+
+use super::{RegionState, Segments, Violation};
+use crate::action::{Decision, Edit, Fence, Flushed, RemapStaged, Resolve, SegmentRef, Stage, StagedEdit};
+use crate::file::StagedFile;
+use crate::id::{FileKey, Generation, Sequence, Slot, TxnId};
+use crate::set_hash::{MemberHash, SetHash};
+use crate::wal::{WalId, WalPosition};
+
+/// What a region holds of a repartition that is not resolved yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Staging {
+    /// What was staged.
+    pub stage: Stage,
+    /// The version that staged it.
+    pub since: Slot,
+    /// How far the staged rows of each log are flushed; a log that is not named is flushed up to the fence, or not
+    /// at all if it came later.
+    pub(crate) flushed: BTreeMap<WalId, WalPosition>,
+    /// The newest staged sequence in SSTs.
+    pub(crate) sequence: Option<Sequence>,
+    /// Files of staged rows.
+    pub(crate) added: OrdMap<FileKey, StagedFile>,
+    /// The references to the group's older files.
+    pub(crate) remap: Option<Remap>,
+}
+
+/// The references that a region gets by a repartition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Remap {
+    pub(crate) segments: Arc<[SegmentRef]>,
+    pub(crate) files: OrdMap<FileKey, StagedFile>,
+    pub(crate) set_hash: SetHash,
+}
+
+impl Remap {
+    /// The segments that they were read from.
+    #[must_use]
+    pub fn segments(&self) -> &[SegmentRef] {
+        &self.segments
+    }
+
+    /// The references by key.
+    #[must_use]
+    pub fn files(&self) -> &OrdMap<FileKey, StagedFile> {
+        &self.files
+    }
+
+    /// The set hash of the references.
+    #[must_use]
+    pub fn set_hash(&self) -> SetHash {
+        self.set_hash
+    }
+}
+
+impl Staging {
+    /// Files of rows that were written since the fence.
+    #[must_use]
+    pub fn added(&self) -> &OrdMap<FileKey, StagedFile> {
+        &self.added
+    }
+
+    /// The references to the group's older files, once they are known.
+    #[must_use]
+    pub fn remap(&self) -> Option<&Remap> {
+        self.remap.as_ref()
+    }
+
+    /// The newest staged sequence that is in an SST.
+    #[must_use]
+    pub fn flushed_sequence(&self) -> Option<Sequence> {
+        self.sequence
+    }
+
+    /// The last entry of the base generation in `wal`; `None` for a log that the region got after the fence, all
+    /// of whose entries are staged.
+    #[must_use]
+    pub fn fence(&self, wal: WalId) -> Option<WalPosition> {
+        self.stage.fence.iter().find(|fence| fence.wal == wal).map(|fence| fence.position)
+    }
+
+    /// Up to where the staged rows of `wal` are in SSTs.
+    #[must_use]
+    pub fn flushed(&self, wal: WalId) -> WalPosition {
+        let own = self.flushed.get(&wal).copied();
+        own.or_else(|| self.fence(wal)).unwrap_or(WalPosition::START)
+    }
+
+    fn knows(&self, key: &FileKey) -> bool {
+        self.added.contains_key(key) || self.remap.as_ref().is_some_and(|remap| remap.files.contains_key(key))
+    }
+}
+
+impl RegionState {
+    /// Whether every row before the fence is in an SST, so that the visible files are frozen. `None` if the
+    /// region is not staged.
+    #[must_use]
+    pub fn is_drained(&self) -> Option<bool> {
+        // A log that left the list, after a clean end, holds nothing.
+        let flushed = |fence: &Fence| self.wals.iter().find(|wal| wal.id == fence.wal).is_none_or(|wal| wal.flushed >= fence.position);
+        self.staging.as_ref().map(|staging| staging.stage.fence.iter().all(flushed))
+    }
+
+    pub(super) fn staging_knows(&self, key: &FileKey) -> bool {
+        self.staging.as_ref().is_some_and(|staging| staging.knows(key))
+    }
+
+    pub(super) fn check_not_staged(&self) -> Result<(), Violation> {
+        self.staging.as_ref().map_or(Ok(()), |staging| Err(Violation::Staged { txn: staging.stage.txn }))
+    }
+
+    /// An edit of visible files in a staged region: a flush of rows before the fence, and nothing else.
+    pub(super) fn check_edit(&self, edit: &Edit) -> Result<(), Violation> {
+        let Some(staging) = &self.staging else { return Ok(()) };
+        let txn = staging.stage.txn;
+        if !edit.remove.is_empty() || !edit.restore.is_empty() {
+            return Err(Violation::Staged { txn });
+        }
+        if self.is_drained() == Some(true) {
+            return Err(Violation::Frozen { txn });
+        }
+        for Flushed { wal, position, done } in &edit.flushed {
+            let fence = staging.fence(*wal).ok_or(Violation::UnknownWal { wal: *wal })?;
+            if *position > fence {
+                return Err(Violation::BeyondFence { wal: *wal, fence, to: *position });
+            }
+            if *done {
+                return Err(Violation::StagedWalDone { wal: *wal });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn stage(&mut self, slot: Slot, stage: &Stage) -> Result<(), Violation> {
+        self.check_generation(stage.base)?;
+        self.check_not_staged()?;
+        if stage.generation <= stage.base {
+            return Err(Violation::GenerationNotAbove { from: stage.base, to: stage.generation });
+        }
+        let current = self.meta.as_ref().ok_or(Violation::NotCreated)?.schema.version();
+        if stage.schema_version != current {
+            return Err(Violation::OtherSchema { read: stage.schema_version, current });
+        }
+        for fence in &stage.fence {
+            let once = stage.fence.iter().filter(|other| other.wal == fence.wal).count() == 1;
+            let known = self.wals.iter().find(|wal| wal.id == fence.wal);
+            if !once || known.is_none_or(|wal| fence.position < wal.flushed) {
+                return Err(Violation::FenceWals { wal: fence.wal });
+            }
+        }
+        if let Some(wal) = self.wals.iter().find(|wal| !stage.fence.iter().any(|fence| fence.wal == wal.id)) {
+            return Err(Violation::FenceWals { wal: wal.id });
+        }
+        let (flushed, added) = (BTreeMap::new(), OrdMap::new());
+        self.staging = Some(Arc::new(Staging { stage: stage.clone(), since: slot, flushed, sequence: None, added, remap: None }));
+        Ok(())
+    }
+
+    fn staging_of(&self, txn: TxnId) -> Result<Staging, Violation> {
+        self.check_live()?;
+        let staging = self.staging.as_ref().filter(|staging| staging.stage.txn == txn);
+        staging.map(|staging| Staging::clone(staging)).ok_or(Violation::NotStaged { txn })
+    }
+
+    pub(super) fn staged_edit(&mut self, slot: Slot, edit: &StagedEdit) -> Result<(), Violation> {
+        let mut staging = self.staging_of(edit.txn)?;
+        let current = staging.stage.generation;
+        if edit.generation != current {
+            return Err(Violation::OtherGeneration { read: edit.generation, current });
+        }
+        if staging.stage.target.is_none() {
+            return Err(Violation::NotATarget { txn: edit.txn });
+        }
+        for Flushed { wal, position, done } in &edit.flushed {
+            self.check_staged_flush(&staging, *wal, *position, *done)?;
+            staging.flushed.insert(*wal, *position);
+        }
+        if let Some(to) = edit.sequence {
+            let from = staging.sequence.unwrap_or(Sequence::ZERO);
+            if to < from {
+                return Err(Violation::SequenceBackward { from, to });
+            }
+            if to.generation() != current {
+                return Err(Violation::SequenceOfLaterGeneration { sequence: to, generation: current });
+            }
+            staging.sequence = Some(to);
+        }
+        for file in &edit.add {
+            self.check_born_here(slot, file, edit.generation)?;
+            if self.books.knows(&file.key) || staging.knows(&file.key) {
+                return Err(Violation::FileListedBefore { file: file.key });
+            }
+            let (oldest, newest) = file.meta.sequences;
+            if oldest.generation() != current {
+                return Err(Violation::StagedFileGeneration { file: file.key, found: oldest.generation(), staged: current });
+            }
+            let flushed = staging.sequence.unwrap_or(Sequence::ZERO);
+            if newest > flushed {
+                return Err(Violation::SequenceBelowFile { file: file.key, newest, flushed });
+            }
+            staging.added.insert(file.key, StagedFile::new(Arc::clone(file)));
+        }
+        self.staging = Some(Arc::new(staging));
+        Ok(())
+    }
+
+    fn check_staged_flush(&self, staging: &Staging, wal: WalId, to: WalPosition, done: bool) -> Result<(), Violation> {
+        if !self.wals.iter().any(|listed| listed.id == wal) {
+            return Err(Violation::UnknownWal { wal });
+        }
+        if done {
+            return Err(Violation::StagedWalDone { wal });
+        }
+        let from = staging.flushed(wal);
+        if to <= from { Err(Violation::FlushNotAdvancing { wal, from, to }) } else { Ok(()) }
+    }
+
+    pub(super) fn remap_staged(&mut self, slot: Slot, remap: &RemapStaged, segments: &Segments) -> Result<(), Violation> {
+        let mut staging = self.staging_of(remap.txn)?;
+        let txn = remap.txn;
+        if staging.stage.target.is_none() {
+            return Err(Violation::NotATarget { txn });
+        }
+        if staging.remap.is_some() {
+            return Err(Violation::RemapTwice { txn });
+        }
+        if self.is_drained() != Some(true) {
+            return Err(Violation::NotDrained { txn });
+        }
+        let (mut files, mut set_hash) = (OrdMap::new(), SetHash::EMPTY);
+        for segment in &remap.segments {
+            for staged in self.segment_files(slot, segment, segments)? {
+                self.check_remapped(staged, &staging)?;
+                set_hash = set_hash.with(MemberHash::of(staged.reference()));
+                match files.entry(staged.key()) {
+                    Entry::Occupied(_) => return Err(Violation::RemapDuplicate { file: staged.key() }),
+                    Entry::Vacant(vacant) => drop(vacant.insert(staged.clone())),
+                }
+            }
+        }
+        if set_hash != remap.set_hash {
+            return Err(Violation::RemapHash { expected: remap.set_hash, found: set_hash });
+        }
+        let mut remaps = Vec::clone(&self.remaps);
+        remaps.push((slot, remap.segments.clone()));
+        self.remaps = Arc::new(remaps);
+        staging.remap = Some(Remap { segments: remap.segments.clone().into(), files, set_hash });
+        self.staging = Some(Arc::new(staging));
+        Ok(())
+    }
+
+    fn segment_files<'a>(&self, slot: Slot, segment: &SegmentRef, segments: &'a Segments) -> Result<&'a [StagedFile], Violation> {
+        let name = || segment.file.to_string();
+        if segment.file.epoch != slot.epoch {
+            return Err(Violation::SegmentNotBornHere { segment: name(), epoch: slot.epoch });
+        }
+        let files = segments.get(segment).ok_or_else(|| Violation::SegmentNotRead { segment: name() })?;
+        let found = files.len() as u64;
+        if found == segment.rows { Ok(files) } else { Err(Violation::SegmentRows { segment: name(), expected: segment.rows, found }) }
+    }
+
+    fn check_remapped(&self, staged: &StagedFile, staging: &Staging) -> Result<(), Violation> {
+        let file = staged.key();
+        if self.books.doomed.contains_key(&file) {
+            return Err(Violation::NotDoomable { file, why: "a remap refers to it, although it is doomed" });
+        }
+        if staging.added.contains_key(&file) {
+            return Err(Violation::FileListedBefore { file });
+        }
+        let (newest, staged) = (staged.meta().sequences.1.generation(), staging.stage.generation);
+        if newest >= staged { Err(Violation::StagedFileGeneration { file, found: newest, staged }) } else { Ok(()) }
+    }
+
+    pub(super) fn resolve(&mut self, slot: Slot, resolve: &Resolve) -> Result<(), Violation> {
+        self.check_live()?;
+        match resolve.decision {
+            Decision::Commit => {
+                let staging = self.staging_of(resolve.txn)?;
+                self.check_generation(resolve.base)?;
+                self.resolve_commit(slot, staging)
+            }
+            Decision::Abort { generation } => self.resolve_abort(resolve, generation),
+        }
+    }
+
+    fn resolve_commit(&mut self, slot: Slot, staging: Staging) -> Result<(), Violation> {
+        let stage = &staging.stage;
+        if self.is_drained() != Some(true) {
+            return Err(Violation::NotDrained { txn: stage.txn });
+        }
+        self.set_generation(stage.generation, |meta| {
+            if let Some(target) = &stage.target {
+                meta.rule = Arc::clone(&target.rule);
+                meta.partition_columns.clone_from(&target.partition_columns);
+            }
+        })?;
+        let floor = Sequence::new(stage.generation, 0).unwrap_or(Sequence::ZERO);
+        self.flushed_sequence = self.flushed_sequence.max(staging.sequence.unwrap_or(floor));
+        let mut wals = Vec::clone(&self.wals);
+        for wal in &mut wals {
+            wal.flushed = wal.flushed.max(staging.flushed(wal.id));
+            wal.epochs.retain(|epoch| *epoch >= wal.flushed.epoch);
+        }
+        self.wals = Arc::new(wals);
+        self.staging = None;
+        if stage.target.is_none() {
+            self.books.remove_all(slot);
+            self.retired = true;
+            return Ok(());
+        }
+        let remap = staging.remap.as_ref().ok_or(Violation::NoRemap { txn: stage.txn })?;
+        self.relist(slot, remap, &staging.added);
+        Ok(())
+    }
+
+    /// Makes exactly these references visible. A file that was listed before keeps the version that listed it
+    /// first, so that pins of that time go on protecting it.
+    fn relist(&mut self, slot: Slot, remap: &Remap, added: &OrdMap<FileKey, StagedFile>) {
+        let before = std::mem::take(&mut self.books.visible);
+        self.books.remove_all(slot);
+        for (key, listed) in &before {
+            if !remap.files.contains_key(key) {
+                let (file, since) = (Arc::clone(&listed.file), listed.since);
+                self.books.removed.insert(*key, crate::file::Removed { file, since, by: slot });
+            }
+        }
+        for staged in remap.files.values().chain(added.values()) {
+            let key = staged.key();
+            let ended = self.books.removed.remove(&key).map(|removed| removed.since);
+            let since = before.get(&key).map(|listed| listed.since).or(ended).unwrap_or(slot);
+            self.books.list(Arc::clone(staged.reference()), since);
+        }
+    }
+
+    fn resolve_abort(&mut self, resolve: &Resolve, generation: Generation) -> Result<(), Violation> {
+        self.check_generation(resolve.base)?;
+        if generation <= resolve.base {
+            return Err(Violation::GenerationNotAbove { from: resolve.base, to: generation });
+        }
+        if let Some(staging) = &self.staging {
+            if staging.stage.txn != resolve.txn {
+                return Err(Violation::NotStaged { txn: resolve.txn });
+            }
+            if !staging.added.is_empty() || staging.remap.is_some() || !staging.flushed.is_empty() {
+                return Err(Violation::StagedRows { txn: resolve.txn });
+            }
+        }
+        self.staging = None;
+        self.set_generation(generation, |_| ())
+    }
+}
