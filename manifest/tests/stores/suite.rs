@@ -1,7 +1,9 @@
-//! What every store must hold: a region, through commits, a take-over, a race of openers, and its drop.
+//! What every store must hold: a region, through commits, a take-over, a race of openers, its drop, and a history that
+//! is shortened behind checkpoints.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use object_store::ObjectStore;
@@ -10,7 +12,7 @@ use tessera_manifest::action::Action;
 use tessera_manifest::env;
 use tessera_manifest::error::Error;
 use tessera_manifest::id::{ColumnId, Generation, NodeId, Nonce, RegionId, RegionNumber, Sequence, Slot, TableId};
-use tessera_manifest::log::{Context, Manifest, Opener, Outcome, load};
+use tessera_manifest::log::{self, Context, Follower, Manifest, Opener, Outcome, load};
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::probe::{self, Settings};
 use tessera_manifest::rule::Expr;
@@ -36,6 +38,7 @@ pub(crate) async fn holds_regions(context: &Context) {
     a_stale_writer_is_fenced(context, region(0)).await;
     openers_race(context, region(1)).await;
     a_dropped_region_stays_dropped(context, region(2)).await;
+    history_is_shortened(context, region(3)).await;
 }
 
 async fn a_stale_writer_is_fenced(context: &Context, region: RegionId) {
@@ -123,11 +126,34 @@ async fn a_dropped_region_stays_dropped(context: &Context, region: RegionId) {
     assert!(matches!(reopened, Err(Error::Dropped { .. })), "{reopened:?}");
 }
 
+/// Checkpoints are written and read, records behind them are deleted, a follower keeps up, and a writer from before all
+/// that is fenced.
+async fn history_is_shortened(context: &Context, region: RegionId) {
+    let settings = log::Settings { history: Duration::ZERO, background: false, ..log::Settings::default() };
+    let context = Context { settings, ..context.clone() };
+    let mut first = Manifest::create(&context, meta(region), opener(1)).await.unwrap();
+    let mut second = Manifest::open(&context, region, opener(2)).await.unwrap();
+    let mut follower = Follower::open(&context, region).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(commit_until_fenced(&mut second, COMMITS).await.len(), COMMITS);
+        second.checkpoint().await.unwrap();
+    }
+    commit(&mut second).await.expect("nobody has taken over");
+    while follower.poll().await.unwrap() {}
+    assert_eq!(follower.state().version(), second.state().version());
+    let retained = second.retain().await.unwrap();
+    assert!(retained.records > 0 && retained.failed == 0, "{retained:?}");
+    assert!(commit(&mut first).await.is_none(), "a writer of a freed epoch commits");
+    let third = Manifest::open(&context, region, opener(3)).await.unwrap();
+    assert_eq!(third.state().flushed_sequence(), second.state().flushed_sequence());
+    assert!(commit(&mut second).await.is_none(), "the old writer commits after the take-over");
+}
+
 /// Each acknowledged commit stands in its slot, written by the opening that was told so.
 async fn nothing_is_lost(context: &Context, region: RegionId, acknowledged: &[(Slot, Nonce)]) {
     let store: Arc<dyn ObjectStore> = Arc::clone(&context.store);
-    let log = SlotStore::new(store, context.root.manifest(region));
-    let loaded = slot::load(&log, &mut NoCheckpoints).await.unwrap();
+    let slots = SlotStore::new(store, context.root.manifest(region));
+    let loaded = slot::load(&slots, &mut NoCheckpoints).await.unwrap();
     let found: BTreeMap<Slot, Nonce> = loaded.history.iter().map(|record| (record.slot, record.writer)).collect();
     for (slot, writer) in acknowledged {
         assert_eq!(found.get(slot), Some(writer), "slot {slot} was acknowledged");
