@@ -30,10 +30,14 @@ pub(crate) struct Azurite {
 impl Azurite {
     /// What a client needs to know.
     pub(crate) fn options(&self) -> Options {
-        let endpoint = format!("http://127.0.0.1:{}/{ACCOUNT}", self.port);
-        let options = Options::explicit().with("endpoint", endpoint).with("allow_http", "true");
-        options.with("account_name", ACCOUNT).with("access_key", KEY)
+        options(self.port)
     }
+}
+
+/// What a client of an Azure server on loopback needs to know.
+pub(crate) fn options(port: u16) -> Options {
+    let endpoint = format!("http://127.0.0.1:{port}/{ACCOUNT}");
+    Options::explicit().with("endpoint", endpoint).with("allow_http", "true").with("account_name", ACCOUNT).with("access_key", KEY)
 }
 
 /// Starts a server; `None`, and a note, where it is not installed.

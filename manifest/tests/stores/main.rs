@@ -13,11 +13,13 @@ mod azurite;
 mod radosgw;
 mod proxy;
 mod s3s_fs;
+mod flaky;
 
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutOptions};
 use tessera_manifest::env::Env;
 use tessera_manifest::log::Context;
 use tessera_manifest::paths::Root;
@@ -86,6 +88,25 @@ async fn an_s3_server_that_looks_before_it_writes_is_refused() {
     match probe::run(&context, Settings::CHEAP).await {
         Ok(report) => eprintln!("not found by the cheap probe: {report}"),
         Err(error) => eprintln!("found by the cheap probe: {error}"),
+    }
+}
+
+#[tokio::test]
+async fn an_exclusive_create_is_sent_once_and_all_else_again() {
+    const OVERLOADED: u32 = 2;
+    let server = flaky::start(OVERLOADED).await;
+    let azure = azurite::options(server.port());
+    for (url, options) in [("s3://tessera/c1", moto::s3_options(server.port())), ("az://tessera/c1", azure)] {
+        let store = open(url, &options).store;
+        let path = Path::from("c1/x");
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let created = store.put_opts(&path, "x".into(), create).await;
+        assert!(matches!(created, Err(object_store::Error::Generic { .. })), "{url}: {created:?}");
+        assert_eq!(server.take_requests(), 1, "{url}: creates");
+        assert!(matches!(store.get(&path).await, Err(object_store::Error::NotFound { .. })));
+        assert_eq!(server.take_requests(), OVERLOADED + 1, "{url}: reads");
+        assert!(store.put(&path, "x".into()).await.is_err());
+        assert_eq!(server.take_requests(), OVERLOADED + 1, "{url}: writes");
     }
 }
 

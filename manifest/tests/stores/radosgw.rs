@@ -5,7 +5,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use tessera_manifest::env;
 use tessera_manifest::store::{self, Options};
 
 use super::moto::{KEYS, s3_options};
@@ -26,6 +28,11 @@ impl Gateway {
 
 /// The programs that must be installed.
 const PROGRAMS: [&str; 8] = ["radosgw", "radosgw-admin", "ceph", "ceph-authtool", "ceph-mgr", "ceph-mon", "ceph-osd", "monmaptool"];
+
+/// Tries of one command.
+const TRIES_MAX: u32 = 10;
+/// Pause between them.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Starts a cluster, in about half a minute; `None`, and a note, where it is not installed.
 pub(crate) async fn start() -> Option<Gateway> {
@@ -61,31 +68,31 @@ struct Cluster {
 impl Cluster {
     async fn start_monitor(&mut self, fsid: &str, port: u16) {
         let address = format!("[v1:127.0.0.1:{port}]");
-        self.run("monmaptool", &["--create", "--clobber", "--addv", "a", &address, "--fsid", fsid, "monmap"]);
-        self.run("ceph-mon", &["-i", "a", "--mkfs", "--monmap", "monmap"]);
+        self.run("monmaptool", &["--create", "--clobber", "--addv", "a", &address, "--fsid", fsid, "monmap"]).await;
+        self.run("ceph-mon", &["-i", "a", "--mkfs", "--monmap", "monmap"]).await;
         self.daemon("ceph-mon", &["-i", "a"]);
         self.wait("the monitor", &["-s"], "mon: 1 daemons").await;
     }
 
     async fn start_osd(&mut self) {
         let id = "1f6d0f0e-6f0a-4c38-8d69-0b9d4b6f2c22";
-        self.run("ceph", &["osd", "new", id, "0"]);
-        self.run("ceph-osd", &["-i", "0", "--mkfs", "--osd-uuid", id]);
-        self.run("ceph", &["osd", "crush", "add-bucket", "localhost", "host"]);
-        self.run("ceph", &["osd", "crush", "move", "localhost", "root=default"]);
-        self.run("ceph", &["osd", "crush", "add", "osd.0", "1.0", "host=localhost"]);
+        self.run("ceph", &["osd", "new", id, "0"]).await;
+        self.run("ceph-osd", &["-i", "0", "--mkfs", "--osd-uuid", id]).await;
+        self.run("ceph", &["osd", "crush", "add-bucket", "localhost", "host"]).await;
+        self.run("ceph", &["osd", "crush", "move", "localhost", "root=default"]).await;
+        self.run("ceph", &["osd", "crush", "add", "osd.0", "1.0", "host=localhost"]).await;
         self.daemon("ceph-osd", &["-i", "0"]);
         self.wait("the osd", &["osd", "stat"], "1 up").await;
     }
 
     async fn start_gateway(&mut self, port: u16) {
         let caps = ["--cap", "mon", "allow *", "--cap", "osd", "allow *", "--cap", "mgr", "allow *"];
-        self.run("ceph-authtool", &[&["--create-keyring", "rgw/keyring", "--gen-key", "-n", "client.rgw"][..], &caps].concat());
-        self.run("ceph", &["auth", "import", "-i", "rgw/keyring"]);
+        self.run("ceph-authtool", &[&["--create-keyring", "rgw/keyring", "--gen-key", "-n", "client.rgw"][..], &caps].concat()).await;
+        self.run("ceph", &["auth", "import", "-i", "rgw/keyring"]).await;
         self.daemon("radosgw", &["-n", "client.rgw"]);
         self.processes.wait("the gateway", || async { http("GET", port, "/").await.is_ok() }).await;
         let user = ["-n", "client.rgw", "user", "create", "--uid=t", "--display-name=t", "--access-key", KEYS.0, "--secret", KEYS.1];
-        self.run("radosgw-admin", &user);
+        self.run("radosgw-admin", &user).await;
     }
 
     /// Waits until a command of the cluster succeeds with these words.
@@ -95,10 +102,17 @@ impl Cluster {
         self.processes.wait(what, ready).await;
     }
 
-    fn run(&self, program: &str, args: &[&str]) {
-        if let Err(error) = ceph(self.processes.dir(), program, args) {
-            panic!("{error}");
+    /// Runs a command of the cluster. A daemon that has just started refuses one now and then, so it is tried again.
+    async fn run(&self, program: &str, args: &[&str]) {
+        let mut last = String::new();
+        for _ in 0..TRIES_MAX {
+            match ceph(self.processes.dir(), program, args) {
+                Ok(_) => return,
+                Err(error) => last = error,
+            }
+            env::sleep(PAUSE).await;
         }
+        panic!("{last}");
     }
 
     fn daemon(&mut self, program: &str, args: &[&str]) {
@@ -144,6 +158,8 @@ mon data = {dir}/mon
 mgr data = {dir}/mgr
 osd data = {dir}/osd
 osd objectstore = memstore
+osd class update on start = false
+osd crush update on start = false
 memstore device bytes = 2147483648
 setuser = root
 setgroup = root
