@@ -185,7 +185,7 @@ fn key(epoch: u32, n: u64) -> FileKey {
 fn file(epoch: u32, n: u64) -> Result<Arc<FileRef>> {
     let time = 1_700_000_000_000_i64 + i64::try_from(n)? * 3_600_000;
     let sequence = |counter| Sequence::new(Generation::FIRST, counter).ok_or("too many rows");
-    let range = (Value::String(format!("host_{:04}", n % 1000).into()), Value::String(format!("host_{:04}", n % 1000 + 7).into()));
+    let range = (Value::String(format!("host_{:04}", n % 1000)), Value::String(format!("host_{:04}", n % 1000 + 7)));
     let stats = ColumnStats { column: ColumnId(0), range: Some(range), has_null: false, has_nan: false };
     let meta = FileMeta {
         time_range: (time, time + 3_599_000 - i64::try_from(n % 977)?),

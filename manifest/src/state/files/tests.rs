@@ -1,6 +1,7 @@
 //! Tests of the visible files: blocks and changes together are as one map.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use arrow::buffer::ScalarBuffer;
 use proptest::prelude::*;
@@ -121,9 +122,9 @@ proptest! {
             let before = files.clone();
             if !add {
                 prop_assert_eq!(files.remove(&key(number)), model.remove(&key(number)));
-            } else if !model.contains_key(&key(number)) {
+            } else if let Entry::Vacant(vacant) = model.entry(key(number)) {
                 files.insert(listed(number, step));
-                model.insert(key(number), listed(number, step));
+                vacant.insert(listed(number, step));
             }
             prop_assert_eq!(before.len().abs_diff(files.len()) <= 1, true);
         }
