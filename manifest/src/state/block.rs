@@ -54,6 +54,8 @@ fn at<V>(values: &[Option<V>], place: u32) -> Option<&V> {
 pub(crate) struct Block {
     /// The upper halves of the ulids, by which rows are searched.
     high: Box<[u64]>,
+    /// Origin and epoch, if all rows have the same.
+    common: Option<(u64, u32)>,
     rows: Box<[Packed]>,
     shared: Shared,
 }
@@ -61,7 +63,10 @@ pub(crate) struct Block {
 impl Block {
     /// The block of these rows. Whether it is one, [`first_bad_row`](Self::first_bad_row) says.
     pub(crate) fn new(rows: Vec<Packed>, shared: Shared) -> Self {
-        Self { high: rows.iter().map(|row| row.ulid.0).collect(), rows: rows.into(), shared }
+        // Rows are in order, or the block is refused: so the ends tell.
+        let ends = rows.first().zip(rows.last()).map(|(first, last)| ((first.origin, first.epoch), (last.origin, last.epoch)));
+        let common = ends.filter(|(first, last)| first == last).map(|(first, _)| first);
+        Self { high: rows.iter().map(|row| row.ulid.0).collect(), common, rows: rows.into(), shared }
     }
 
     /// References in it.
@@ -184,8 +189,7 @@ impl Block {
 
     /// Whether all rows are of the probe's origin and epoch, as is usual; then only ulids differ.
     fn uniform(&self, probe: &Probe) -> bool {
-        let (first, last) = (&self.rows[0], &self.rows[self.len() - 1]);
-        (first.origin, last.origin, first.epoch, last.epoch) == (probe.origin, probe.origin, probe.epoch, probe.epoch)
+        self.common == Some((probe.origin, probe.epoch))
     }
 }
 
