@@ -2,11 +2,12 @@
 //! retention.
 //!
 //! Invariants:
-//! - At most one job runs for a region. A job that fails is counted and tried again after as many records as made it
+//! - At most one checkpoint is built for a region at a time, and at most one retention runs. A job that fails is counted and tried again after as many records as made it
 //!   due; it never fails a commit.
 //! - A checkpoint is proposed for a record only after its root is on the store; a floor only at a checkpoint that is
 //!   old enough and below every version that is held.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -37,6 +38,8 @@ pub(super) struct Keeper {
     unlogged: Option<CheckpointRef>,
     building: Option<JoinHandle<Result<Built, Error>>>,
     retaining: Option<JoinHandle<Result<Retained, Error>>>,
+    /// Slots that retention found to hold a seal.
+    ends: BTreeSet<Slot>,
     /// Records to replay at the last failure: the next attempt waits for as many again.
     failed_at: usize,
 }
@@ -52,6 +55,7 @@ impl Keeper {
             unlogged: loaded.map(|loaded| loaded.reference),
             building: None,
             retaining: None,
+            ends: BTreeSet::new(),
             failed_at: 0,
         }
     }
@@ -117,6 +121,7 @@ impl Keeper {
     }
 
     fn retained(&mut self, retained: &Retained) {
+        self.ends.extend(&retained.ends);
         if let Some(behind) = retained.behind {
             self.tail.data.retain(|data| data.slot() >= behind);
         }
@@ -142,7 +147,7 @@ impl Keeper {
         metrics::histogram!("tessera_manifest_checkpoint_lag_records").record(records as f64);
         metrics::histogram!("tessera_manifest_checkpoint_lag_bytes").record(bytes as f64);
         if let Some(oldest) = state.pins().values().map(|pin| pin.checkpoint.time_ms).min() {
-            metrics::histogram!("tessera_manifest_oldest_pin_age_seconds").record(now_ms.saturating_sub(oldest) as f64 / 1000.0);
+            metrics::histogram!("tessera_manifest_oldest_pin_age_hours").record(now_ms.saturating_sub(oldest) as f64 / 3.6e6);
         }
     }
 
@@ -214,7 +219,7 @@ impl Keeper {
     fn retention(&self, state: &RegionState) -> retention::Job {
         let kept = self.before.iter().map(|entry| entry.segment.file).collect();
         let data = self.tail.data.iter().copied().collect();
-        retention::Job { context: self.context.clone(), state: state.clone(), kept, data }
+        retention::Job { context: self.context.clone(), state: state.clone(), kept, data, ends: self.ends.clone() }
     }
 
     pub(super) async fn retain(&mut self, state: &RegionState) -> Result<Retained, Error> {

@@ -6,7 +6,7 @@
 //! - Seals and Opens stay. Of the other records those before the oldest needed checkpoint go.
 //! - A segment goes only if no root that stays names it, no record that stays names it, and it is either of an earlier
 //!   epoch or was named by a root that goes: what is being written right now is neither. If a root that stays cannot
-//!   be read, no segment goes.
+//!   be read, nothing goes.
 //! - A delete that fails is counted and left for the next run.
 
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use crate::slot::{DataSlot, Listing};
 use crate::state::RegionState;
 
 /// What a run did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Retained {
     /// Records before this one are gone; `None` if nothing may go.
     pub behind: Option<Slot>,
@@ -34,6 +34,8 @@ pub struct Retained {
     pub segments: usize,
     /// Deletes that failed.
     pub failed: usize,
+    /// Old slots that were looked at and stay: seals.
+    pub ends: Vec<Slot>,
 }
 
 /// A run.
@@ -46,6 +48,8 @@ pub(super) struct Job {
     pub(super) kept: BTreeSet<FileId>,
     /// Slots that are known to hold neither a seal nor an Open.
     pub(super) data: Vec<DataSlot>,
+    /// Slots that an earlier run found to hold a seal, or something that is no record.
+    pub(super) ends: BTreeSet<Slot>,
 }
 
 impl Job {
@@ -55,8 +59,13 @@ impl Job {
         retained.behind = Some(base);
         let store = slot_store(&self.context, self.state.region());
         let listing = store.list(None).await?;
+        let pinned: BTreeSet<Slot> = self.state.pins().values().map(|pin| pin.checkpoint.version).collect();
+        let stays = |version: &Slot| *version >= base || pinned.contains(version);
+        let (stay, go): (Vec<Slot>, Vec<Slot>) = listing.checkpoints.iter().copied().partition(stays);
+        // First of all: what stays must be readable, or nothing goes.
+        let named = self.named(&stay).await?;
         self.free_records(&listing, base, &mut retained).await?;
-        self.free_checkpoints(&listing, base, &mut retained).await?;
+        self.free_checkpoints(go, &named, &mut retained).await?;
         metrics::counter!("tessera_manifest_deletes_failed_total").increment(retained.failed as u64);
         let stay = listing.slots.len().saturating_sub(retained.records);
         metrics::histogram!("tessera_manifest_retained_records").record(stay as f64);
@@ -67,27 +76,32 @@ impl Job {
         let store = slot_store(&self.context, self.state.region());
         let known: BTreeSet<Slot> = self.data.iter().map(|data| data.slot()).collect();
         let old = listing.slots.iter().copied().filter(|slot| *slot < base && slot.seq > 0);
-        let (own, unknown): (Vec<Slot>, Vec<Slot>) = old.partition(|slot| known.contains(slot));
+        let (own, mut unknown): (Vec<Slot>, Vec<Slot>) = old.partition(|slot| known.contains(slot));
+        unknown.retain(|slot| !self.ends.contains(slot));
         let own: BTreeSet<Slot> = own.into_iter().collect();
         let mut data: Vec<DataSlot> = self.data.iter().copied().filter(|data| own.contains(&data.slot())).collect();
-        data.extend(store.data_slots(&unknown).await?);
+        let found = store.data_slots(&unknown).await?;
+        retained.ends = unknown.into_iter().filter(|slot| !found.iter().any(|data| data.slot() == *slot)).collect();
+        data.extend(found);
         let freed = store.free(&data, base).await;
         retained.records = freed.freed;
         retained.failed += freed.failed.len();
         Ok(())
     }
 
-    async fn free_checkpoints(&self, listing: &Listing, base: Slot, retained: &mut Retained) -> Result<(), Error> {
-        let region = self.state.region();
-        let pinned: BTreeSet<Slot> = self.state.pins().values().map(|pin| pin.checkpoint.version).collect();
-        let stays = |version: &Slot| *version >= base || pinned.contains(version);
-        let (stay, go): (Vec<Slot>, Vec<Slot>) = listing.checkpoints.iter().copied().partition(stays);
+    /// The segments that must stay, given the checkpoints that do.
+    async fn named(&self, stay: &[Slot]) -> Result<BTreeSet<FileId>, Error> {
         let mut named = self.kept.clone();
         named.extend(self.state.remap_segments().map(|segment| segment.file));
         for version in stay {
-            let (root, _) = read_root(&self.context, region, version).await?;
+            let (root, _) = read_root(&self.context, self.state.region(), *version).await?;
             named.extend(root.segments.iter().map(|entry| entry.segment.file));
         }
+        Ok(named)
+    }
+
+    async fn free_checkpoints(&self, go: Vec<Slot>, named: &BTreeSet<FileId>, retained: &mut Retained) -> Result<(), Error> {
+        let region = self.state.region();
         let mut doomed = self.segments_of_earlier_epochs().await?;
         for version in go {
             if let Ok((root, _)) = read_root(&self.context, region, version).await {

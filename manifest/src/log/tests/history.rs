@@ -144,6 +144,30 @@ async fn a_damaged_checkpoint_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_region_without_any_usable_checkpoint_is_damaged_and_says_so() {
+    let (store, context, mut manifest) = retained().await;
+    manifest.retain().await.unwrap();
+    for checkpoint in manifest.state().checkpoints() {
+        let root = context.root.manifest(meta_region()).checkpoint_path(checkpoint.version);
+        store.put(&root, Bytes::from_static(b"?").into()).await.unwrap();
+    }
+    let error = load(&context, meta_region()).await.unwrap_err();
+    assert!(matches!(&error, Error::Checkpoint { .. }) && error.to_string().contains("backup"), "{error}");
+    let error = Manifest::open(&context, meta_region(), OPENER).await.unwrap_err();
+    assert!(matches!(error, Error::Checkpoint { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_goes_while_a_checkpoint_that_stays_cannot_be_read() {
+    let (store, context, mut manifest) = retained().await;
+    let oldest = manifest.state().checkpoints()[0].version;
+    store.put(&context.root.manifest(meta_region()).checkpoint_path(oldest), Bytes::from_static(b"?").into()).await.unwrap();
+    let before = names(&store).await;
+    assert!(matches!(manifest.retain().await, Err(Error::Checkpoint { .. })));
+    assert_eq!(names(&store).await, before);
+}
+
+#[tokio::test]
 async fn retention_keeps_what_the_two_newest_checkpoints_need_and_every_seal_and_open() {
     let (store, context, mut manifest) = retained().await;
     let kept: Vec<CheckpointRef> = manifest.state().checkpoints().to_vec();
