@@ -348,6 +348,8 @@ fn slot_store(context: &Context, region: RegionId) -> SlotStore {
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod zombie_tests;
