@@ -14,12 +14,15 @@ pub mod id;
 pub mod limits;
 pub mod log;
 pub mod meta;
+pub mod metered;
 pub mod paths;
+pub mod probe;
 pub mod rule;
 pub mod schema;
 pub mod set_hash;
 pub mod slot;
 pub mod state;
+pub mod store;
 pub mod value;
 pub mod wal;
 

@@ -110,7 +110,7 @@ pub struct Opener {
 #[derive(Debug)]
 pub enum Outcome {
     /// The record is on the store, and this is the state after it.
-    Committed(RegionState),
+    Committed(Box<RegionState>),
     /// Another writer has taken the region over; its record stands in the slot.
     Conflict {
         /// The opening that wrote it.
@@ -217,6 +217,12 @@ impl Manifest {
         &self.state
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// The epoch in which this writer commits; files for it must be born in it.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -284,7 +290,7 @@ impl Manifest {
                 self.keeper.committed(&record, &body);
                 self.state = next.clone();
                 self.keeper.after_commit(&self.state, history_moved);
-                Ok(Outcome::Committed(next))
+                Ok(Outcome::Committed(Box::new(next)))
             }
             slot::Outcome::Conflict(theirs) => {
                 Ok(Outcome::Conflict { by: theirs.writer, slot: theirs.slot, orphans: Orphans::of(&body.actions) })

@@ -11,7 +11,10 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, StringDictionaryBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, StringDictionaryBuilder,
+};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -28,7 +31,8 @@ use crate::file::{ColumnStats, Doomed, FileMeta, FileRef, Listed, Removed, Scope
 use crate::format::{self, Format, TooNew};
 use crate::id::{Epoch, FileId, FileKey, Generation, RegionId, Sequence, Slot};
 use crate::rule::Expr;
-use crate::state::Row;
+use crate::state::block::{Block, Packed, Shared};
+use crate::state::{Row, Segment};
 
 const FORMAT_KEY: &str = "tessera.format";
 const MIN_READER_KEY: &str = "tessera.min_reader";
@@ -218,28 +222,49 @@ impl SegmentDecoder {
     /// # Errors
     /// What is wrong with the bytes.
     pub fn decode(&mut self, named: &SegmentRef, bytes: &Bytes) -> Result<Vec<Row>, SegmentError> {
-        let computed = crc32fast::hash(bytes);
-        if computed != named.crc32 || bytes.len() as u64 != named.bytes {
-            return Err(SegmentError::Checksum { expected: named.bytes, len: bytes.len(), recorded: named.crc32, computed });
-        }
-        // Bytes with an honest checksum that are no segment come from a defective writer; the Parquet reader answers
-        // some of these with a panic.
-        let read = AssertUnwindSafe(|| self.read(named, bytes));
-        catch_unwind(read).unwrap_or_else(|_| Err(content("the Parquet reader gave up on it")))
+        guarded(named, bytes, |batch| {
+            let mut rows = Vec::with_capacity(batch.num_rows());
+            self.batch(batch, &mut rows)?;
+            Ok(rows)
+        })
     }
 
-    fn read(&mut self, named: &SegmentRef, bytes: &Bytes) -> Result<Vec<Row>, SegmentError> {
-        let options = ArrowReaderOptions::new().with_schema(schema());
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options).map_err(content)?;
-        check_format(builder.metadata().file_metadata().key_value_metadata())?;
-        let mut rows = Vec::with_capacity(usize::try_from(named.rows).unwrap_or(0).min(1 << 20));
-        for batch in builder.with_batch_size(1 << 14).build().map_err(content)? {
-            self.batch(&batch.map_err(content)?, &mut rows)?;
+    /// The same, with the visible references as they are in the segment: in columns.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub(crate) fn decode_columns(&mut self, named: &SegmentRef, bytes: &Bytes) -> Result<Segment, SegmentError> {
+        guarded(named, bytes, |batch| {
+            let kinds = primitive::<UInt8Type>(batch, "kind")?;
+            if kinds.iter().all(|kind| *kind == 0) {
+                return Ok(Segment { block: self.block(batch)?, rows: Vec::new() });
+            }
+            let visible: BooleanArray = kinds.iter().map(|kind| Some(*kind == 0)).collect();
+            let block = self.block(&filter_record_batch(batch, &visible).map_err(content)?)?;
+            let others: BooleanArray = kinds.iter().map(|kind| Some(*kind != 0)).collect();
+            let mut rows = Vec::new();
+            self.batch(&filter_record_batch(batch, &others).map_err(content)?, &mut rows)?;
+            Ok(Segment { block, rows })
+        })
+    }
+
+    fn block(&mut self, batch: &RecordBatch) -> Result<Block, SegmentError> {
+        let columns = Columns::of(batch)?;
+        let scopes = parsed(text(batch, "scope")?, &mut self.scopes)?;
+        let rules = parsed(text(batch, "rule")?, &mut self.rules)?;
+        let stats = parsed(text(batch, "stats")?, &mut self.stats)?;
+        let place = |keys: &[i32], row: usize| u32::try_from(keys[row]).unwrap_or(u32::MAX);
+        let packed = |row: usize| {
+            let texts = (place(scopes.keys, row), place(rules.keys, row), place(stats.keys, row));
+            columns.packed(row, texts)
+        };
+        let rows = (0..batch.num_rows()).map(packed).collect();
+        let shared = Shared { scopes: scopes.values.into(), rules: rules.values.into(), stats: stats.values.into() };
+        let block = Block::new(rows, shared);
+        match block.first_bad_row() {
+            None => Ok(block),
+            Some(row) => Err(content(format!("the reference to {} is out of order or incomplete", block.key(row)))),
         }
-        if rows.len() as u64 != named.rows {
-            return Err(content(format!("it holds {} references, {} were announced", rows.len(), named.rows)));
-        }
-        Ok(rows)
     }
 
     fn batch(&mut self, batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), SegmentError> {
@@ -252,6 +277,34 @@ impl SegmentDecoder {
             rows.push(columns.row(row, texts)?);
         }
         Ok(())
+    }
+}
+
+/// Checks the bytes of a segment and hands its rows on, as one batch.
+fn guarded<T>(named: &SegmentRef, bytes: &Bytes, take: impl FnOnce(&RecordBatch) -> Result<T, SegmentError>) -> Result<T, SegmentError> {
+    let computed = crc32fast::hash(bytes);
+    if computed != named.crc32 || bytes.len() as u64 != named.bytes {
+        return Err(SegmentError::Checksum { expected: named.bytes, len: bytes.len(), recorded: named.crc32, computed });
+    }
+    // Bytes with an honest checksum that are no segment come from a defective writer; the Parquet reader answers some
+    // of these with a panic.
+    let read = AssertUnwindSafe(|| take(&read(named, bytes)?));
+    catch_unwind(read).unwrap_or_else(|_| Err(content("the Parquet reader gave up on it")))
+}
+
+fn read(named: &SegmentRef, bytes: &Bytes) -> Result<RecordBatch, SegmentError> {
+    let options = ArrowReaderOptions::new().with_schema(schema());
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options).map_err(content)?;
+    check_format(builder.metadata().file_metadata().key_value_metadata())?;
+    let found = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+    if found != named.rows {
+        return Err(content(format!("it holds {found} references, {} were announced", named.rows)));
+    }
+    let rows = usize::try_from(found).unwrap_or(0).clamp(1, 1 << 20);
+    let batches: Vec<RecordBatch> = builder.with_batch_size(rows).build().map_err(content)?.collect::<Result<_, _>>().map_err(content)?;
+    match &batches[..] {
+        [batch] => Ok(batch.clone()),
+        batches => concat_batches(&schema(), batches).map_err(content),
     }
 }
 
@@ -356,6 +409,33 @@ impl<'a> Columns<'a> {
             2 => Ok(Row::Staged(StagedFile::new(file))),
             3 => Ok(Row::Remapped(StagedFile::new(file))),
             other => Err(content(format!("the reference to {key} is of the unknown kind {other}"))),
+        }
+    }
+
+    fn packed(&self, row: usize, (scope, rule, stats): (u32, u32, u32)) -> Packed {
+        let [_, level] = self.bytes;
+        let [epoch, since_epoch, _, generation, schema_version, crc32] = self.words;
+        let [origin, high, low, since_seq, _, rows, deletes, bytes, oldest, newest] = self.longs;
+        let [from, to] = self.times;
+        // A generation that does not fit is found to be none when the block is checked.
+        let generation = generation[row].min(0x00ff_ffff);
+        Packed {
+            origin: origin[row],
+            ulid: (high[row], low[row]),
+            since_seq: since_seq[row],
+            time: (from[row], to[row]),
+            rows: rows[row],
+            deletes: deletes[row],
+            bytes: bytes[row],
+            sequences: (oldest[row], newest[row]),
+            epoch: epoch[row],
+            since_epoch: since_epoch[row],
+            generation_and_level: generation | u32::from(level[row]) << 24,
+            schema_version: schema_version[row],
+            crc32: crc32[row],
+            scope,
+            rule,
+            stats,
         }
     }
 

@@ -122,7 +122,7 @@ fn edit(state: &RegionState, slot: Slot, random: &mut Random) -> Action {
         edit.flushed = vec![flush_to(after(flushed_at(state), 1 + random.below(3)))];
     }
     if random.chance(1, 2) {
-        edit.remove = some(state.files().keys().copied(), 3, random);
+        edit.remove = some(state.files().keys(), 3, random);
     }
     if random.chance(1, 4) {
         let retained = state.removed().iter().filter(|(_, removed)| state.is_retained(removed)).map(|(key, _)| *key);
@@ -195,7 +195,7 @@ fn staged_edit(staging: &Staging, slot: Slot, random: &mut Random) -> Action {
 
 /// A remap to some of the files that are visible, some that were removed, and some of another region.
 fn remap(state: &RegionState, staging: &Staging, slot: Slot, random: &mut Random) -> Proposal {
-    let mut files: Vec<Arc<FileRef>> = state.files().values().map(|listed| Arc::clone(&listed.file)).collect();
+    let mut files: Vec<Arc<FileRef>> = state.files().iter().map(|(_, listed)| listed.file).collect();
     files.extend(state.removed().values().map(|removed| Arc::clone(&removed.file)));
     random.shuffle(&mut files);
     files.truncate(random.below(7) as usize);
