@@ -55,7 +55,7 @@ fn unstaged(state: &RegionState, slot: Slot, random: &mut Random) -> Proposal {
             None => edit(state, slot, random).into(),
         },
         30..40 => stage(state, random).into(),
-        40 if random.chance(1, 6) => match random.chance(1, 2) {
+        40 if random.chance(1, 2) => match random.chance(1, 2) {
             true => Action::Drop(Drop {}).into(),
             false => Action::Retire(Retire {}).into(),
         },
