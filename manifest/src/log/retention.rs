@@ -3,6 +3,8 @@
 //! Invariants:
 //! - Only the writer of the region's newest epoch runs it, after the records that allow it are on the store: the two
 //!   checkpoints and the floor.
+//! - Nothing goes before the checkpoints that are needed were found to be there, whole: what cannot be read any more
+//!   has its substitute behind it.
 //! - Seals and Opens stay. Of the other records those before the oldest needed checkpoint go.
 //! - A segment goes only if no root that stays names it, no record that stays names it, and it is either of an earlier
 //!   epoch or was named by a root that goes: what is being written right now is neither. If a root that stays cannot
@@ -53,14 +55,32 @@ impl Job {
         let mut retained = Retained::default();
         let Some(base) = self.state.replay_base() else { return Ok(retained) };
         retained.behind = Some(base);
-        let store = slot_store(&self.context, self.state.region());
-        let listing = store.list(None).await?;
+        let listing = slot_store(&self.context, self.state.region()).list(None).await?;
+        let there = self.segments().await?;
+        self.check_needed(&there).await?;
         self.free_records(&listing, base, &mut retained).await?;
-        self.free_checkpoints(&listing, base, &mut retained).await?;
+        self.free_checkpoints(&listing, &there, base, &mut retained).await?;
         metrics::counter!("tessera_manifest_deletes_failed_total").increment(retained.failed as u64);
         let stay = listing.slots.len().saturating_sub(retained.records);
         metrics::histogram!("tessera_manifest_retained_records").record(stay as f64);
         Ok(retained)
+    }
+
+    /// Whether every checkpoint that the state still needs is there, as it was logged, with all its segments. If one
+    /// is not, then what is behind it is all that there is of the region.
+    async fn check_needed(&self, there: &BTreeSet<FileId>) -> Result<(), Error> {
+        let (context, region) = (&self.context, self.state.region());
+        for checkpoint in self.state.checkpoints() {
+            let (root, reference) = read_root(context, region, checkpoint.version).await?;
+            if reference != *checkpoint {
+                let path = context.root.manifest(region).checkpoint_path(checkpoint.version).to_string();
+                return Err(Error::Checkpoint { path, reason: "it is not the one that was logged, so nothing is deleted".into() });
+            }
+            if let Some(missing) = root.segments.iter().find(|entry| !there.contains(&entry.segment.file)) {
+                return Err(Error::MissingRecord { path: context.root.segment(region, missing.segment.file).to_string() });
+            }
+        }
+        Ok(())
     }
 
     async fn free_records(&self, listing: &Listing, base: Slot, retained: &mut Retained) -> Result<(), Error> {
@@ -77,7 +97,13 @@ impl Job {
         Ok(())
     }
 
-    async fn free_checkpoints(&self, listing: &Listing, base: Slot, retained: &mut Retained) -> Result<(), Error> {
+    async fn free_checkpoints(
+        &self,
+        listing: &Listing,
+        there: &BTreeSet<FileId>,
+        base: Slot,
+        retained: &mut Retained,
+    ) -> Result<(), Error> {
         let region = self.state.region();
         let pinned: BTreeSet<Slot> = self.state.pins().values().map(|pin| pin.checkpoint.version).collect();
         let stays = |version: &Slot| *version >= base || pinned.contains(version);
@@ -88,7 +114,8 @@ impl Job {
             let (root, _) = read_root(&self.context, region, version).await?;
             named.extend(root.segments.iter().map(|entry| entry.segment.file));
         }
-        let mut doomed = self.segments_of_earlier_epochs().await?;
+        let current = self.state.version().map(|version| version.epoch);
+        let mut doomed: BTreeSet<FileId> = there.iter().copied().filter(|file| Some(file.epoch) < current).collect();
         for version in go {
             if let Ok((root, _)) = read_root(&self.context, region, version).await {
                 doomed.extend(root.segments.iter().map(|entry| entry.segment.file));
@@ -102,13 +129,12 @@ impl Job {
         Ok(())
     }
 
-    async fn segments_of_earlier_epochs(&self) -> Result<BTreeSet<FileId>, Error> {
+    /// The segments that are on the store.
+    async fn segments(&self) -> Result<BTreeSet<FileId>, Error> {
         let folder = self.context.root.segments(self.state.region());
-        let current = self.state.version().map(|version| version.epoch);
         let objects: Vec<_> =
             self.context.store.list(Some(&folder)).try_collect().await.map_err(|source| Error::store("list", &folder, source))?;
-        let names = objects.iter().filter_map(|object| object.location.filename()?.strip_suffix(".parquet")?.parse::<FileId>().ok());
-        Ok(names.filter(|file| Some(file.epoch) < current).collect())
+        Ok(objects.iter().filter_map(|object| object.location.filename()?.strip_suffix(".parquet")?.parse().ok()).collect())
     }
 
     /// How many of the objects are gone now.

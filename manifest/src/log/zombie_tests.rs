@@ -109,3 +109,29 @@ async fn a_seal_is_no_commit() {
     add(&mut manifest, 1..2).await;
     check(&context, &manifest.state().clone()).await;
 }
+
+/// What is behind a checkpoint that is damaged is all that there is.
+#[tokio::test]
+async fn retention_deletes_nothing_behind_a_checkpoint_that_cannot_be_read() {
+    for damage in ["root", "segment"] {
+        let (store, context) = context();
+        let mut manifest = Manifest::create(&context, meta("t"), OPENER).await.unwrap();
+        for round in 0..3 {
+            add(&mut manifest, round * 4 + 1..round * 4 + 4).await;
+            manifest.checkpoint().await.unwrap();
+        }
+        add(&mut manifest, 20..21).await;
+        let needed = manifest.state().checkpoints().to_vec();
+        assert_eq!(needed.len(), 2);
+        for checkpoint in &needed {
+            let (root, _) = crate::checkpoint::read_root(&context, REGION, checkpoint.version).await.unwrap();
+            let last = context.root.segment(REGION, root.segments.last().unwrap().segment.file);
+            store.delete(&if damage == "root" { root_of(&context, *checkpoint) } else { last }).await.unwrap();
+        }
+        manifest.retain().await.unwrap_err();
+        check(&context, manifest.state()).await;
+        let mut next = Manifest::open(&context, REGION, OPENER).await.unwrap();
+        go_on(&mut next, 40).await;
+        check(&context, next.state()).await;
+    }
+}
