@@ -352,6 +352,8 @@ fn slot_store(context: &Context, region: RegionId) -> SlotStore {
 }
 
 #[cfg(test)]
+mod budget_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod sim;
