@@ -13,10 +13,10 @@ pub const PARALLEL_READS_MAX: usize = 32;
 pub const SLOT_TRIES_MAX: u32 = 8;
 
 /// Pause before the same bytes are put again, doubling from the least to the most.
-/// Tests of this crate hardly wait.
-pub const SLOT_BACKOFF_MIN: std::time::Duration = std::time::Duration::from_millis(if cfg!(test) { 1 } else { 20 });
+/// Tests of this crate do not wait.
+pub const SLOT_BACKOFF_MIN: std::time::Duration = std::time::Duration::from_millis(if cfg!(test) { 0 } else { 20 });
 /// See [`SLOT_BACKOFF_MIN`].
-pub const SLOT_BACKOFF_MAX: std::time::Duration = std::time::Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
+pub const SLOT_BACKOFF_MAX: std::time::Duration = std::time::Duration::from_millis(if cfg!(test) { 0 } else { 1000 });
 
 /// Times that an opener starts over, before [`Error::Contended`](crate::error::Error::Contended).
 pub const TAKE_OVER_ROUNDS_MAX: u32 = 16;

@@ -40,7 +40,7 @@ use crate::limits;
 use crate::meta::RegionMeta;
 use crate::paths::Root;
 use crate::slot::{self, Kind, SlotStore, Writer};
-use crate::state::RegionState;
+use crate::state::{RegionState, Violation};
 use crate::wal::WalId;
 use keeper::Keeper;
 use open::Draft;
@@ -202,8 +202,10 @@ impl Manifest {
         let opened = opened.map_err(|error| draft.source.explain(error))?;
         draft.catch_up(&opened.history).await?;
         let Draft { replay, source, .. } = draft;
-        let mut keeper = Keeper::new(context, source.loaded(), replay.tail);
         let state = replay.state;
+        // Only what the log names is safe from every earlier writer's retention, however late that runs.
+        let logged = source.loaded().filter(|loaded| state.checkpoints().contains(&loaded.reference));
+        let mut keeper = Keeper::new(context, logged, replay.tail);
         metrics::histogram!("tessera_manifest_open_seconds").record(watch.elapsed());
         tracing::debug!(%region, epoch = %opened.writer.next_slot().epoch, files = state.files().len(), "took the manifest over");
         keeper.after_commit(&state, false);
@@ -241,9 +243,12 @@ impl Manifest {
     /// commit is refused.
     ///
     /// # Errors
-    /// [`Error::Rejected`] for what cannot be, before any I/O; [`Error::Fenced`] and [`Error::Unknown`] if an
+    /// [`Error::Rejected`] for what cannot be, and for a seal, before any I/O; [`Error::Fenced`] and [`Error::Unknown`] if an
     /// earlier commit ended so.
     pub async fn commit(&mut self, actions: Vec<Action>) -> Result<Outcome, Error> {
+        if actions.iter().any(|action| matches!(action, Action::Seal(_))) {
+            return Err(Error::rejected(self.state.region(), &actions, Violation::MisplacedSeal));
+        }
         self.keeper.poll().await;
         let mut extras = self.keeper.extras(&self.state, self.context.env.unix_ms());
         let unpinned = |name: &str| actions.iter().any(|action| matches!(action, Action::Unpin(unpin) if unpin.name == name));
@@ -350,6 +355,12 @@ fn slot_store(context: &Context, region: RegionId) -> SlotStore {
 }
 
 #[cfg(test)]
+mod budget_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zombie_tests;

@@ -514,9 +514,7 @@ impl RegionState {
     /// reference of this region for every collector, so that none can have doomed it.
     fn restore(&mut self, key: FileKey) -> Result<(), Violation> {
         let gone = Violation::FileNotRestorable { file: key };
-        // What a repartition took away is no part of the region any more.
-        let of_now = |removed: &&Removed| self.is_retained(removed) && self.repartitioned.is_none_or(|at| removed.by > at);
-        let removed = self.books.removed.get(&key).filter(of_now).ok_or(gone)?.clone();
+        let removed = self.books.removed.get(&key).filter(|removed| self.is_restorable(removed)).ok_or(gone)?.clone();
         let schema = &self.meta.as_ref().ok_or(Violation::NotCreated)?.schema;
         if let Some(column) = removed.file.scope.columns().into_iter().find(|column| schema.column(*column).is_none()) {
             return Err(Violation::ScopeColumnDropped { column });

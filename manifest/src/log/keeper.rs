@@ -4,6 +4,7 @@
 //! Invariants:
 //! - At most one checkpoint is built for a region at a time, and at most one retention runs. A job that fails is counted and tried again after as many records as made it
 //!   due; it never fails a commit.
+//! - A checkpoint shares segments only with one that this writer wrote, or that the log names.
 //! - A checkpoint is proposed for a record only after its root is on the store; a floor only at a checkpoint that is
 //!   old enough and below every version that is held.
 
@@ -45,14 +46,18 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(context: &Context, loaded: Option<&Loaded>, tail: Tail) -> Self {
+    /// The keeper of a region whose records since the loaded checkpoint are `tail`. `logged` is that checkpoint, if
+    /// the log names it as one that is needed; without it the next checkpoint is written as a whole. For the segments
+    /// of one that is not in the log, or that retention has passed, may be deleted at any time by an earlier writer,
+    /// who was paused after it listed what there was.
+    pub(super) fn new(context: &Context, logged: Option<&Loaded>, tail: Tail) -> Self {
         Self {
             context: context.clone(),
             holds: Holds::default(),
             tail,
-            before: loaded.map_or_else(|| Arc::from([]), |loaded| Arc::clone(&loaded.segments)),
-            newest: loaded.map(|loaded| loaded.reference),
-            unlogged: loaded.map(|loaded| loaded.reference),
+            before: logged.map_or_else(|| Arc::from([]), |loaded| Arc::clone(&loaded.segments)),
+            newest: logged.map(|loaded| loaded.reference),
+            unlogged: None,
             building: None,
             retaining: None,
             ends: BTreeSet::new(),

@@ -3,6 +3,8 @@
 //! Invariants:
 //! - Only the writer of the region's newest epoch runs it, after the records that allow it are on the store: the two
 //!   checkpoints and the floor.
+//! - Nothing goes before the checkpoints that are needed were found to be there, whole: what cannot be read any more
+//!   has its substitute behind it.
 //! - Seals and Opens stay. Of the other records those before the oldest needed checkpoint go.
 //! - A segment goes only if no root that stays names it, no record that stays names it, and it is either of an earlier
 //!   epoch or was named by a root that goes: what is being written right now is neither. If a root that stays cannot
@@ -57,19 +59,43 @@ impl Job {
         let mut retained = Retained::default();
         let Some(base) = self.state.replay_base() else { return Ok(retained) };
         retained.behind = Some(base);
-        let store = slot_store(&self.context, self.state.region());
-        let listing = store.list(None).await?;
+        let listing = slot_store(&self.context, self.state.region()).list(None).await?;
+        let there = self.segments().await?;
         let pinned: BTreeSet<Slot> = self.state.pins().values().map(|pin| pin.checkpoint.version).collect();
         let stays = |version: &Slot| *version >= base || pinned.contains(version);
         let (stay, go): (Vec<Slot>, Vec<Slot>) = listing.checkpoints.iter().copied().partition(stays);
-        // First of all: what stays must be readable, or nothing goes.
-        let named = self.named(&stay).await?;
+        let named = self.named(&stay, &there).await?;
         self.free_records(&listing, base, &mut retained).await?;
-        self.free_checkpoints(go, &named, &mut retained).await?;
+        self.free_checkpoints(go, &there, &named, &mut retained).await?;
         metrics::counter!("tessera_manifest_deletes_failed_total").increment(retained.failed as u64);
         let stay = listing.slots.len().saturating_sub(retained.records);
         metrics::histogram!("tessera_manifest_retained_records").record(stay as f64);
         Ok(retained)
+    }
+
+    /// The segments that must stay, given the checkpoints that do. Fails unless every checkpoint that the state needs
+    /// is among these, as it was logged, with all its segments: if one is not, then what is behind it is all that
+    /// there is of the region.
+    async fn named(&self, stay: &[Slot], there: &BTreeSet<FileId>) -> Result<BTreeSet<FileId>, Error> {
+        let (context, region) = (&self.context, self.state.region());
+        let mut named = self.kept.clone();
+        named.extend(self.state.remap_segments().map(|segment| segment.file));
+        let needed = self.state.checkpoints();
+        let versions: BTreeSet<Slot> = stay.iter().copied().chain(needed.iter().map(|checkpoint| checkpoint.version)).collect();
+        for version in versions {
+            let (root, reference) = read_root(context, region, version).await?;
+            let logged = needed.iter().find(|checkpoint| checkpoint.version == version);
+            if logged.is_some_and(|logged| *logged != reference) {
+                let path = context.root.manifest(region).checkpoint_path(version).to_string();
+                return Err(Error::Checkpoint { path, reason: "it is not the one that was logged, so nothing is deleted".into() });
+            }
+            let missing = root.segments.iter().find(|entry| !there.contains(&entry.segment.file));
+            if let Some(missing) = missing.filter(|_| logged.is_some()) {
+                return Err(Error::MissingRecord { path: context.root.segment(region, missing.segment.file).to_string() });
+            }
+            named.extend(root.segments.iter().map(|entry| entry.segment.file));
+        }
+        Ok(named)
     }
 
     async fn free_records(&self, listing: &Listing, base: Slot, retained: &mut Retained) -> Result<(), Error> {
@@ -89,20 +115,16 @@ impl Job {
         Ok(())
     }
 
-    /// The segments that must stay, given the checkpoints that do.
-    async fn named(&self, stay: &[Slot]) -> Result<BTreeSet<FileId>, Error> {
-        let mut named = self.kept.clone();
-        named.extend(self.state.remap_segments().map(|segment| segment.file));
-        for version in stay {
-            let (root, _) = read_root(&self.context, self.state.region(), *version).await?;
-            named.extend(root.segments.iter().map(|entry| entry.segment.file));
-        }
-        Ok(named)
-    }
-
-    async fn free_checkpoints(&self, go: Vec<Slot>, named: &BTreeSet<FileId>, retained: &mut Retained) -> Result<(), Error> {
+    async fn free_checkpoints(
+        &self,
+        go: Vec<Slot>,
+        there: &BTreeSet<FileId>,
+        named: &BTreeSet<FileId>,
+        retained: &mut Retained,
+    ) -> Result<(), Error> {
         let region = self.state.region();
-        let mut doomed = self.segments_of_earlier_epochs().await?;
+        let current = self.state.version().map(|version| version.epoch);
+        let mut doomed: BTreeSet<FileId> = there.iter().copied().filter(|file| Some(file.epoch) < current).collect();
         for version in go {
             if let Ok((root, _)) = read_root(&self.context, region, version).await {
                 doomed.extend(root.segments.iter().map(|entry| entry.segment.file));
@@ -116,13 +138,12 @@ impl Job {
         Ok(())
     }
 
-    async fn segments_of_earlier_epochs(&self) -> Result<BTreeSet<FileId>, Error> {
+    /// The segments that are on the store.
+    async fn segments(&self) -> Result<BTreeSet<FileId>, Error> {
         let folder = self.context.root.segments(self.state.region());
-        let current = self.state.version().map(|version| version.epoch);
         let objects: Vec<_> =
             self.context.store.list(Some(&folder)).try_collect().await.map_err(|source| Error::store("list", &folder, source))?;
-        let names = objects.iter().filter_map(|object| object.location.filename()?.strip_suffix(".parquet")?.parse::<FileId>().ok());
-        Ok(names.filter(|file| Some(file.epoch) < current).collect())
+        Ok(objects.iter().filter_map(|object| object.location.filename()?.strip_suffix(".parquet")?.parse().ok()).collect())
     }
 
     /// How many of the objects are gone now.

@@ -6,7 +6,6 @@
 
 mod actor;
 mod oracle;
-mod random;
 mod store;
 
 use std::future::Future;
@@ -14,8 +13,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::guard::Guard;
+use crate::testing::random::Random;
 use actor::Role;
-use random::Random;
 use store::World;
 
 /// Seeds that are tried when nothing else is asked for.

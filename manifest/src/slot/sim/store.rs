@@ -26,8 +26,8 @@ use super::super::store::{Layout, SlotStore, Tuning};
 use super::Stats;
 use super::actor::decode_entries;
 use super::oracle::Oracle;
-use super::random::Random;
 use crate::id::{Epoch, Nonce, Slot};
+use crate::testing::random::Random;
 
 /// Versions of the key set that a stale LIST may show.
 const SNAPSHOTS: usize = 12;

@@ -2,6 +2,7 @@
 
 mod history;
 mod property;
+mod replay;
 mod stage;
 
 use std::collections::BTreeMap;

@@ -1,9 +1,8 @@
-//! Stores that fail on request, for the tests of this crate.
+//! A store whose user dies at one of its operations.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -17,114 +16,7 @@ use object_store::{
     PutOptions, PutPayload, PutResult, Result,
 };
 
-/// What happens to one create.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Nothing.
-    None,
-    /// The object is written, and the answer is lost.
-    LostResponse,
-    /// The object is written, and the answer is "already exists", as after the client's own retry.
-    SaysExists,
-    /// Nothing is written, and the answer is an error.
-    NotDone,
-}
-
-/// An in-memory store with a plan of faults for its next creates, and a count of its requests.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct FaultStore {
-    inner: Arc<InMemory>,
-    plan: Arc<Mutex<VecDeque<Fault>>>,
-    requests: Arc<Mutex<Vec<&'static str>>>,
-    no_deletes: Arc<AtomicBool>,
-}
-
-impl FaultStore {
-    /// The next creates meet these faults, in order.
-    pub(crate) fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.plan.lock().unwrap().extend(faults);
-    }
-
-    /// Whether deletes fail from now on.
-    pub(crate) fn fail_deletes(&self, fail: bool) {
-        self.no_deletes.store(fail, Ordering::Relaxed);
-    }
-
-    /// The kinds of the requests since the last call.
-    pub(crate) fn take_requests(&self) -> Vec<&'static str> {
-        std::mem::take(&mut self.requests.lock().unwrap())
-    }
-
-    fn count(&self, kind: &'static str) {
-        self.requests.lock().unwrap().push(kind);
-    }
-}
-
-impl fmt::Display for FaultStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FaultStore")
-    }
-}
-
-fn lost() -> object_store::Error {
-    object_store::Error::Generic { store: "FaultStore", source: "connection reset".into() }
-}
-
-#[async_trait]
-impl ObjectStore for FaultStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.count("put");
-        let fault = self.plan.lock().unwrap().pop_front().unwrap_or(Fault::None);
-        match fault {
-            Fault::None => self.inner.put_opts(location, payload, opts).await,
-            Fault::NotDone => Err(lost()),
-            Fault::LostResponse => self.inner.put_opts(location, payload, opts).await.and(Err(lost())),
-            Fault::SaysExists => {
-                self.inner.put_opts(location, payload, opts).await?;
-                Err(object_store::Error::AlreadyExists { path: location.to_string(), source: "again".into() })
-            }
-        }
-    }
-
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, opts).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.count("get");
-        self.inner.get_opts(location, options).await
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.inner.get_ranges(location, ranges).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.count("delete");
-        if self.no_deletes.load(Ordering::Relaxed) {
-            return locations.map(|_| Err(lost())).boxed();
-        }
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.count("list");
-        self.inner.list(prefix)
-    }
-
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.count("list");
-        self.inner.list_with_offset(prefix, offset)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
+use super::Archive;
 
 /// Where a process dies, by the number of its store operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +35,7 @@ pub(crate) enum Crash {
 #[derive(Debug, Clone)]
 pub(crate) struct CrashStore {
     inner: Arc<InMemory>,
+    archive: Arc<Mutex<Archive>>,
     crash: Crash,
     done: Arc<AtomicUsize>,
     late: Arc<Mutex<Option<(Path, PutPayload, PutOptions)>>>,
@@ -158,8 +51,8 @@ enum Turn {
 
 impl CrashStore {
     /// The objects of `inner`, for a process that dies at `crash`.
-    pub(crate) fn new(inner: Arc<InMemory>, crash: Crash) -> Self {
-        Self { inner, crash, done: Arc::default(), late: Arc::default() }
+    pub(crate) fn new(inner: Arc<InMemory>, archive: Arc<Mutex<Archive>>, crash: Crash) -> Self {
+        Self { inner, archive, crash, done: Arc::default(), late: Arc::default() }
     }
 
     /// How many operations were begun.
@@ -170,8 +63,14 @@ impl CrashStore {
     /// The delayed create arrives; what it meets does not matter to the dead.
     pub(crate) fn land(&self) {
         if let Some((path, payload, options)) = self.late.lock().unwrap().take() {
-            let _ = self.inner.put_opts(&path, payload, options).now_or_never().expect("the in-memory store answers at once");
+            let _ = self.create(&path, payload, options).now_or_never().expect("the in-memory store answers at once");
         }
+    }
+
+    async fn create(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let put = self.inner.put_opts(path, payload.clone(), options).await?;
+        self.archive.lock().unwrap().created(path, &Bytes::from(payload));
+        Ok(put)
     }
 
     fn turn(&self) -> Turn {
@@ -211,8 +110,8 @@ impl fmt::Display for CrashStore {
 impl ObjectStore for CrashStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         match self.turn() {
-            Turn::Do => return self.inner.put_opts(location, payload, opts).await,
-            Turn::DoAndDie => drop(self.inner.put_opts(location, payload, opts).await),
+            Turn::Do => return self.create(location, payload, opts).await,
+            Turn::DoAndDie => drop(self.create(location, payload, opts).await),
             Turn::DieAndDoLater => *self.late.lock().unwrap() = Some((location.clone(), payload, opts)),
             Turn::Die => {}
         }
@@ -266,21 +165,5 @@ impl CrashStore {
         let store = self.clone();
         let all = async move { store.guard(list.collect::<Vec<_>>()).await };
         futures::stream::once(all).flat_map(futures::stream::iter).boxed()
-    }
-}
-
-/// A source of time and ids that counts, so that tests repeat.
-#[derive(Debug, Default)]
-pub(crate) struct Counting(Mutex<u128>);
-
-impl crate::env::Source for Counting {
-    fn unix_ms(&self) -> u64 {
-        1_700_000_000_000
-    }
-
-    fn random_u128(&self) -> u128 {
-        let mut next = self.0.lock().unwrap();
-        *next += 1;
-        *next
     }
 }

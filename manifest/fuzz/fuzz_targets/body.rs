@@ -1,0 +1,10 @@
+#![no_main]
+//! See `decoders.rs`.
+
+#[expect(dead_code, reason = "each target uses one of the decoders")]
+#[path = "../decoders.rs"]
+mod decoders;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    decoders::body(bytes);
+});
