@@ -1,6 +1,8 @@
 //! A short run of the fuzz targets on a stable compiler: arbitrary bytes, and the golden files with some of their
 //! bytes changed and their checksums put right.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::path::PathBuf;
 
 use proptest::prelude::*;

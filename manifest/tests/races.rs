@@ -4,6 +4,8 @@
 //! writes down what was acknowledged to it. In the end exactly one owns the newest epoch, and nothing that was
 //! acknowledged is missing.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a panic is the report, and stdout its log")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -121,7 +123,6 @@ async fn contend(folder: PathBuf, node: u32) {
     std::fs::write(folder.join(format!("report-{node}")), report).unwrap();
 }
 
-#[expect(clippy::disallowed_methods, reason = "real processes need a real clock")]
 fn wait_for_all(children: Vec<Child>) {
     for mut child in children {
         assert!(child.wait().unwrap().success(), "a child failed");

@@ -41,11 +41,13 @@ struct Owner {
 
 impl Owner {
     async fn work(mut self) {
+        // In a storm more is done for history, and less for rows.
+        let (commits, checkpoints) = if self.world.is_stormy() { (8, 12) } else { (11, 13) };
         for _ in 0..4 + self.world.below(14) {
             match self.world.below(16) {
-                0..11 => self.commit().await,
-                11..13 => self.checkpoint().await,
-                13..15 => self.retain().await,
+                choice if choice < commits => self.commit().await,
+                choice if choice < checkpoints => self.checkpoint().await,
+                choice if choice < 15 => self.retain().await,
                 _ => self.snapshot().await,
             }
             if !self.world.is_sound() {

@@ -44,7 +44,7 @@ impl SimStore {
     }
 
     async fn turn(&self) {
-        self.world.turn(self.process).await;
+        self.world.turn(self.process, 4).await;
     }
 
     /// An answer may take any time.
@@ -78,7 +78,8 @@ impl SimStore {
     }
 
     async fn delete(&self, path: Path) -> Result<Path> {
-        self.turn().await;
+        let pause = if self.world.is_stormy() { 40 } else { 4 };
+        self.world.turn(self.process, pause).await;
         if self.fails() || (!self.world.is_healthy() && self.world.chance(1, 8)) {
             if self.world.chance(1, 2) {
                 self.world.delete_later(&path);
@@ -115,7 +116,8 @@ impl ObjectStore for SimStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, _: PutOptions) -> Result<PutResult> {
         self.turn().await;
         let bytes = Bytes::from(payload);
-        let fate = self.fate();
+        let late = location.as_ref().ends_with(".checkpoint") && self.world.is_delayed_by_storm();
+        let fate = if late { Fate::Delayed } else { self.fate() };
         if matches!(fate, Fate::Delayed | Fate::DoneTwice) {
             self.world.create_later(location, bytes.clone());
         }

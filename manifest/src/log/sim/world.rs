@@ -112,6 +112,8 @@ struct Shared {
     deletes: Vec<Path>,
     waiting: Vec<Ticket>,
     paces: BTreeMap<usize, Pace>,
+    /// Whether checkpoints often arrive late, and deletes later still: the runs in which zombies do most harm.
+    stormy: bool,
     healthy: bool,
     stats: Stats,
     bad: Option<String>,
@@ -143,8 +145,10 @@ impl Source for World {
 
 impl World {
     pub(super) fn new(seed: u64, traced: bool) -> Self {
+        let mut random = Random::new(seed);
         Self(Arc::new(Mutex::new(Shared {
-            random: Random::new(seed),
+            stormy: random.chance(1, 2),
+            random,
             clock: 1,
             objects: Arc::default(),
             keys: VecDeque::from([OrdSet::new()]),
@@ -235,6 +239,16 @@ impl World {
         self.shared().healthy
     }
 
+    pub(super) fn is_stormy(&self) -> bool {
+        self.shared().stormy
+    }
+
+    /// Whether a storm delays this.
+    pub(super) fn is_delayed_by_storm(&self) -> bool {
+        let mut shared = self.shared();
+        shared.stormy && !shared.healthy && shared.random.chance(1, 2)
+    }
+
     pub(super) fn weigh(&self, process: usize, weight: u64) {
         self.shared().pace(process).weight = weight;
     }
@@ -264,14 +278,14 @@ impl World {
         shared.waiting.retain(|ticket| ticket.process != process);
     }
 
-    /// Waits for the scheduler; for ever, if the process is dead.
-    pub(super) async fn turn(&self, process: usize) {
+    /// Waits for the scheduler; for ever, if the process is dead. A pause is the likelier the greater `pause` is, of 100.
+    pub(super) async fn turn(&self, process: usize, pause: u64) {
         let (go, turn) = oneshot::channel();
         {
             let mut shared = self.shared();
             if !shared.pace(process).dead {
                 let until = shared.stats.operations + shared.random.below(400) as usize;
-                let frozen = if !shared.healthy && shared.random.chance(1, 25) { until } else { 0 };
+                let frozen = if !shared.healthy && shared.random.chance(pause, 100) { until } else { 0 };
                 shared.waiting.push(Ticket { process, frozen, go });
             }
         }
