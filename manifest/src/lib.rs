@@ -21,6 +21,7 @@ pub mod set_hash;
 pub mod slot;
 pub mod state;
 pub mod value;
+pub mod verify;
 pub mod wal;
 
 #[cfg(test)]
