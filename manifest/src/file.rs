@@ -37,6 +37,11 @@ impl Scope {
         ALL.clone()
     }
 
+    /// All rows, without a copy.
+    pub(crate) fn everything() -> &'static Self {
+        &ALL
+    }
+
     /// The hash of the expression's canonical form.
     #[must_use]
     pub fn version(&self) -> RuleVersion {

@@ -51,6 +51,25 @@ pub const RULE_NODES_MAX: usize = 1 << 17;
 /// [`TooComplex`](crate::rule::TooComplex).
 pub const RULE_WORK_MAX: u64 = 20_000_000;
 
+/// Times that the client of a store repeats a request on its own, exclusive creates excepted (never: an answer to a
+/// repeated create says nothing of the first). More: the store's error.
+pub const STORE_RETRIES_MAX: usize = 8;
+
+/// Time from the first try of a request after which it is not repeated. More: the store's error.
+pub const STORE_RETRY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Races of the capability probe; what is asked for beyond is not run.
+pub const PROBE_RACES_MAX: u32 = 200;
+
+/// Writers in one race of the capability probe, all at the same time; what is asked for beyond is not run.
+pub const PROBE_WRITERS_MAX: u32 = 64;
+
+/// Objects that the capability probe writes to list them; what is asked for beyond is not written.
+pub const PROBE_LISTED_MAX: u32 = 4096;
+
+/// Requests of the capability probe under way at the same time, races excepted.
+pub const PROBE_PARALLEL_MAX: usize = 32;
+
 /// Bytes of the name of a snapshot. More: [`Violation::PinName`](crate::state::Violation::PinName).
 pub const PIN_NAME_BYTES_MAX: usize = 128;
 

@@ -215,6 +215,12 @@ impl Manifest {
         &self.state
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// The epoch in which this writer commits; files for it must be born in it.
     #[must_use]
     pub fn epoch(&self) -> Epoch {

@@ -29,6 +29,12 @@ impl Root {
         self.table(region.table()).join(format!("{:010}", region.number().0))
     }
 
+    /// `{root}/probe`: what the capability probe writes, and deletes again.
+    #[must_use]
+    pub fn probe(&self) -> Path {
+        self.0.clone().join("probe")
+    }
+
     /// The slot log that is the region's manifest.
     #[must_use]
     pub fn manifest(&self, region: RegionId) -> Layout {

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
 use crate::file::FileRef;
-use crate::id::Nonce;
+use crate::id::{FileKey, Nonce};
+use crate::rule::RuleVersion;
 
 /// The hash of a set. Shown as 32 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,18 +60,24 @@ pub struct MemberHash(u128);
 
 impl MemberHash {
     /// The hash of a reference: which file, which content, which part of it.
+    #[must_use]
+    pub fn of(file: &FileRef) -> Self {
+        Self::of_parts(file.key, file.meta.bytes, file.meta.crc32, file.scope.version())
+    }
+
+    /// The same, of its parts.
     ///
     /// Bytes hashed, little-endian: origin region (8), birth epoch (4), ulid (16), object size (8), object
     /// CRC-32 (4), rule version of the scope (16).
     #[must_use]
-    pub fn of(file: &FileRef) -> Self {
+    pub(crate) fn of_parts(key: FileKey, size: u64, crc32: u32, scope: RuleVersion) -> Self {
         let mut bytes = [0_u8; 56];
-        bytes[..8].copy_from_slice(&file.key.origin.as_u64().to_le_bytes());
-        bytes[8..12].copy_from_slice(&file.key.file.epoch.0.to_le_bytes());
-        bytes[12..28].copy_from_slice(&file.key.file.ulid().0.to_le_bytes());
-        bytes[28..36].copy_from_slice(&file.meta.bytes.to_le_bytes());
-        bytes[36..40].copy_from_slice(&file.meta.crc32.to_le_bytes());
-        bytes[40..].copy_from_slice(&file.scope.version().0.0.to_le_bytes());
+        bytes[..8].copy_from_slice(&key.origin.as_u64().to_le_bytes());
+        bytes[8..12].copy_from_slice(&key.file.epoch.0.to_le_bytes());
+        bytes[12..28].copy_from_slice(&key.file.ulid().0.to_le_bytes());
+        bytes[28..36].copy_from_slice(&size.to_le_bytes());
+        bytes[36..40].copy_from_slice(&crc32.to_le_bytes());
+        bytes[40..].copy_from_slice(&scope.0.0.to_le_bytes());
         Self(XxHash3_128::oneshot(&bytes))
     }
 }

@@ -16,7 +16,9 @@
 //! - What is visible and what is staged are of different types; only `Resolve` makes the one of the other.
 //! - The set hash is that of the visible references; a record carries the one expected after it.
 
+pub(crate) mod block;
 mod books;
+mod files;
 mod history;
 mod image;
 mod stage;
@@ -28,13 +30,15 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::action::{Action, CheckpointRef, Edit, Flushed, Open, Pin, SegmentRef, Truncate};
-use crate::file::{Doomed, FileRef, Listed, Removed, StagedFile};
+use crate::file::{Doomed, FileRef, Removed, StagedFile};
 use crate::id::{Epoch, FileKey, Generation, Nonce, RegionId, Sequence, Slot};
 use crate::meta::RegionMeta;
 use crate::set_hash::SetHash;
 use crate::wal::{WalId, WalRef};
 use books::Books;
 
+pub use files::Files;
+pub(crate) use image::Segment;
 pub use image::{Image, ImageError, Row};
 pub use stage::{Remap, Staging};
 pub use violation::Violation;
@@ -155,14 +159,14 @@ impl RegionState {
 
     /// The visible files by key.
     #[must_use]
-    pub fn files(&self) -> &OrdMap<FileKey, Listed> {
+    pub fn files(&self) -> &Files {
         &self.books.visible
     }
 
     /// The visible reference to a file.
     #[must_use]
-    pub fn file(&self, key: FileKey) -> Option<&Arc<FileRef>> {
-        self.books.visible.get(&key).map(|listed| &listed.file)
+    pub fn file(&self, key: FileKey) -> Option<Arc<FileRef>> {
+        self.books.visible.get(&key).map(|listed| listed.file)
     }
 
     /// The removed files by key.

@@ -12,7 +12,6 @@ use tessera_manifest::action::{Action, Drop as DropAction, Edit, Flushed};
 use tessera_manifest::file::{FileRef, Scope};
 use tessera_manifest::id::FileKey;
 use tessera_manifest::log::{Manifest, Outcome};
-use tessera_manifest::rule::Expr;
 use tessera_manifest::state::RegionState;
 
 use super::version::Frozen;

@@ -13,7 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tessera_manifest::env;
-use tessera_manifest::file::{FileRef, Listed};
+use tessera_manifest::file::FileRef;
 use tessera_manifest::id::RegionId;
 use tessera_manifest::rule::domain::Box as ValueBox;
 use tessera_manifest::rule::{Expr, residual};
@@ -96,18 +96,16 @@ fn overlaps(snapshot: &Snapshot, time: (i64, i64)) -> bool {
 /// were left out.
 fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> (Vec<Kept>, usize) {
     let mut kept = Vec::new();
-    for Listed { file, .. } in version.state.files().values() {
-        let (from, to) = file.meta.time_range;
-        let in_time = from <= time.1 && time.0 <= to;
-        if !in_time || excludes(filter, &file.meta.stats) {
+    for file in version.state.files().in_time(time) {
+        if excludes(filter, &file.meta.stats) {
             continue;
         }
-        let visible = file_residual(version, file);
+        let visible = file_residual(version, &file);
         if visible == Expr::never() {
             continue;
         }
         let tested = (visible != Expr::always()).then(|| Arc::new(visible));
-        kept.push((Arc::clone(file), tested));
+        kept.push((file, tested));
     }
     let skipped = version.state.files().len() - kept.len();
     (kept, skipped)

@@ -289,7 +289,7 @@ async fn a_missing_sst_is_named() {
     let region = engine.create_region(meta(Expr::always())).await.unwrap();
     put(&region, &[row("a", 1, 1.0)]).await;
     region.flush().await.unwrap();
-    let sst = region.pin().state.files().keys().next().map(|key| region.shared.context.root.sst(*key)).unwrap();
+    let sst = region.pin().state.files().keys().next().map(|key| region.shared.context.root.sst(key)).unwrap();
     node.store.delete(&sst).await.unwrap();
     let read: Result<Vec<_>, _> = region.scan(everything()).await.unwrap().stream.try_collect().await;
     assert!(crate::error_chain(&read.unwrap_err()).contains(sst.as_ref()));

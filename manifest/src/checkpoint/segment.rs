@@ -11,7 +11,11 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, StringDictionaryBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, StringDictionaryBuilder,
+};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -28,7 +32,8 @@ use crate::file::{ColumnStats, Doomed, FileMeta, FileRef, Listed, Removed, Scope
 use crate::format::{self, Format, TooNew};
 use crate::id::{Epoch, FileId, FileKey, Generation, RegionId, Sequence, Slot};
 use crate::rule::Expr;
-use crate::state::Row;
+use crate::state::block::{Block, Coded};
+use crate::state::{Row, Segment};
 
 const FORMAT_KEY: &str = "tessera.format";
 const MIN_READER_KEY: &str = "tessera.min_reader";
@@ -218,28 +223,59 @@ impl SegmentDecoder {
     /// # Errors
     /// What is wrong with the bytes.
     pub fn decode(&mut self, named: &SegmentRef, bytes: &Bytes) -> Result<Vec<Row>, SegmentError> {
-        let computed = crc32fast::hash(bytes);
-        if computed != named.crc32 || bytes.len() as u64 != named.bytes {
-            return Err(SegmentError::Checksum { expected: named.bytes, len: bytes.len(), recorded: named.crc32, computed });
-        }
-        // Bytes with an honest checksum that are no segment come from a defective writer; the Parquet reader answers
-        // some of these with a panic.
-        let read = AssertUnwindSafe(|| self.read(named, bytes));
-        catch_unwind(read).unwrap_or_else(|_| Err(content("the Parquet reader gave up on it")))
+        guarded(named, bytes, |batch| {
+            let mut rows = Vec::with_capacity(batch.num_rows());
+            self.batch(batch, &mut rows)?;
+            Ok(rows)
+        })
     }
 
-    fn read(&mut self, named: &SegmentRef, bytes: &Bytes) -> Result<Vec<Row>, SegmentError> {
-        let options = ArrowReaderOptions::new().with_schema(schema());
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options).map_err(content)?;
-        check_format(builder.metadata().file_metadata().key_value_metadata())?;
-        let mut rows = Vec::with_capacity(usize::try_from(named.rows).unwrap_or(0).min(1 << 20));
-        for batch in builder.with_batch_size(1 << 14).build().map_err(content)? {
-            self.batch(&batch.map_err(content)?, &mut rows)?;
+    /// The same, with the visible references as they are in the segment: in columns.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub(crate) fn decode_columns(&mut self, named: &SegmentRef, bytes: &Bytes) -> Result<Segment, SegmentError> {
+        guarded(named, bytes, |batch| {
+            let kinds = primitive::<UInt8Type>(batch, "kind")?;
+            if kinds.iter().all(|kind| *kind == 0) {
+                return Ok(Segment { block: self.block(batch)?, rows: Vec::new() });
+            }
+            let visible: BooleanArray = kinds.iter().map(|kind| Some(*kind == 0)).collect();
+            let block = self.block(&filter_record_batch(batch, &visible).map_err(content)?)?;
+            let others: BooleanArray = kinds.iter().map(|kind| Some(*kind != 0)).collect();
+            let mut rows = Vec::new();
+            self.batch(&filter_record_batch(batch, &others).map_err(content)?, &mut rows)?;
+            Ok(Segment { block, rows })
+        })
+    }
+
+    fn block(&mut self, batch: &RecordBatch) -> Result<Block, SegmentError> {
+        let block = Block {
+            origin: buffer::<UInt64Type>(batch, "origin")?,
+            epoch: buffer::<UInt32Type>(batch, "epoch")?,
+            ulid_high: buffer::<UInt64Type>(batch, "ulid_high")?,
+            ulid_low: buffer::<UInt64Type>(batch, "ulid_low")?,
+            since_epoch: buffer::<UInt32Type>(batch, "since_epoch")?,
+            since_seq: buffer::<UInt64Type>(batch, "since_seq")?,
+            time_min: buffer::<Int64Type>(batch, "time_min")?,
+            time_max: buffer::<Int64Type>(batch, "time_max")?,
+            rows: buffer::<UInt64Type>(batch, "rows")?,
+            deletes: buffer::<UInt64Type>(batch, "deletes")?,
+            bytes: buffer::<UInt64Type>(batch, "bytes")?,
+            sequence_min: buffer::<UInt64Type>(batch, "sequence_min")?,
+            sequence_max: buffer::<UInt64Type>(batch, "sequence_max")?,
+            level: buffer::<UInt8Type>(batch, "level")?,
+            generation: buffer::<UInt32Type>(batch, "generation")?,
+            schema_version: buffer::<UInt32Type>(batch, "schema_version")?,
+            crc32: buffer::<UInt32Type>(batch, "crc32")?,
+            scope: coded(text(batch, "scope")?, &mut self.scopes)?,
+            rule: coded(text(batch, "rule")?, &mut self.rules)?,
+            stats: coded(text(batch, "stats")?, &mut self.stats)?,
+        };
+        match block.first_bad_row() {
+            None => Ok(block),
+            Some(row) => Err(content(format!("the reference to {} is out of order or incomplete", block.key(row)))),
         }
-        if rows.len() as u64 != named.rows {
-            return Err(content(format!("it holds {} references, {} were announced", rows.len(), named.rows)));
-        }
-        Ok(rows)
     }
 
     fn batch(&mut self, batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), SegmentError> {
@@ -252,6 +288,34 @@ impl SegmentDecoder {
             rows.push(columns.row(row, texts)?);
         }
         Ok(())
+    }
+}
+
+/// Checks the bytes of a segment and hands its rows on, as one batch.
+fn guarded<T>(named: &SegmentRef, bytes: &Bytes, take: impl FnOnce(&RecordBatch) -> Result<T, SegmentError>) -> Result<T, SegmentError> {
+    let computed = crc32fast::hash(bytes);
+    if computed != named.crc32 || bytes.len() as u64 != named.bytes {
+        return Err(SegmentError::Checksum { expected: named.bytes, len: bytes.len(), recorded: named.crc32, computed });
+    }
+    // Bytes with an honest checksum that are no segment come from a defective writer; the Parquet reader answers some
+    // of these with a panic.
+    let read = AssertUnwindSafe(|| take(&read(named, bytes)?));
+    catch_unwind(read).unwrap_or_else(|_| Err(content("the Parquet reader gave up on it")))
+}
+
+fn read(named: &SegmentRef, bytes: &Bytes) -> Result<RecordBatch, SegmentError> {
+    let options = ArrowReaderOptions::new().with_schema(schema());
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options).map_err(content)?;
+    check_format(builder.metadata().file_metadata().key_value_metadata())?;
+    let found = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+    if found != named.rows {
+        return Err(content(format!("it holds {found} references, {} were announced", named.rows)));
+    }
+    let rows = usize::try_from(found).unwrap_or(0).clamp(1, 1 << 20);
+    let batches: Vec<RecordBatch> = builder.with_batch_size(rows).build().map_err(content)?.collect::<Result<_, _>>().map_err(content)?;
+    match &batches[..] {
+        [batch] => Ok(batch.clone()),
+        batches => concat_batches(&schema(), batches).map_err(content),
     }
 }
 
@@ -303,6 +367,15 @@ fn parsed<'a, V: DeserializeOwned + Clone>(
         values.push(value);
     }
     Ok(Texts { keys: column.keys().values(), values })
+}
+
+/// A text column of a block: the place of each row's text, and what each text means.
+fn coded<V: DeserializeOwned + Clone>(
+    column: &DictionaryArray<Int32Type>,
+    known: &mut HashMap<String, V>,
+) -> Result<Coded<V>, SegmentError> {
+    let values = parsed(column, known)?.values.into();
+    Ok(Coded { places: column.keys().values().clone(), values })
 }
 
 type FileTexts<'a> = (Option<&'a Scope>, Option<&'a Arc<Expr>>, Option<&'a Arc<[ColumnStats]>>);
@@ -386,6 +459,12 @@ fn primitive<'a, T: ArrowPrimitiveType>(batch: &'a RecordBatch, name: &str) -> R
     let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<T>());
     let column = column.filter(|column| column.null_count() == 0);
     column.map(|column| &column.values()[..]).ok_or_else(|| content(format!("column '{name}' is not as it should be")))
+}
+
+fn buffer<T: ArrowPrimitiveType>(batch: &RecordBatch, name: &str) -> Result<ScalarBuffer<T::Native>, SegmentError> {
+    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<T>());
+    let column = column.filter(|column| column.null_count() == 0);
+    column.map(|column| column.values().clone()).ok_or_else(|| content(format!("column '{name}' is not as it should be")))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::root::{Root, SegmentEntry};
-use super::segment::SegmentDecoder;
+use super::segment::{SegmentDecoder, SegmentError};
 use crate::action::{CheckpointRef, SegmentRef};
 use crate::error::Error;
 use crate::id::{Nonce, RegionId, Slot};
@@ -117,9 +117,9 @@ pub async fn read_root(context: &Context, region: RegionId, version: Slot) -> Re
 /// Those of [`read_segments`], and [`Error::Checkpoint`] for references that are not those of the root.
 pub async fn read_state(context: &Context, region: RegionId, root: Root) -> Result<RegionState, Error> {
     let named: Vec<SegmentRef> = root.segments.iter().map(|entry| entry.segment).collect();
-    let segments = read_segments(context, region, &named).await?;
+    let segments = each_segment(context, region, &named, SegmentDecoder::decode_columns).await?;
     let path = context.root.manifest(region).checkpoint_path(root.image.version);
-    RegionState::from_image(root.image, segments.into_iter().flatten()).map_err(|error| damaged(&path, &error))
+    RegionState::from_segments(root.image, segments).map_err(|error| damaged(&path, &error))
 }
 
 /// The rows of each of these segments, read in parallel.
@@ -127,6 +127,15 @@ pub async fn read_state(context: &Context, region: RegionId, root: Root) -> Resu
 /// # Errors
 /// [`Error::MissingRecord`] if one is not there, [`Error::Checkpoint`] for damage, the store's failure.
 pub async fn read_segments(context: &Context, region: RegionId, named: &[SegmentRef]) -> Result<Vec<Vec<Row>>, Error> {
+    each_segment(context, region, named, SegmentDecoder::decode).await
+}
+
+async fn each_segment<T>(
+    context: &Context,
+    region: RegionId,
+    named: &[SegmentRef],
+    decode: impl Fn(&mut SegmentDecoder, &SegmentRef, &Bytes) -> Result<T, SegmentError>,
+) -> Result<Vec<T>, Error> {
     let reads: Vec<_> = named
         .iter()
         .map(|segment| {
@@ -138,7 +147,7 @@ pub async fn read_segments(context: &Context, region: RegionId, named: &[Segment
     let mut decoder = SegmentDecoder::default();
     let mut segments = Vec::with_capacity(named.len());
     while let Some((segment, path, bytes)) = reads.try_next().await? {
-        segments.push(decoder.decode(&segment, &bytes).map_err(|error| damaged(&path, &error))?);
+        segments.push(decode(&mut decoder, &segment, &bytes).map_err(|error| damaged(&path, &error))?);
     }
     Ok(segments)
 }

@@ -86,7 +86,7 @@ struct Seen {
 fn seen(state: &RegionState) -> Seen {
     Seen {
         table: state.meta().map(|meta| meta.table.clone()),
-        files: state.files().keys().copied().collect(),
+        files: state.files().keys().collect(),
         removed: state.removed().keys().copied().collect(),
         sequence: state.flushed_sequence(),
         dropped: state.is_dropped(),

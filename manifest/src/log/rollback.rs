@@ -74,17 +74,17 @@ pub fn plan_rollback(now: &RegionState, then: &RegionState) -> Result<Edit, Roll
         reasons.push(Refusal::OtherGeneration { now: generation(now), then: generation(then) });
     }
     let mut restore = Vec::new();
-    for (key, Listed { file, .. }) in then.files() {
-        match now.files().get(key) {
+    for (key, Listed { file, .. }) in then.files().iter() {
+        match now.files().get(&key) {
             Some(listed) if listed.file.scope == file.scope => {}
-            Some(_) => reasons.push(Refusal::OtherScope { file: *key }),
-            None => match gone(now, *key) {
-                Some(why) => reasons.push(Refusal::FileGone { file: *key, why }),
-                None => restore.push(*key),
+            Some(_) => reasons.push(Refusal::OtherScope { file: key }),
+            None => match gone(now, key) {
+                Some(why) => reasons.push(Refusal::FileGone { file: key, why }),
+                None => restore.push(key),
             },
         }
     }
-    let remove = now.files().keys().filter(|key| !then.files().contains_key(*key)).copied().collect();
+    let remove = now.files().keys().filter(|key| !then.files().contains_key(key)).collect();
     match generation(now) {
         Some(generation) if reasons.is_empty() => Ok(Edit { remove, restore, ..Edit::new(generation) }),
         _ => Err(RollbackError { reasons }),

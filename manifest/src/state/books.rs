@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::{Totals, Violation};
+use super::block::Block;
+use super::{Files, Totals, Violation};
 use crate::file::{Doomed, FileRef, Listed, Removed, Scope};
 use crate::id::{FileKey, Slot};
 use crate::rule::RuleVersion;
@@ -18,7 +19,7 @@ use crate::set_hash::{MemberHash, SetHash};
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Books {
-    pub(super) visible: OrdMap<FileKey, Listed>,
+    pub(super) visible: Files,
     pub(super) removed: OrdMap<FileKey, Removed>,
     pub(super) doomed: OrdMap<FileKey, Doomed>,
     /// The scopes of visible references that are not simply all rows, with how many have each.
@@ -30,14 +31,33 @@ pub(super) struct Books {
 impl Books {
     /// Books with these lists, each ascending by key.
     pub(super) fn from_lists(
-        visible: impl IntoIterator<Item = (FileKey, Listed)>,
+        visible: Vec<Listed>,
         removed: impl IntoIterator<Item = (FileKey, Removed)>,
         doomed: impl IntoIterator<Item = (FileKey, Doomed)>,
     ) -> Self {
         let mut books = Self { removed: removed.into_iter().collect(), doomed: doomed.into_iter().collect(), ..Self::default() };
-        let counted = visible.into_iter().inspect(|(_, listed)| books.count(&listed.file)).collect();
-        books.visible = counted;
+        for listed in &visible {
+            books.count(&listed.file);
+        }
+        books.visible = visible.into_iter().collect();
         books
+    }
+
+    /// Makes the references of blocks visible, of books that have no visible ones.
+    pub(super) fn with_blocks(mut self, blocks: Vec<Block>) -> Self {
+        for block in &blocks {
+            for row in 0..block.len() {
+                let (rows, bytes, hash, scope) = block.counted(row);
+                self.hash = self.hash.with(hash);
+                self.totals.rows = self.totals.rows.wrapping_add(rows);
+                self.totals.bytes = self.totals.bytes.wrapping_add(bytes);
+                if !scope.is_all() {
+                    self.scopes.entry(scope.version()).or_insert_with(|| (scope.clone(), 0)).1 += 1;
+                }
+            }
+        }
+        self.visible = Files::from_blocks(blocks);
+        self
     }
 
     /// Whether the file is listed in any way.
@@ -48,7 +68,7 @@ impl Books {
     /// Makes a reference visible that is not.
     pub(super) fn list(&mut self, file: Arc<FileRef>, since: Slot) {
         self.count(&file);
-        self.visible.insert(file.key, Listed { file, since });
+        self.visible.insert(Listed { file, since });
     }
 
     /// Ends a visible reference.
@@ -61,7 +81,7 @@ impl Books {
 
     /// Ends every visible reference.
     pub(super) fn remove_all(&mut self, by: Slot) {
-        for (key, Listed { file, since }) in std::mem::take(&mut self.visible) {
+        for (key, Listed { file, since }) in std::mem::take(&mut self.visible).iter() {
             self.removed.insert(key, Removed { file, since, by });
         }
         self.scopes = OrdMap::new();

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::block::Block;
 use super::books::Books;
 use super::stage::{Remap, Staging};
 use super::{RegionState, Totals};
@@ -176,7 +177,7 @@ impl RegionState {
     #[must_use]
     pub fn rows_from(&self, from: Option<FileKey>, to: Option<FileKey>, max: usize) -> (Vec<Row>, Option<FileKey>) {
         let range = (from.map_or(Bound::Unbounded, Bound::Included), to.map_or(Bound::Unbounded, Bound::Excluded));
-        let mut rows: Vec<Row> = self.books.visible.range(range).take(max + 1).map(|(_, listed)| Row::Visible(listed.clone())).collect();
+        let mut rows: Vec<Row> = self.books.visible.range(from, to).take(max + 1).map(|(_, listed)| Row::Visible(listed)).collect();
         let visible = rows.len();
         rows.extend(self.books.removed.range(range).take(max + 1).map(|(_, removed)| Row::Removed(removed.clone())));
         rows.extend(self.books.doomed.range(range).take(max + 1).map(|(key, doomed)| Row::Doomed(*key, *doomed)));
@@ -202,16 +203,39 @@ impl RegionState {
     pub fn from_image(image: Image, rows: impl IntoIterator<Item = Row>) -> Result<Self, ImageError> {
         let lists = Lists::sort(rows, &image)?;
         let books = Books::from_lists(lists.visible, lists.removed, lists.doomed);
+        Self::with_books(image, books, lists.staged, lists.remapped)
+    }
+
+    /// The same, of segments that hold visible references in blocks, all in order.
+    pub(crate) fn from_segments(image: Image, segments: Vec<Segment>) -> Result<Self, ImageError> {
+        let mut last: Option<FileKey> = None;
+        let (mut blocks, mut others) = (Vec::with_capacity(segments.len()), Vec::new());
+        for Segment { block, rows } in segments {
+            if block.len() > 0 {
+                if last.is_some_and(|last| last >= block.key(0)) {
+                    return Err(ImageError::Order { file: block.key(0) });
+                }
+                last = Some(block.key(block.len() - 1));
+                blocks.push(block);
+            }
+            others.extend(rows);
+        }
+        let lists = Lists::sort(others, &image)?;
+        let books = Books::from_lists(lists.visible, lists.removed, lists.doomed).with_blocks(blocks);
+        Self::with_books(image, books, lists.staged, lists.remapped)
+    }
+
+    fn with_books(image: Image, books: Books, staged: Staged, remapped: Staged) -> Result<Self, ImageError> {
         let recorded = (Totals { rows: image.rows, bytes: image.bytes }, image.set_hash);
         if (books.totals, books.hash) != recorded {
             let show = |(totals, hash): (Totals, SetHash)| format!("{} rows in {} bytes with hash {hash}", totals.rows, totals.bytes);
             return Err(ImageError::Sums { recorded: show(recorded), found: show((books.totals, books.hash)) });
         }
         let staging = image.staging.map(|staging| {
-            let remapped = lists.remapped.into_iter().collect();
+            let remapped = remapped.into_iter().collect();
             let remap = staging.remap.map(|remap| Remap { segments: remap.segments.into(), files: remapped, set_hash: remap.set_hash });
             let flushed: BTreeMap<WalId, WalPosition> = staging.flushed.into_iter().collect();
-            let added: OrdMap<FileKey, StagedFile> = lists.staged.into_iter().collect();
+            let added: OrdMap<FileKey, StagedFile> = staged.into_iter().collect();
             Arc::new(Staging { stage: staging.stage, since: staging.since, flushed, sequence: staging.sequence, added, remap })
         });
         Ok(Self {
@@ -236,10 +260,21 @@ impl RegionState {
     }
 }
 
+type Staged = Vec<(FileKey, StagedFile)>;
+
+/// The content of a segment of a checkpoint.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    /// The visible references.
+    pub(crate) block: Block,
+    /// All others, in order.
+    pub(crate) rows: Vec<Row>,
+}
+
 /// Rows by kind.
 #[derive(Default)]
 struct Lists {
-    visible: Vec<(FileKey, Listed)>,
+    visible: Vec<Listed>,
     removed: Vec<(FileKey, Removed)>,
     doomed: Vec<(FileKey, Doomed)>,
     staged: Vec<(FileKey, StagedFile)>,
@@ -259,7 +294,7 @@ impl Lists {
             }
             last = Some(place);
             match row {
-                Row::Visible(listed) => lists.visible.push((key, listed)),
+                Row::Visible(listed) => lists.visible.push(listed),
                 Row::Removed(removed) => lists.removed.push((key, removed)),
                 Row::Doomed(_, doomed) => lists.doomed.push((key, doomed)),
                 Row::Staged(file) if staged => lists.staged.push((key, file)),

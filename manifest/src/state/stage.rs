@@ -21,7 +21,7 @@ use imbl::ordmap::Entry;
 
 use super::{RegionState, Segments, Violation};
 use crate::action::{Decision, Edit, Fence, Flushed, RemapStaged, Resolve, SegmentRef, Stage, StagedEdit};
-use crate::file::StagedFile;
+use crate::file::{Listed, Removed, StagedFile};
 use crate::id::{FileKey, Generation, Sequence, Slot, TxnId};
 use crate::set_hash::{MemberHash, SetHash};
 use crate::wal::{WalId, WalPosition};
@@ -337,10 +337,9 @@ impl RegionState {
     fn relist(&mut self, slot: Slot, remap: &Remap, added: &OrdMap<FileKey, StagedFile>) {
         let before = std::mem::take(&mut self.books.visible);
         self.books.remove_all(slot);
-        for (key, listed) in &before {
-            if !remap.files.contains_key(key) {
-                let (file, since) = (Arc::clone(&listed.file), listed.since);
-                self.books.removed.insert(*key, crate::file::Removed { file, since, by: slot });
+        for (key, Listed { file, since }) in before.iter() {
+            if !remap.files.contains_key(&key) {
+                self.books.removed.insert(key, Removed { file, since, by: slot });
             }
         }
         for staged in remap.files.values().chain(added.values()) {

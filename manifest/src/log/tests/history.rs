@@ -281,7 +281,7 @@ async fn a_rollback_is_a_new_version_that_shows_the_old_files() {
     add(&mut manifest, 7..9).await;
     let edit = plan_rollback(manifest.state(), &load_at(&context, meta_region(), then.version().unwrap()).await.unwrap()).unwrap();
     commit(&mut manifest, vec![Action::Edit(edit)]).await;
-    let keys = |state: &RegionState| state.files().keys().copied().collect::<Vec<_>>();
+    let keys = |state: &RegionState| state.files().keys().collect::<Vec<_>>();
     assert_eq!(keys(manifest.state()), keys(&then));
     assert_eq!(manifest.state().set_hash(), then.set_hash());
     assert_eq!(&load(&context, meta_region()).await.unwrap(), manifest.state());

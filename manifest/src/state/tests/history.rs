@@ -78,7 +78,7 @@ fn an_ended_reference_comes_back_as_long_as_a_reader_may_ask_for_it() {
     let state = removed();
     let back = commit(&state, restore()).unwrap();
     assert_eq!(back.files().len(), 2);
-    assert_eq!(back.files()[&key(1, 1)].since, slot(1));
+    assert_eq!(back.files().get(&key(1, 1)).unwrap().since, slot(1));
     assert_eq!(commit(&back, restore()), Err(Violation::FileNotRestorable { file: key(1, 1) }));
     let floored = commit(&state, floor(2)).unwrap();
     assert_eq!(commit(&floored, restore()), Err(Violation::FileNotRestorable { file: key(1, 1) }));

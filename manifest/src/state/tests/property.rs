@@ -67,7 +67,7 @@ fn any_retention() -> impl Strategy<Value = Action> {
 /// The references that some readable version of the state shows.
 fn readable(state: &RegionState) -> BTreeSet<FileKey> {
     let retained = state.removed().iter().filter(|(_, removed)| state.is_retained(removed)).map(|(key, _)| *key);
-    state.files().keys().copied().chain(retained).collect()
+    state.files().keys().chain(retained).collect()
 }
 
 proptest! {
@@ -95,7 +95,7 @@ proptest! {
             prop_assert_eq!(state.set_hash(), hash);
             let rows: u64 = state.files().values().map(|listed| listed.file.meta.rows).sum();
             prop_assert_eq!(state.totals().rows, rows);
-            prop_assert!(state.files().keys().all(|key| !state.removed().contains_key(key) && !state.doomed().contains_key(key)));
+            prop_assert!(state.files().keys().all(|key| !state.removed().contains_key(&key) && !state.doomed().contains_key(&key)));
             prop_assert!(state.removed().keys().all(|key| !state.doomed().contains_key(key)));
             prop_assert!(state.files().values().all(|listed| listed.file.meta.sequences.1 <= state.flushed_sequence()));
             if let Some(staging) = state.staging() {

@@ -1,0 +1,145 @@
+//! Tests of the visible files: blocks and changes together are as one map.
+
+use std::collections::BTreeMap;
+
+use arrow::buffer::ScalarBuffer;
+use proptest::prelude::*;
+use ulid::Ulid;
+
+use super::*;
+use crate::file::{FileMeta, Scope};
+use crate::id::{Epoch, FileId, Generation, RegionId, RegionNumber, Sequence, Slot, TableId};
+use crate::rule::Expr;
+use crate::state::block::Coded;
+
+fn key(number: u32) -> FileKey {
+    // Some differ in the origin, some in the epoch, some in the high and some in the low half of the ulid.
+    let origin = RegionId::new(TableId(1024), RegionNumber(number / 32));
+    let ulid = Ulid(u128::from(number % 8 / 2) << 64 | u128::from(number % 2));
+    FileKey { origin, file: FileId::new(Epoch(number / 8 % 4), ulid) }
+}
+
+fn listed(number: u32, since: u64) -> Listed {
+    let meta = FileMeta {
+        time_range: (i64::from(number), i64::from(number) + 2),
+        rows: number.into(),
+        deletes: 0,
+        bytes: 100,
+        sequences: (Sequence::ZERO, Sequence::ZERO),
+        level: 0,
+        generation: Generation::FIRST,
+        schema_version: 1,
+        rule: Arc::new(Expr::always()),
+        stats: [].into(),
+        crc32: number,
+    };
+    Listed { file: Arc::new(FileRef { key: key(number), scope: Scope::all(), meta }), since: Slot::new(Epoch(1), since) }
+}
+
+fn block(numbers: &[u32]) -> Block {
+    fn longs(numbers: &[u32], of: impl Fn(FileKey, u32) -> u64) -> ScalarBuffer<u64> {
+        numbers.iter().map(|number| of(key(*number), *number)).collect()
+    }
+    fn words(numbers: &[u32], of: impl Fn(FileKey, u32) -> u32) -> ScalarBuffer<u32> {
+        numbers.iter().map(|number| of(key(*number), *number)).collect()
+    }
+    fn coded<V>(numbers: &[u32], value: V) -> Coded<V> {
+        Coded { places: numbers.iter().map(|_| 0).collect(), values: [Some(value)].into() }
+    }
+    Block {
+        origin: longs(numbers, |key, _| key.origin.as_u64()),
+        epoch: words(numbers, |key, _| key.file.epoch.0),
+        ulid_high: longs(numbers, |key, _| (key.file.ulid().0 >> 64) as u64),
+        ulid_low: longs(numbers, |key, _| key.file.ulid().0 as u64),
+        since_epoch: words(numbers, |_, _| 1),
+        since_seq: longs(numbers, |_, _| 0),
+        time_min: numbers.iter().map(|number| i64::from(*number)).collect(),
+        time_max: numbers.iter().map(|number| i64::from(*number) + 2).collect(),
+        rows: longs(numbers, |_, number| number.into()),
+        deletes: longs(numbers, |_, _| 0),
+        bytes: longs(numbers, |_, _| 100),
+        sequence_min: longs(numbers, |_, _| 0),
+        sequence_max: longs(numbers, |_, _| 0),
+        level: numbers.iter().map(|_| 0_u8).collect(),
+        generation: words(numbers, |_, _| 1),
+        schema_version: words(numbers, |_, _| 1),
+        crc32: words(numbers, |_, number| number),
+        scope: coded(numbers, Scope::all()),
+        rule: coded(numbers, Arc::new(Expr::always())),
+        stats: coded(numbers, Arc::from([])),
+    }
+}
+
+#[test]
+fn a_block_out_of_order_or_incomplete_is_noticed() {
+    assert_eq!(block(&[1, 2, 9, 40]).first_bad_row(), None);
+    assert_eq!(block(&[1, 9, 2]).first_bad_row(), Some(2));
+    assert_eq!(block(&[1, 1]).first_bad_row(), Some(1));
+    let mut nothing = block(&[1, 2]);
+    nothing.scope.values = [None].into();
+    assert_eq!(nothing.first_bad_row(), Some(0));
+    let mut generation = block(&[1, 2]);
+    generation.generation = [1, u32::MAX].into_iter().collect();
+    assert_eq!(generation.first_bad_row(), Some(1));
+}
+
+#[test]
+fn the_place_of_a_key_is_found_in_large_blocks_however_they_are_spread() {
+    let spread: [fn(u64) -> u64; 4] = [|n| n, |n| n * n * n, |n| if n < 150 { n } else { u64::MAX - 1000 + n }, |n| (n + 1).ilog2().into()];
+    for spread in spread {
+        let mut block = block(&[3; 300]);
+        block.ulid_high = (0..300).map(spread).collect();
+        block.ulid_low = (0..300).collect();
+        assert_eq!(block.first_bad_row(), None);
+        for row in 0..300 {
+            let key = block.key(row);
+            assert_eq!((block.position(&key), block.lower_bound(&key)), (Some(row), row));
+            let (high, low) = (u128::from(block.ulid_high[row]), u128::from(block.ulid_low[row]));
+            for ulid in [(high << 64 | low).wrapping_sub(1), (high << 64 | low) + 1] {
+                let key = FileKey { file: FileId::new(key.file.epoch, Ulid(ulid)), ..key };
+                let bound = (0..300).find(|row| block.key(*row) >= key).unwrap_or(300);
+                assert_eq!(block.lower_bound(&key), bound, "{key}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn files_are_as_a_map(
+        begin in proptest::collection::btree_set(0_u32..96, 0..40),
+        block_len in 1_usize..9,
+        changes in proptest::collection::vec((any::<bool>(), 0_u32..96), 0..120),
+        range in (proptest::option::of(0_u32..96), proptest::option::of(0_u32..96)),
+    ) {
+        let numbers: Vec<u32> = begin.into_iter().collect();
+        let mut model: BTreeMap<FileKey, Listed> = numbers.iter().map(|number| (key(*number), listed(*number, 0))).collect();
+        let mut files = Files::from_blocks(numbers.chunks(block_len).map(block).collect());
+        for (step, (add, number)) in (1..).zip(changes) {
+            let before = files.clone();
+            if !add {
+                prop_assert_eq!(files.remove(&key(number)), model.remove(&key(number)));
+            } else if !model.contains_key(&key(number)) {
+                files.insert(listed(number, step));
+                model.insert(key(number), listed(number, step));
+            }
+            prop_assert_eq!(before.len().abs_diff(files.len()) <= 1, true);
+        }
+        prop_assert_eq!(files.len(), model.len());
+        prop_assert!(files.iter().eq(model.iter().map(|(key, listed)| (*key, listed.clone()))));
+        for number in 0..96 {
+            prop_assert_eq!(files.get(&key(number)), model.get(&key(number)).cloned());
+            prop_assert_eq!(files.contains_key(&key(number)), model.contains_key(&key(number)));
+        }
+        let (from, to) = (range.0.map(key), range.1.map(key));
+        let within = |key: &FileKey| from.is_none_or(|from| *key >= from) && to.is_none_or(|to| *key < to);
+        let expected = model.iter().filter(|(key, _)| within(key)).map(|(key, listed)| (*key, listed.clone()));
+        prop_assert!(files.range(from, to).eq(expected));
+        let in_time = model.values().filter(|listed| listed.file.meta.time_range.0 <= 50 && listed.file.meta.time_range.1 >= 40);
+        prop_assert!(files.in_time((40, 50)).eq(in_time.map(|listed| Arc::clone(&listed.file))));
+        let again: Files = model.values().cloned().collect();
+        prop_assert!(files == again);
+    }
+}

@@ -1,0 +1,123 @@
+//! Tests of opening stores, and of where requests go. None needs a server.
+
+#[cfg(feature = "network")]
+use std::error::Error as _;
+
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutOptions};
+
+use super::routed::Routed;
+use super::*;
+use crate::testing::FaultStore;
+
+#[test]
+fn a_folder_must_exist() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing");
+    let error = open(missing.to_str().unwrap(), &Options::explicit()).unwrap_err();
+    assert!(error.to_string().contains("create it"), "{error}");
+    assert!(!missing.exists());
+}
+
+#[tokio::test]
+async fn a_folder_is_the_store_and_memory_may_have_a_prefix() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = open(dir.path().to_str().unwrap(), &Options::explicit()).unwrap();
+    assert_eq!(local.root, Root::default());
+    local.store.put(&Path::from("a/b"), "x".into()).await.unwrap();
+    assert_eq!(std::fs::read(dir.path().join("a/b")).unwrap(), b"x");
+    assert_eq!(open("memory:///c1", &Options::explicit()).unwrap().root, Root::new(Path::from("c1")));
+}
+
+#[cfg(not(feature = "aws"))]
+#[test]
+fn without_its_feature_a_bucket_is_refused_with_the_feature_to_build_with() {
+    let error = open("s3://bucket/x", &Options::explicit()).unwrap_err();
+    assert!(error.to_string().contains("--features aws"), "{error}");
+}
+
+#[cfg(not(feature = "azure"))]
+#[test]
+fn without_its_feature_a_container_is_refused_with_the_feature_to_build_with() {
+    let error = open("az://container/x", &Options::explicit()).unwrap_err();
+    assert!(error.to_string().contains("--features azure"), "{error}");
+}
+
+#[test]
+fn options_show_their_keys_and_never_their_values() {
+    let options = Options::from_environment().with_pairs(["secret_access_key=hunter2", "region=x=y"]).unwrap();
+    let shown = format!("{options:?}");
+    assert!(shown.contains("secret_access_key") && !shown.contains("hunter2"), "{shown}");
+    let error = Options::explicit().with_pairs(["hunter2"]).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn only_an_exclusive_create_goes_to_the_client_that_repeats_nothing() {
+    let (once, again) = (FaultStore::default(), FaultStore::default());
+    let store = Routed { name: "x".into(), once: Arc::new(once.clone()), again: Arc::new(again.clone()) };
+    let path = Path::from("a");
+    let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    store.put_opts(&path, "x".into(), create).await.unwrap();
+    assert_eq!((once.take_requests(), again.take_requests()), (vec!["put"], vec![]));
+    store.put(&path, "x".into()).await.unwrap();
+    store.get(&path).await.unwrap();
+    assert_eq!((once.take_requests(), again.take_requests()), (vec![], vec!["put", "get"]));
+}
+
+#[cfg(feature = "network")]
+/// All that an error shows: its message, its causes, its debug form.
+fn all_words(error: &OpenError) -> String {
+    let mut words = format!("{error} {error:?}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words = format!("{words} {cause}");
+        source = cause.source();
+    }
+    words
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn an_s3_client_shows_its_bucket_and_no_key() {
+    let options = Options::explicit().with("access_key_id", "AKEXAMPLE").with("secret_access_key", "hunter2hunter2");
+    let opened = open("s3://bucket/c1", &options).unwrap();
+    let shown = format!("{opened:?} {}", opened.store);
+    assert!(shown.contains("s3://bucket") && !shown.contains("hunter2") && !shown.contains("AKEXAMPLE"), "{shown}");
+}
+
+#[cfg(feature = "azure")]
+#[test]
+fn an_azure_client_shows_its_container_and_no_key() {
+    let options = Options::explicit().with("access_key", "aHVudGVyMmh1bnRlcjI=");
+    let opened = open("az://box@account/c1", &options).unwrap();
+    let shown = format!("{opened:?} {}", opened.store);
+    assert!(shown.contains("az://box@account") && !shown.contains("aHVudGVy"), "{shown}");
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn plain_http_must_be_allowed() {
+    let options = Options::explicit().with("endpoint", "http://127.0.0.1:9");
+    let error = open("s3://bucket", &options).unwrap_err();
+    assert!(error.to_string().contains("allow_http=true"), "{error}");
+    open("s3://bucket", &options.with("allow_http", "true")).unwrap();
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn an_unknown_option_is_named_and_its_value_is_not() {
+    let error = open("s3://bucket", &Options::explicit().with("acces_key", "hunter2")).unwrap_err();
+    assert!(error.to_string().contains("acces_key"), "{error}");
+    assert!(!all_words(&error).contains("hunter2"));
+}
+
+#[cfg(feature = "azure")]
+#[test]
+fn a_client_that_repeats_a_secret_in_its_refusal_is_not_quoted() {
+    let options = Options::explicit().with("account_name", "a").with("endpoint", "not a url hunter2");
+    let error = open("az://box", &options).unwrap_err();
+    assert!(matches!(&error, OpenError::Client { source: None, .. }), "{error:?}");
+    let missing = open("az://box", &Options::explicit()).unwrap_err();
+    assert!(all_words(&missing).contains("ccount"), "{}", all_words(&missing));
+}
