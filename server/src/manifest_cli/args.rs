@@ -6,7 +6,8 @@ use tessera_manifest::id::RegionId;
 use super::version::{Expiry, Version};
 
 const EXAMPLES: &str = "\
-STORE is a data home, or the folder `store` in one. REGION is {table id}/{region number}, as in 1024/0.
+STORE is a data home, the folder `store` in one, or a URL (s3://bucket/folder, az://container/folder), whose settings
+come from the environment. REGION is {table id}/{region number}, as in 1024/0.
 VERSION is the slot of a record: 2-17 or 2/17 for record 17 of epoch 2, or the name of its object without the ending.
 
 Examples:
@@ -51,7 +52,7 @@ pub(super) enum Verb {
 /// Where to look.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// A data home, or the folder `store` in one
+    /// A data home, the folder `store` in one, or the URL of a store
     pub(super) store: String,
     /// The region, as in 1024/0
     pub(super) region: RegionId,
@@ -63,7 +64,7 @@ pub(super) struct Target {
 /// floor, snapshots, checkpoints, totals, and how much an opener would replay.
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// A data home, or the folder `store` in one
+    /// A data home, the folder `store` in one, or the URL of a store
     pub(super) store: String,
     /// The region, as in 1024/0; without one, all regions of the store, one line each
     pub(super) region: Option<RegionId>,
@@ -134,7 +135,7 @@ pub(super) struct FilesArgs {
 /// with the object's name, and one bad region does not stop the others. Exit code 1 if there is any problem.
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// A data home, or the folder `store` in one
+    /// A data home, the folder `store` in one, or the URL of a store
     pub(super) store: String,
     /// The region, as in 1024/0; without one, all regions of the store
     pub(super) region: Option<RegionId>,

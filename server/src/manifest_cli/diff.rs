@@ -96,8 +96,8 @@ pub(super) fn files(root: &Root, before: &RegionState, after: &RegionState) -> F
     let names_before = Names { root, schema: schema_before.as_deref() };
     let names_after = Names { root, schema: schema_after.as_deref() };
     let mut diff = FilesDiff::default();
-    for (key, listed) in after.files() {
-        match before.files().get(key) {
+    for (key, listed) in after.files().iter() {
+        match before.files().get(&key) {
             None => {
                 let view = names_after.file(&listed.file, Listed::Visible, Some(listed.since), None);
                 let back = before.version().is_some_and(|version| listed.since <= version) && before.version() <= after.version();
@@ -111,9 +111,9 @@ pub(super) fn files(root: &Root, before: &RegionState, after: &RegionState) -> F
             Some(_) => {}
         }
     }
-    let gone = before.files().iter().filter(|(key, _)| !after.files().contains_key(*key));
+    let gone = before.files().iter().filter(|(key, _)| !after.files().contains_key(key));
     diff.removed =
-        gone.map(|(key, listed)| names_before.file(&listed.file, ended(after, key), Some(listed.since), until(after, key))).collect();
+        gone.map(|(key, listed)| names_before.file(&listed.file, ended(after, &key), Some(listed.since), until(after, &key))).collect();
     diff
 }
 

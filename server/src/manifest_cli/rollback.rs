@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 use tessera_manifest::action::{Action, Edit};
-use tessera_manifest::id::{FileKey, RegionId, Slot};
+use tessera_manifest::id::{RegionId, Slot};
 use tessera_manifest::log::{load, load_at, plan_rollback};
-use tessera_manifest::state::RegionState;
 
 use super::args::RollbackArgs;
 use super::diff::{self, FilesDiff};
@@ -54,7 +53,9 @@ pub(super) async fn run(args: &RollbackArgs) -> Result<RollbackView, Failure> {
         Err(error) => view.refused = error.reasons.iter().map(ToString::to_string).collect(),
         Ok(edit) if edit.remove.is_empty() && edit.restore.is_empty() => {}
         Ok(_) => {
-            view.files = planned(view.files, &then);
+            // All of it has been listed before, whichever way the comparison looks.
+            let back = std::mem::take(&mut view.files.added);
+            view.files.restored.extend(back);
             if let Some(claim) = claim {
                 let owner = claim.take(&args.writing).await?;
                 let edit: Edit = plan_rollback(owner.manifest.state(), &then).map_err(|error| Failure::failed(error.to_string()))?;
@@ -64,15 +65,6 @@ pub(super) async fn run(args: &RollbackArgs) -> Result<RollbackView, Failure> {
         }
     }
     Ok(view)
-}
-
-/// What comes back has been listed before, whichever way the comparison looks.
-fn planned(mut files: FilesDiff, then: &RegionState) -> FilesDiff {
-    let known = |key: &str| then.files().keys().any(|listed: &FileKey| listed.to_string() == key);
-    let (restored, added): (Vec<_>, Vec<_>) = std::mem::take(&mut files.added).into_iter().partition(|file| known(&file.key));
-    files.restored.extend(restored);
-    files.added = added;
-    files
 }
 
 impl View for RollbackView {

@@ -7,14 +7,13 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{RegionId, RegionNumber, Slot, TableId};
 use tessera_manifest::log::Context;
-use tessera_manifest::paths::Root;
 use tessera_manifest::slot::SlotStore;
+use tessera_manifest::store::{self, Location, OpenError, Options};
 
 use super::Failure;
 use crate::error::chain;
@@ -41,22 +40,20 @@ pub(super) struct Objects {
     pub(super) checkpoints: Vec<Slot>,
 }
 
-/// The store that `text` names, and the folder of the cluster on it.
+/// The store that `text` names; settings of network stores come from the environment.
 fn open_store(text: &str) -> Result<Context, Failure> {
-    let folder = store_folder(text)?;
-    let store = LocalFileSystem::new_with_prefix(&folder)
-        .map_err(|error| Failure::usage(format!("cannot use {} as object store: {}", folder.display(), chain(&error))))?;
-    Ok(Context::new(Arc::new(store.with_fsync(true)), Root::default(), Env::system()))
+    let wrong = |error: OpenError| Failure::usage(chain(&error));
+    let location = match Location::parse(text).map_err(wrong)? {
+        Location::Local { folder } => Location::Local { folder: store_folder(&folder)? },
+        other => other,
+    };
+    let opened = store::open_location(&location, &Options::from_environment()).map_err(wrong)?;
+    Ok(Context::new(opened.store, opened.root, Env::system()))
 }
 
 /// The folder of the store that a data home or store is called by.
-fn store_folder(text: &str) -> Result<PathBuf, Failure> {
-    if text.contains("://") {
-        return Err(Failure::usage(format!(
-            "'{text}' is a URL: only folders can be opened; name a data home or the folder `store` in one"
-        )));
-    }
-    let folder = FsPath::new(text);
+fn store_folder(folder: &FsPath) -> Result<PathBuf, Failure> {
+    let text = folder.display();
     if !folder.is_dir() {
         return Err(Failure::usage(format!("'{text}' is not a folder: name a data home or the folder `store` in one")));
     }
@@ -77,7 +74,8 @@ fn has_table(folder: &FsPath) -> bool {
 
 /// The data home whose lock guards the store.
 fn home_of(text: &str) -> Option<PathBuf> {
-    let store = store_folder(text).ok()?;
+    let Location::Local { folder } = Location::parse(text).ok()? else { return None };
+    let store = store_folder(&folder).ok()?;
     let home = store.parent()?;
     let inside = store.file_name()? == STORE_FOLDER && (home.join("lock").is_file() || home.join("meta").is_dir());
     inside.then(|| home.to_owned())

@@ -52,7 +52,7 @@ fn a_folder_that_is_no_store_is_refused_and_left_as_it_is() {
     for (text, part) in [
         (folder.path().to_str().unwrap(), "neither a data home nor a store"),
         ("/no/such/folder", "is not a folder"),
-        ("s3://bucket/x", "is a URL"),
+        ("ftp://host/x", "does not name an object store"),
     ] {
         let failure = store::Place::open(text).unwrap_err();
         assert!(failure.message.contains(part), "{}", failure.message);
