@@ -90,12 +90,9 @@ impl Report {
         Self { region, version: None, records, replayed, checkpoints, compared, segments, files, problems: Vec::new() }
     }
 
-    /// Notes a problem, once.
+    /// Notes a problem.
     pub(super) fn problem(&mut self, object: &Path, what: impl Into<String>) {
-        let problem = Problem { object: object.to_string(), what: what.into() };
-        if !self.problems.contains(&problem) {
-            self.problems.push(problem);
-        }
+        self.problems.push(Problem { object: object.to_string(), what: what.into() });
     }
 }
 

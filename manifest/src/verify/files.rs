@@ -1,5 +1,6 @@
 //! Whether the SSTs that a state refers to are there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,9 +67,10 @@ pub(super) async fn check(context: &Context, state: &RegionState, how: Files, pr
         return;
     }
     // A collector may have deleted, with every right, what a newer version does not need any more.
-    let now = newest(context, state.region()).await.map(|now| expected(&now));
+    let now = newest(context, state.region()).await;
+    let now: Option<BTreeSet<FileKey>> = now.map(|now| expected(&now).into_iter().map(|needed| needed.key).collect());
     for (file, what) in wrong {
-        if now.as_ref().is_none_or(|now| now.iter().any(|needed| needed.key == file.key)) {
+        if now.as_ref().is_none_or(|now| now.contains(&file.key)) {
             report.problem(&context.root.sst(file.key), format!("{what} (the file is {})", file.why));
         }
     }

@@ -288,3 +288,6 @@ impl View for DiffView {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

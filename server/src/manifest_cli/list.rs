@@ -1,5 +1,6 @@
 //! `tessera manifest show` without a region: all regions of the store.
 
+use futures::StreamExt;
 use serde::Serialize;
 use tessera_manifest::id::{Generation, RegionId, Slot};
 use tessera_manifest::log::load;
@@ -11,6 +12,9 @@ use super::version::short;
 use super::{Failure, View, text};
 use crate::cli::Exit;
 use crate::error::chain;
+
+/// Regions that are read at the same time.
+const PARALLEL_REGIONS_MAX: usize = 8;
 
 #[derive(Debug, Serialize)]
 pub(super) struct ListView {
@@ -56,13 +60,14 @@ impl Found {
 
 pub(super) async fn run(args: &ShowArgs) -> Result<ListView, Failure> {
     let place = Place::open(&args.store)?;
-    let mut regions = Vec::new();
-    for region in place.regions().await? {
-        let loaded = load(&place.context, region).await;
-        let error = loaded.as_ref().err().map(|error| chain(error));
-        regions.push(Line { region, state: loaded.ok().as_ref().map(Found::new), error });
-    }
-    Ok(ListView { regions })
+    let lines = place.regions().await?.into_iter().map(|region| line(&place, region));
+    Ok(ListView { regions: futures::stream::iter(lines).buffered(PARALLEL_REGIONS_MAX).collect().await })
+}
+
+async fn line(place: &Place, region: RegionId) -> Line {
+    let loaded = load(&place.context, region).await;
+    let error = loaded.as_ref().err().map(|error| chain(error));
+    Line { region, state: loaded.ok().as_ref().map(Found::new), error }
 }
 
 impl View for ListView {

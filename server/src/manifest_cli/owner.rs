@@ -99,7 +99,7 @@ impl Left {
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Sealed => "the region is sealed cleanly again",
-            Self::Open => "the region was taken over and its epoch is left open: the next server goes on, and replays its logs",
+            Self::Open => "the epoch is left open: the next server seals it and replays the logs of the region",
         }
     }
 }
@@ -117,9 +117,15 @@ impl Owner {
         if !self.clean {
             return Ok((version, Left::Open));
         }
-        let outcome = self.manifest.seal().await?;
-        self.committed(outcome)?;
-        Ok((version, Left::Sealed))
+        let sealed = match self.manifest.seal().await {
+            Ok(outcome) => self.committed(outcome),
+            Err(error) => Err(error.into()),
+        };
+        // What was asked for is recorded, and an open epoch loses nothing.
+        if let Err(failure) = &sealed {
+            tracing::warn!(region = %self.region, error = failure.message, "the region was not sealed again");
+        }
+        Ok((version, if sealed.is_ok() { Left::Sealed } else { Left::Open }))
     }
 
     fn committed(&self, outcome: Outcome) -> Result<Slot, Failure> {

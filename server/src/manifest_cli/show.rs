@@ -328,7 +328,8 @@ impl ShowView {
         for log in &self.logs {
             let epochs: Vec<String> = log.epochs.iter().map(ToString::to_string).collect();
             let staged = log.flushed_staged.as_ref().map_or_else(String::new, |at| format!(", staged rows up to {at}"));
-            fact("log", format!("{}, epochs {}, flushed up to {}{staged}", log.name(), epochs.join(" "), log.flushed));
+            let held = if self.clean { "; holds nothing more" } else { "" };
+            fact("log", format!("{}, epochs {}, flushed up to {}{staged}{held}", log.name(), epochs.join(" "), log.flushed));
         }
         if self.logs.is_empty() {
             fact("log", "none".to_owned());
