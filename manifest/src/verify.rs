@@ -22,6 +22,7 @@ use object_store::path::Path;
 
 use crate::error::Error;
 use crate::id::{Epoch, RegionId, Slot};
+use crate::limits;
 use crate::log::Context;
 use crate::slot::SlotStore;
 use crate::state::RegionState;
@@ -102,6 +103,24 @@ impl Report {
 /// [`Error::NotFound`] if there is no such region, and the store's failure to list. Whatever is wrong with an object is
 /// in the report, an object that cannot be read included.
 pub async fn verify(context: &Context, region: RegionId, files: Files, progress: &dyn Progress) -> Result<Report, Error> {
+    let mut round = 1;
+    let (mut report, state) = loop {
+        let (report, state) = log(context, region, progress).await?;
+        // Retention has taken every checkpoint of the LIST away: there are newer ones.
+        let overtaken = state.is_none() && report.problems.is_empty();
+        if !overtaken || round == limits::LOAD_ROUNDS_MAX {
+            break (report, state);
+        }
+        round += 1;
+    };
+    if let Some(state) = state.filter(|_| files != Files::Skip) {
+        files::check(context, &state, files, progress, &mut report).await;
+    }
+    Ok(report)
+}
+
+/// Checks records and checkpoints; the newest state, if it is known.
+async fn log(context: &Context, region: RegionId, progress: &dyn Progress) -> Result<(Report, Option<RegionState>), Error> {
     let store = SlotStore::new(Arc::clone(&context.store), context.root.manifest(region));
     let listing = store.list(None).await?;
     if listing.slots.is_empty() && listing.checkpoints.is_empty() {
@@ -109,12 +128,19 @@ pub async fn verify(context: &Context, region: RegionId, files: Files, progress:
     }
     progress.expect((listing.slots.len() + listing.checkpoints.len()) as u64);
     let mut walk = Walk::new(context, region, &store, progress);
-    walk.run(listing).await?;
-    let (mut report, state) = walk.end().await;
-    if let Some(state) = state.filter(|_| files != Files::Skip) {
-        files::check(context, &state, files, progress, &mut report).await;
+    walk.run(listing).await;
+    Ok(walk.end().await)
+}
+
+/// What is wrong with the object that an error names, without naming it again.
+fn what(error: &Error) -> String {
+    match error {
+        Error::Record { source, .. } => chain(source),
+        Error::Checkpoint { reason, .. } => reason.clone(),
+        Error::MissingRecord { .. } => "is missing".to_owned(),
+        Error::Store { verb, source, .. } => format!("cannot {verb} it: {}", chain(source)),
+        error => chain(error),
     }
-    Ok(report)
 }
 
 /// The messages of an error and its causes, in one line.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use ulid::Ulid;
@@ -231,4 +231,36 @@ async fn a_file_of_another_size_is_found_without_reading_it() {
     let found = report(&context, Files::Size).await.problems;
     assert!(found.len() == 1 && found[0].what.contains("9 bytes, 4 are recorded"), "{found:?}");
     assert_eq!(report(&context, Files::Skip).await.files, 0);
+}
+
+/// Lets a writer go on between the LIST and the reads.
+struct Meanwhile(std::sync::Mutex<Option<(Context, Manifest)>>);
+
+impl Progress for Meanwhile {
+    fn expect(&self, _: u64) {
+        let Some((context, mut manifest)) = self.0.lock().unwrap().take() else { return };
+        let work = async {
+            for first in [20, 23, 26] {
+                add(&mut manifest, &context, first..first + 3).await;
+                manifest.checkpoint().await.unwrap();
+            }
+            add(&mut manifest, &context, 30..32).await;
+            manifest.retain().await.unwrap()
+        };
+        let retained = work.now_or_never().expect("a store in memory answers at once");
+        assert!(retained.records > 0 && retained.checkpoints > 0, "{retained:?}");
+    }
+
+    fn done(&self, _: u64) {}
+}
+
+#[tokio::test]
+async fn a_writer_and_its_retention_cause_no_false_alarm() {
+    let context = context();
+    let manifest = history(&context).await;
+    let before = manifest.state().version();
+    let meanwhile = Meanwhile(std::sync::Mutex::new(Some((context.clone(), manifest))));
+    let found = verify(&context, REGION, Files::Crc, &meanwhile).await.unwrap();
+    assert_eq!(found.problems, []);
+    assert!(found.version > before, "{found:?}");
 }

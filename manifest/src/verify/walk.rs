@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 
-use super::{Progress, Report, chain, newest};
+use super::{Progress, Report, chain, newest, what};
 use crate::action::{Action, CheckpointRef, SegmentRef};
 use crate::body::Body;
 use crate::checkpoint::{Root, read_root, read_segments, read_state};
@@ -82,7 +82,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(super) async fn run(&mut self, listing: Listing) -> Result<(), Error> {
+    pub(super) async fn run(&mut self, listing: Listing) {
         self.newest_checkpoint = listing.checkpoints.last().copied();
         let mut checkpoints = listing.checkpoints.into_iter().peekable();
         let store = self.store.clone();
@@ -106,7 +106,6 @@ impl<'a> Walk<'a> {
             self.unbacked.push(version);
             self.checkpoint(version, None).await;
         }
-        Ok(())
     }
 
     async fn read(&mut self, slot: Slot, read: Result<Option<Record>, Error>) {
@@ -117,7 +116,7 @@ impl<'a> Walk<'a> {
             Err(error) => {
                 self.report.records += 1;
                 self.cursor = Cursor::Lost;
-                return self.report.problem(&self.store.path(slot), chain(&error));
+                return self.report.problem(&self.store.path(slot), what(&error));
             }
         };
         self.report.records += 1;
@@ -238,7 +237,7 @@ impl<'a> Walk<'a> {
     fn unreadable(&mut self, version: Slot, error: Error) {
         // One that is gone since the LIST: whether it may be is judged with those that must be there.
         if !matches!(error, Error::MissingRecord { .. }) {
-            self.report.problem(&self.store.checkpoint_path(version), chain(&error));
+            self.report.problem(&self.store.checkpoint_path(version), what(&error));
         }
     }
 
@@ -249,6 +248,9 @@ impl<'a> Walk<'a> {
             Ok(state) => return Ok(state),
             Err(error) => error,
         };
+        if let Err(gone @ Error::MissingRecord { .. }) = read_root(self.context, self.region, version).await {
+            return Err(Some(gone));
+        }
         let mut found = false;
         for segment in named {
             let known = self.damaged.contains(&segment.file);
@@ -259,7 +261,7 @@ impl<'a> Walk<'a> {
             if let Err(error) = read_segments(self.context, self.region, &[*segment]).await {
                 found = true;
                 self.damaged.insert(segment.file);
-                let what = format!("{} (a segment of the checkpoint of {version})", chain(&error));
+                let what = format!("{} (a segment of the checkpoint of {version})", what(&error));
                 self.report.problem(&self.context.root.segment(self.region, segment.file), what);
             }
         }
