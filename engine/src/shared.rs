@@ -7,6 +7,7 @@ use object_store::ObjectStore;
 use tessera_manifest::env::Env;
 use tessera_manifest::id::NodeId;
 use tessera_manifest::log::{Context, Opener};
+use tessera_manifest::metered::Metered;
 use tessera_manifest::paths::Root;
 
 use crate::budget::Budget;
@@ -46,8 +47,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let context = Context::new(Arc::clone(&parts.store), Root::default(), parts.env.clone());
-        let access = Access::new(Arc::clone(&parts.store), &parts.config);
+        let metered = |component| Arc::new(Metered::new(Arc::clone(&parts.store), component));
+        let context = Context::new(metered("manifest"), Root::default(), parts.env.clone());
+        let access = Access::new(metered("sst"), &parts.config);
         let budget = Arc::new(Budget::new(parts.config.memtable_bytes_max));
         Self { parts, context, access, budget }
     }

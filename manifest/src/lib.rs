@@ -14,6 +14,7 @@ pub mod id;
 pub mod limits;
 pub mod log;
 pub mod meta;
+pub mod metered;
 pub mod paths;
 pub mod probe;
 pub mod rule;

@@ -110,7 +110,7 @@ pub struct Opener {
 #[derive(Debug)]
 pub enum Outcome {
     /// The record is on the store, and this is the state after it.
-    Committed(RegionState),
+    Committed(Box<RegionState>),
     /// Another writer has taken the region over; its record stands in the slot.
     Conflict {
         /// The opening that wrote it.
@@ -285,7 +285,7 @@ impl Manifest {
                 self.keeper.committed(&record, &body);
                 self.state = next.clone();
                 self.keeper.after_commit(&self.state, history_moved);
-                Ok(Outcome::Committed(next))
+                Ok(Outcome::Committed(Box::new(next)))
             }
             slot::Outcome::Conflict(theirs) => {
                 Ok(Outcome::Conflict { by: theirs.writer, slot: theirs.slot, orphans: Orphans::of(&body.actions) })

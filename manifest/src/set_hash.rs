@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_128;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::file::FileRef;
 use crate::id::{FileKey, Nonce};
@@ -78,6 +78,6 @@ impl MemberHash {
         bytes[28..36].copy_from_slice(&size.to_le_bytes());
         bytes[36..40].copy_from_slice(&crc32.to_le_bytes());
         bytes[40..].copy_from_slice(&scope.0.0.to_le_bytes());
-        Self(XxHash3_128::oneshot(&bytes))
+        Self(xxh3_128(&bytes))
     }
 }

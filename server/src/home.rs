@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 use tessera_engine::wal::{LocalWal, Options, SyncMode};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, Nonce};
+use tessera_manifest::log::Context;
+use tessera_manifest::paths::Root;
+use tessera_manifest::probe;
 use tessera_metaclient::kv::RedbBackend;
 
 use crate::config::Config;
@@ -86,6 +89,10 @@ impl Home {
     pub async fn start(&self, config: &Config) -> Result<Standalone, ServerError> {
         let env = Env::system();
         let store = self.store()?;
+        let context = Context::new(Arc::clone(&store), Root::default(), env.clone());
+        let report = probe::run(&context, probe::Settings::CHEAP).await;
+        let report = report.map_err(|error| ServerError::from_class(error.class(), &error))?;
+        tracing::debug!(%report, "the object store keeps its promises");
         let cluster = cluster_of(&*store, &env).await?;
         let meta = self.subfolder("meta")?.join("metadata.redb");
         let kv = RedbBackend::open(&meta).await.map_err(|error| ServerError::from_class(error.class(), &error))?;

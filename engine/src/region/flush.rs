@@ -100,7 +100,7 @@ impl Region {
     async fn commit(&self, manifest: &mut Manifest, actions: Vec<Action>) -> Result<RegionState, Error> {
         let outcome = manifest.commit(actions).await;
         match outcome.map_err(|source| self.manifest_error(source))? {
-            Outcome::Committed(state) => Ok(state),
+            Outcome::Committed(state) => Ok(*state),
             Outcome::Conflict { by, slot, orphans } => {
                 tracing::warn!(region = %self.id, %by, %slot, "another writer has taken the region over");
                 self.shut(GateState::Fenced).await;
@@ -145,7 +145,7 @@ impl Region {
         self.flush().await?;
         let mut manifest = self.manifest.lock().await;
         match manifest.seal().await {
-            Ok(Outcome::Committed(state)) => self.version.update(|version| version.state = state),
+            Ok(Outcome::Committed(state)) => self.version.update(|version| version.state = *state),
             // The next opener seals the epoch itself, and replays from the flushed position.
             Ok(outcome) => tracing::warn!(region = %self.id, ?outcome, "the manifest was closed without a seal"),
             Err(error) => tracing::warn!(region = %self.id, %error, "the manifest was closed without a seal"),

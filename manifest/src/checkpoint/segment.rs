@@ -14,7 +14,6 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, StringDictionaryBuilder,
 };
-use arrow::buffer::ScalarBuffer;
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type, UInt64Type};
 use bytes::Bytes;
@@ -32,7 +31,7 @@ use crate::file::{ColumnStats, Doomed, FileMeta, FileRef, Listed, Removed, Scope
 use crate::format::{self, Format, TooNew};
 use crate::id::{Epoch, FileId, FileKey, Generation, RegionId, Sequence, Slot};
 use crate::rule::Expr;
-use crate::state::block::{Block, Coded};
+use crate::state::block::{Block, Packed, Shared};
 use crate::state::{Row, Segment};
 
 const FORMAT_KEY: &str = "tessera.format";
@@ -250,28 +249,18 @@ impl SegmentDecoder {
     }
 
     fn block(&mut self, batch: &RecordBatch) -> Result<Block, SegmentError> {
-        let block = Block {
-            origin: buffer::<UInt64Type>(batch, "origin")?,
-            epoch: buffer::<UInt32Type>(batch, "epoch")?,
-            ulid_high: buffer::<UInt64Type>(batch, "ulid_high")?,
-            ulid_low: buffer::<UInt64Type>(batch, "ulid_low")?,
-            since_epoch: buffer::<UInt32Type>(batch, "since_epoch")?,
-            since_seq: buffer::<UInt64Type>(batch, "since_seq")?,
-            time_min: buffer::<Int64Type>(batch, "time_min")?,
-            time_max: buffer::<Int64Type>(batch, "time_max")?,
-            rows: buffer::<UInt64Type>(batch, "rows")?,
-            deletes: buffer::<UInt64Type>(batch, "deletes")?,
-            bytes: buffer::<UInt64Type>(batch, "bytes")?,
-            sequence_min: buffer::<UInt64Type>(batch, "sequence_min")?,
-            sequence_max: buffer::<UInt64Type>(batch, "sequence_max")?,
-            level: buffer::<UInt8Type>(batch, "level")?,
-            generation: buffer::<UInt32Type>(batch, "generation")?,
-            schema_version: buffer::<UInt32Type>(batch, "schema_version")?,
-            crc32: buffer::<UInt32Type>(batch, "crc32")?,
-            scope: coded(text(batch, "scope")?, &mut self.scopes)?,
-            rule: coded(text(batch, "rule")?, &mut self.rules)?,
-            stats: coded(text(batch, "stats")?, &mut self.stats)?,
+        let columns = Columns::of(batch)?;
+        let scopes = parsed(text(batch, "scope")?, &mut self.scopes)?;
+        let rules = parsed(text(batch, "rule")?, &mut self.rules)?;
+        let stats = parsed(text(batch, "stats")?, &mut self.stats)?;
+        let place = |keys: &[i32], row: usize| u32::try_from(keys[row]).unwrap_or(u32::MAX);
+        let packed = |row: usize| {
+            let texts = (place(scopes.keys, row), place(rules.keys, row), place(stats.keys, row));
+            columns.packed(row, texts)
         };
+        let rows = (0..batch.num_rows()).map(packed).collect();
+        let shared = Shared { scopes: scopes.values.into(), rules: rules.values.into(), stats: stats.values.into() };
+        let block = Block::new(rows, shared);
         match block.first_bad_row() {
             None => Ok(block),
             Some(row) => Err(content(format!("the reference to {} is out of order or incomplete", block.key(row)))),
@@ -369,15 +358,6 @@ fn parsed<'a, V: DeserializeOwned + Clone>(
     Ok(Texts { keys: column.keys().values(), values })
 }
 
-/// A text column of a block: the place of each row's text, and what each text means.
-fn coded<V: DeserializeOwned + Clone>(
-    column: &DictionaryArray<Int32Type>,
-    known: &mut HashMap<String, V>,
-) -> Result<Coded<V>, SegmentError> {
-    let values = parsed(column, known)?.values.into();
-    Ok(Coded { places: column.keys().values().clone(), values })
-}
-
 type FileTexts<'a> = (Option<&'a Scope>, Option<&'a Arc<Expr>>, Option<&'a Arc<[ColumnStats]>>);
 
 /// The number columns of a batch.
@@ -432,6 +412,33 @@ impl<'a> Columns<'a> {
         }
     }
 
+    fn packed(&self, row: usize, (scope, rule, stats): (u32, u32, u32)) -> Packed {
+        let [_, level] = self.bytes;
+        let [epoch, since_epoch, _, generation, schema_version, crc32] = self.words;
+        let [origin, high, low, since_seq, _, rows, deletes, bytes, oldest, newest] = self.longs;
+        let [from, to] = self.times;
+        // A generation that does not fit is found to be none when the block is checked.
+        let generation = generation[row].min(0x00ff_ffff);
+        Packed {
+            origin: origin[row],
+            ulid: (high[row], low[row]),
+            since_seq: since_seq[row],
+            time: (from[row], to[row]),
+            rows: rows[row],
+            deletes: deletes[row],
+            bytes: bytes[row],
+            sequences: (oldest[row], newest[row]),
+            epoch: epoch[row],
+            since_epoch: since_epoch[row],
+            generation_and_level: generation | u32::from(level[row]) << 24,
+            schema_version: schema_version[row],
+            crc32: crc32[row],
+            scope,
+            rule,
+            stats,
+        }
+    }
+
     fn file(&self, row: usize, key: FileKey, (scope, rule, stats): FileTexts<'_>) -> Result<FileRef, SegmentError> {
         let [_, level] = self.bytes;
         let [.., generation, schema_version, crc32] = self.words;
@@ -459,12 +466,6 @@ fn primitive<'a, T: ArrowPrimitiveType>(batch: &'a RecordBatch, name: &str) -> R
     let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<T>());
     let column = column.filter(|column| column.null_count() == 0);
     column.map(|column| &column.values()[..]).ok_or_else(|| content(format!("column '{name}' is not as it should be")))
-}
-
-fn buffer<T: ArrowPrimitiveType>(batch: &RecordBatch, name: &str) -> Result<ScalarBuffer<T::Native>, SegmentError> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<T>());
-    let column = column.filter(|column| column.null_count() == 0);
-    column.map(|column| column.values().clone()).ok_or_else(|| content(format!("column '{name}' is not as it should be")))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::Context;
 use super::hold::{Hold, Holds};
 use super::replay::Tail;
 use super::retention::{self, Retained};
-use crate::action::{Action, CheckpointRef, Checkpointed, Floor};
+use crate::action::{Action, CheckpointRef, Checkpointed, Floor, Pin, Unpin};
 use crate::body::Body;
 use crate::checkpoint::{Built, Job, Loaded, SegmentEntry};
 use crate::env;
@@ -126,10 +126,24 @@ impl Keeper {
     pub(super) fn extras(&mut self, state: &RegionState, now_ms: u64) -> Vec<Action> {
         let newer = |checkpoint: &CheckpointRef| state.checkpoints().last().is_none_or(|last| last.version < checkpoint.version);
         self.unlogged = self.unlogged.filter(newer);
-        let checkpointed = self.unlogged.map(|checkpoint| Action::Checkpointed(Checkpointed { checkpoint }));
-        let Some(checkpointed) = checkpointed else { return Vec::new() };
-        let floor = self.floor(state, now_ms).map(|version| Action::Floor(Floor { version }));
-        std::iter::once(checkpointed).chain(floor).collect()
+        let over = |pin: &&Arc<Pin>| pin.expires_unix_ms.is_some_and(|end| end <= now_ms);
+        let unpins = state.pins().values().filter(over).map(|pin| Action::Unpin(Unpin { name: pin.name.clone() }));
+        let mut extras: Vec<Action> = unpins.collect();
+        if let Some(checkpoint) = self.unlogged {
+            extras.push(Action::Checkpointed(Checkpointed { checkpoint }));
+            extras.extend(self.floor(state, now_ms).map(|version| Action::Floor(Floor { version })));
+        }
+        self.measure(state, now_ms);
+        extras
+    }
+
+    fn measure(&self, state: &RegionState, now_ms: u64) {
+        let (records, bytes) = self.tail.lag();
+        metrics::histogram!("tessera_manifest_checkpoint_lag_records").record(records as f64);
+        metrics::histogram!("tessera_manifest_checkpoint_lag_bytes").record(bytes as f64);
+        if let Some(oldest) = state.pins().values().map(|pin| pin.checkpoint.time_ms).min() {
+            metrics::histogram!("tessera_manifest_oldest_pin_age_seconds").record(now_ms.saturating_sub(oldest) as f64 / 1000.0);
+        }
     }
 
     /// The floor to propose: the newest checkpoint that is old enough, but for the newest of all.

@@ -23,7 +23,7 @@
 //!         | 07 i32 | 08 i64 | 09 i128                Date, Timestamp, Decimal
 //! ```
 
-use twox_hash::XxHash3_128;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{CompareOp, Expr, RuleVersion};
 use crate::id::Nonce;
@@ -41,7 +41,7 @@ impl Expr {
     pub fn version(&self) -> RuleVersion {
         let mut bytes = vec![1];
         encode(&self.canonical(), &mut bytes);
-        RuleVersion(Nonce(XxHash3_128::oneshot(&bytes)))
+        RuleVersion(Nonce(xxh3_128(&bytes)))
     }
 }
 

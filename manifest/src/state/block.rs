@@ -1,13 +1,12 @@
-//! Many visible references in columns: what a segment of a checkpoint is in memory.
+//! Many visible references, packed: what a segment of a checkpoint is in memory.
 //!
 //! Invariants:
 //! - Immutable, and ascending by key without duplicates.
-//! - A reference costs about a hundred bytes and no allocation of its own; it becomes a [`FileRef`] when it is asked for.
+//! - A reference takes 128 bytes, which are two lines of cache, and no allocation of its own; it becomes a [`FileRef`]
+//!   when it is asked for. Scopes, rules and statistics, of which few are distinct, are kept once.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
-
-use arrow::buffer::ScalarBuffer;
 
 use crate::file::{ColumnStats, FileMeta, FileRef, Listed, Scope};
 use crate::id::{Epoch, FileId, FileKey, Generation, RegionId, Sequence, Slot};
@@ -15,98 +14,117 @@ use crate::rule::Expr;
 use crate::set_hash::MemberHash;
 use ulid::Ulid;
 
-/// A column of which few values are distinct.
+/// A reference without what many have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packed {
+    pub(crate) origin: u64,
+    pub(crate) ulid: (u64, u64),
+    pub(crate) since_seq: u64,
+    pub(crate) time: (i64, i64),
+    pub(crate) rows: u64,
+    pub(crate) deletes: u64,
+    pub(crate) bytes: u64,
+    pub(crate) sequences: (u64, u64),
+    pub(crate) epoch: u32,
+    pub(crate) since_epoch: u32,
+    /// The generation in the lower 24 bits, the level in the upper 8.
+    pub(crate) generation_and_level: u32,
+    pub(crate) schema_version: u32,
+    pub(crate) crc32: u32,
+    /// Places among the distinct values.
+    pub(crate) scope: u32,
+    pub(crate) rule: u32,
+    pub(crate) stats: u32,
+}
+
+/// The distinct values of a block; `None` for one that no visible reference has.
 #[derive(Debug, Clone)]
-pub(crate) struct Coded<V> {
-    /// For each row the place of its value.
-    pub(crate) places: ScalarBuffer<i32>,
-    /// The distinct values; `None` for one that no visible reference has.
-    pub(crate) values: Arc<[Option<V>]>,
+pub(crate) struct Shared {
+    pub(crate) scopes: Box<[Option<Scope>]>,
+    pub(crate) rules: Box<[Option<Arc<Expr>>]>,
+    pub(crate) stats: Box<[Option<Arc<[ColumnStats]>>]>,
 }
 
-impl<V> Coded<V> {
-    pub(crate) fn at(&self, row: usize) -> Option<&V> {
-        self.values.get(usize::try_from(self.places[row]).ok()?)?.as_ref()
-    }
+fn at<V>(values: &[Option<V>], place: u32) -> Option<&V> {
+    values.get(place as usize)?.as_ref()
 }
 
-/// See the module. Every column has as many values as there are rows.
+/// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
-    pub(crate) origin: ScalarBuffer<u64>,
-    pub(crate) epoch: ScalarBuffer<u32>,
-    pub(crate) ulid_high: ScalarBuffer<u64>,
-    pub(crate) ulid_low: ScalarBuffer<u64>,
-    pub(crate) since_epoch: ScalarBuffer<u32>,
-    pub(crate) since_seq: ScalarBuffer<u64>,
-    pub(crate) time_min: ScalarBuffer<i64>,
-    pub(crate) time_max: ScalarBuffer<i64>,
-    pub(crate) rows: ScalarBuffer<u64>,
-    pub(crate) deletes: ScalarBuffer<u64>,
-    pub(crate) bytes: ScalarBuffer<u64>,
-    pub(crate) sequence_min: ScalarBuffer<u64>,
-    pub(crate) sequence_max: ScalarBuffer<u64>,
-    pub(crate) level: ScalarBuffer<u8>,
-    pub(crate) generation: ScalarBuffer<u32>,
-    pub(crate) schema_version: ScalarBuffer<u32>,
-    pub(crate) crc32: ScalarBuffer<u32>,
-    pub(crate) scope: Coded<Scope>,
-    pub(crate) rule: Coded<Arc<Expr>>,
-    pub(crate) stats: Coded<Arc<[ColumnStats]>>,
+    /// The upper halves of the ulids, by which rows are searched.
+    high: Box<[u64]>,
+    /// Origin and epoch, if all rows have the same.
+    common: Option<(u64, u32)>,
+    rows: Box<[Packed]>,
+    shared: Shared,
 }
 
 impl Block {
+    /// The block of these rows. Whether it is one, [`first_bad_row`](Self::first_bad_row) says.
+    pub(crate) fn new(rows: Vec<Packed>, shared: Shared) -> Self {
+        // Rows are in order, or the block is refused: so the ends tell.
+        let ends = rows.first().zip(rows.last()).map(|(first, last)| ((first.origin, first.epoch), (last.origin, last.epoch)));
+        let common = ends.filter(|(first, last)| first == last).map(|(first, _)| first);
+        Self { high: rows.iter().map(|row| row.ulid.0).collect(), common, rows: rows.into(), shared }
+    }
+
     /// References in it.
     pub(crate) fn len(&self) -> usize {
-        self.origin.len()
+        self.rows.len()
     }
 
     pub(crate) fn key(&self, row: usize) -> FileKey {
-        let ulid = Ulid(u128::from(self.ulid_high[row]) << 64 | u128::from(self.ulid_low[row]));
-        FileKey { origin: RegionId::from_u64(self.origin[row]), file: FileId::new(Epoch(self.epoch[row]), ulid) }
+        let Packed { origin, epoch, ulid: (high, low), .. } = self.rows[row];
+        let ulid = Ulid(u128::from(high) << 64 | u128::from(low));
+        FileKey { origin: RegionId::from_u64(origin), file: FileId::new(Epoch(epoch), ulid) }
     }
 
     /// The least and the greatest time of a file.
     pub(super) fn time_range(&self, row: usize) -> (i64, i64) {
-        (self.time_min[row], self.time_max[row])
+        self.rows[row].time
     }
 
     /// The first row that is out of order, or lacks a text, or has a generation that cannot be.
     pub(crate) fn first_bad_row(&self) -> Option<usize> {
-        let ordered = |row: usize| row == 0 || self.compare(row, &Probe::of(self.key(row - 1))) == Ordering::Greater;
-        let complete = |row: usize| {
-            let texts = self.scope.at(row).is_some() && self.rule.at(row).is_some() && self.stats.at(row).is_some();
-            texts && Generation::new(self.generation[row]).is_some()
+        let place = |row: &Packed| (row.origin, row.epoch, row.ulid);
+        let complete = |row: &Packed| {
+            let Shared { scopes, rules, stats } = &self.shared;
+            let texts = at(scopes, row.scope).is_some() && at(rules, row.rule).is_some() && at(stats, row.stats).is_some();
+            texts && Generation::new(row.generation_and_level & 0x00ff_ffff).is_some()
         };
-        (0..self.len()).find(|row| !ordered(*row) || !complete(*row))
+        let bad = |row: usize| (row > 0 && place(&self.rows[row - 1]) >= place(&self.rows[row])) || !complete(&self.rows[row]);
+        (0..self.len()).find(|row| bad(*row))
     }
 
     /// The reference of a row, of a block without a bad row.
     pub(super) fn listed(&self, row: usize) -> Listed {
+        let packed = &self.rows[row];
         let nothing = || -> Arc<[ColumnStats]> { Arc::from([]) };
         let meta = FileMeta {
-            time_range: self.time_range(row),
-            rows: self.rows[row],
-            deletes: self.deletes[row],
-            bytes: self.bytes[row],
-            sequences: (Sequence::from_u64(self.sequence_min[row]), Sequence::from_u64(self.sequence_max[row])),
-            level: self.level[row],
-            generation: Generation::new(self.generation[row]).unwrap_or(Generation::FIRST),
-            schema_version: self.schema_version[row],
-            rule: self.rule.at(row).map_or_else(|| Arc::new(Expr::always()), Arc::clone),
-            stats: self.stats.at(row).map_or_else(nothing, Arc::clone),
-            crc32: self.crc32[row],
+            time_range: packed.time,
+            rows: packed.rows,
+            deletes: packed.deletes,
+            bytes: packed.bytes,
+            sequences: (Sequence::from_u64(packed.sequences.0), Sequence::from_u64(packed.sequences.1)),
+            level: (packed.generation_and_level >> 24) as u8,
+            generation: Generation::new(packed.generation_and_level & 0x00ff_ffff).unwrap_or(Generation::FIRST),
+            schema_version: packed.schema_version,
+            rule: at(&self.shared.rules, packed.rule).map_or_else(|| Arc::new(Expr::always()), Arc::clone),
+            stats: at(&self.shared.stats, packed.stats).map_or_else(nothing, Arc::clone),
+            crc32: packed.crc32,
         };
-        let scope = self.scope.at(row).cloned().unwrap_or_else(Scope::all);
-        let since = Slot::new(Epoch(self.since_epoch[row]), self.since_seq[row]);
+        let scope = at(&self.shared.scopes, packed.scope).cloned().unwrap_or_else(Scope::all);
+        let since = Slot::new(Epoch(packed.since_epoch), packed.since_seq);
         Listed { file: Arc::new(FileRef { key: self.key(row), scope, meta }), since }
     }
 
     /// What a row adds to the sums and to the hash of a set; and its scope.
     pub(super) fn counted(&self, row: usize) -> (u64, u64, MemberHash, &Scope) {
-        let scope = self.scope.at(row).unwrap_or_else(|| Scope::everything());
-        let hash = MemberHash::of_parts(self.key(row), self.bytes[row], self.crc32[row], scope.version());
-        (self.rows[row], self.bytes[row], hash, scope)
+        let packed = &self.rows[row];
+        let scope = at(&self.shared.scopes, packed.scope).unwrap_or_else(|| Scope::everything());
+        let hash = MemberHash::of_parts(self.key(row), packed.bytes, packed.crc32, scope.version());
+        (packed.rows, packed.bytes, hash, scope)
     }
 
     /// The row of a key.
@@ -135,7 +153,7 @@ impl Block {
         if len < 64 || !self.uniform(probe) {
             return (0, len);
         }
-        let (first, last) = (self.ulid_high[0], self.ulid_high[len - 1]);
+        let (first, last) = (self.high[0], self.high[len - 1]);
         let share = probe.high.saturating_sub(first) as f64 / (last.saturating_sub(first).max(1)) as f64;
         let guess = ((len - 1) as f64 * share.min(1.0)) as usize;
         let mut step = 2;
@@ -161,19 +179,17 @@ impl Block {
 
     /// How the key of a row compares with another: by origin and epoch, which hardly differ in a block, then by ulid.
     fn compare(&self, row: usize, probe: &Probe) -> Ordering {
-        let high = self.ulid_high[row].cmp(&probe.high);
+        let high = self.high[row].cmp(&probe.high);
         if self.uniform(probe) && high != Ordering::Equal {
             return high;
         }
-        let key = (self.origin[row], self.epoch[row], self.ulid_high[row], self.ulid_low[row]);
-        key.cmp(&(probe.origin, probe.epoch, probe.high, probe.low))
+        let packed = &self.rows[row];
+        (packed.origin, packed.epoch, packed.ulid).cmp(&(probe.origin, probe.epoch, (probe.high, probe.low)))
     }
 
     /// Whether all rows are of the probe's origin and epoch, as is usual; then only ulids differ.
     fn uniform(&self, probe: &Probe) -> bool {
-        let last = self.len() - 1;
-        let ends = (self.origin[0], self.origin[last], self.epoch[0], self.epoch[last]);
-        ends == (probe.origin, probe.origin, probe.epoch, probe.epoch)
+        self.common == Some((probe.origin, probe.epoch))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The visible references of a region, by key.
 //!
 //! ```text
-//!   blocks (from a checkpoint, immutable, columns)   −   gone   +   added (B-tree)
+//!   blocks (from a checkpoint, immutable, packed)   −   gone   +   added (B-tree)
 //! ```
 //!
 //! Invariants:

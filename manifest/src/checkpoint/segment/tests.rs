@@ -16,7 +16,7 @@ fn any_file() -> impl Strategy<Value = FileRef> {
     let numbers = (any::<(i64, i64)>(), any::<(u64, u64, u64)>(), any::<(u64, u64)>(), any::<(u8, u32, u32)>(), 1_u32..1 << 20);
     (key, numbers, "[a-c]{0,2}", proptest::option::of("[a-zé]{0,3}")).prop_map(|(key, numbers, scope, stats)| {
         let (time_range, (rows, deletes, bytes), sequences, (level, schema_version, crc32), generation) = numbers;
-        let range = stats.map(|text| (Value::String(text.clone().into()), Value::String(text.into())));
+        let range = stats.map(|text| (Value::String(text.clone()), Value::String(text)));
         let stats = ColumnStats { column: ColumnId(1), range, has_null: level % 2 == 0, has_nan: level % 3 == 0 };
         FileRef {
             key: FileKey { origin: RegionId::new(TableId(1024), RegionNumber(key.0)), file: FileId::new(Epoch(key.1), Ulid(key.2)) },

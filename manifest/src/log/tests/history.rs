@@ -255,6 +255,18 @@ async fn a_snapshot_outlives_the_floor_until_it_is_unpinned() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_is_over_ends_with_the_next_commit() {
+    let (_, context) = context();
+    let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();
+    let now = context.env.unix_ms();
+    for (name, end) in [("over", Some(now)), ("later", Some(now + 1)), ("never", None)] {
+        assert!(matches!(manifest.snapshot(name, end).await, Ok(Outcome::Committed(_))));
+    }
+    add(&mut manifest, 0..1).await;
+    assert_eq!(manifest.state().pins().keys().collect::<Vec<_>>(), ["later", "never"]);
+}
+
+#[tokio::test]
 async fn a_held_version_holds_the_floor_back() {
     let (_, context) = context();
     let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();

@@ -1,8 +1,8 @@
 //! Tests of the visible files: blocks and changes together are as one map.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use arrow::buffer::ScalarBuffer;
 use proptest::prelude::*;
 use ulid::Ulid;
 
@@ -10,7 +10,7 @@ use super::*;
 use crate::file::{FileMeta, Scope};
 use crate::id::{Epoch, FileId, Generation, RegionId, RegionNumber, Sequence, Slot, TableId};
 use crate::rule::Expr;
-use crate::state::block::Coded;
+use crate::state::block::{Packed, Shared};
 
 fn key(number: u32) -> FileKey {
     // Some differ in the origin, some in the epoch, some in the high and some in the low half of the ulid.
@@ -36,38 +36,34 @@ fn listed(number: u32, since: u64) -> Listed {
     Listed { file: Arc::new(FileRef { key: key(number), scope: Scope::all(), meta }), since: Slot::new(Epoch(1), since) }
 }
 
+fn packed(number: u32) -> Packed {
+    let key = key(number);
+    Packed {
+        origin: key.origin.as_u64(),
+        ulid: ((key.file.ulid().0 >> 64) as u64, key.file.ulid().0 as u64),
+        since_seq: 0,
+        time: (i64::from(number), i64::from(number) + 2),
+        rows: number.into(),
+        deletes: 0,
+        bytes: 100,
+        sequences: (0, 0),
+        epoch: key.file.epoch.0,
+        since_epoch: 1,
+        generation_and_level: 1,
+        schema_version: 1,
+        crc32: number,
+        scope: 0,
+        rule: 0,
+        stats: 0,
+    }
+}
+
+fn shared() -> Shared {
+    Shared { scopes: [Some(Scope::all())].into(), rules: [Some(Arc::new(Expr::always()))].into(), stats: [Some(Arc::from([]))].into() }
+}
+
 fn block(numbers: &[u32]) -> Block {
-    fn longs(numbers: &[u32], of: impl Fn(FileKey, u32) -> u64) -> ScalarBuffer<u64> {
-        numbers.iter().map(|number| of(key(*number), *number)).collect()
-    }
-    fn words(numbers: &[u32], of: impl Fn(FileKey, u32) -> u32) -> ScalarBuffer<u32> {
-        numbers.iter().map(|number| of(key(*number), *number)).collect()
-    }
-    fn coded<V>(numbers: &[u32], value: V) -> Coded<V> {
-        Coded { places: numbers.iter().map(|_| 0).collect(), values: [Some(value)].into() }
-    }
-    Block {
-        origin: longs(numbers, |key, _| key.origin.as_u64()),
-        epoch: words(numbers, |key, _| key.file.epoch.0),
-        ulid_high: longs(numbers, |key, _| (key.file.ulid().0 >> 64) as u64),
-        ulid_low: longs(numbers, |key, _| key.file.ulid().0 as u64),
-        since_epoch: words(numbers, |_, _| 1),
-        since_seq: longs(numbers, |_, _| 0),
-        time_min: numbers.iter().map(|number| i64::from(*number)).collect(),
-        time_max: numbers.iter().map(|number| i64::from(*number) + 2).collect(),
-        rows: longs(numbers, |_, number| number.into()),
-        deletes: longs(numbers, |_, _| 0),
-        bytes: longs(numbers, |_, _| 100),
-        sequence_min: longs(numbers, |_, _| 0),
-        sequence_max: longs(numbers, |_, _| 0),
-        level: numbers.iter().map(|_| 0_u8).collect(),
-        generation: words(numbers, |_, _| 1),
-        schema_version: words(numbers, |_, _| 1),
-        crc32: words(numbers, |_, number| number),
-        scope: coded(numbers, Scope::all()),
-        rule: coded(numbers, Arc::new(Expr::always())),
-        stats: coded(numbers, Arc::from([])),
-    }
+    Block::new(numbers.iter().map(|number| packed(*number)).collect(), shared())
 }
 
 #[test]
@@ -75,27 +71,22 @@ fn a_block_out_of_order_or_incomplete_is_noticed() {
     assert_eq!(block(&[1, 2, 9, 40]).first_bad_row(), None);
     assert_eq!(block(&[1, 9, 2]).first_bad_row(), Some(2));
     assert_eq!(block(&[1, 1]).first_bad_row(), Some(1));
-    let mut nothing = block(&[1, 2]);
-    nothing.scope.values = [None].into();
-    assert_eq!(nothing.first_bad_row(), Some(0));
-    let mut generation = block(&[1, 2]);
-    generation.generation = [1, u32::MAX].into_iter().collect();
-    assert_eq!(generation.first_bad_row(), Some(1));
+    let nothing = Shared { scopes: [None].into(), ..shared() };
+    assert_eq!(Block::new(vec![packed(1)], nothing).first_bad_row(), Some(0));
+    let generation = Packed { generation_and_level: 0x00ff_ffff, ..packed(2) };
+    assert_eq!(Block::new(vec![packed(1), generation], shared()).first_bad_row(), Some(1));
 }
 
 #[test]
 fn the_place_of_a_key_is_found_in_large_blocks_however_they_are_spread() {
     let spread: [fn(u64) -> u64; 4] = [|n| n, |n| n * n * n, |n| if n < 150 { n } else { u64::MAX - 1000 + n }, |n| (n + 1).ilog2().into()];
     for spread in spread {
-        let mut block = block(&[3; 300]);
-        block.ulid_high = (0..300).map(spread).collect();
-        block.ulid_low = (0..300).collect();
+        let block = Block::new((0..300).map(|n| Packed { ulid: (spread(n), n), ..packed(3) }).collect(), shared());
         assert_eq!(block.first_bad_row(), None);
         for row in 0..300 {
             let key = block.key(row);
             assert_eq!((block.position(&key), block.lower_bound(&key)), (Some(row), row));
-            let (high, low) = (u128::from(block.ulid_high[row]), u128::from(block.ulid_low[row]));
-            for ulid in [(high << 64 | low).wrapping_sub(1), (high << 64 | low) + 1] {
+            for ulid in [key.file.ulid().0.wrapping_sub(1), key.file.ulid().0 + 1] {
                 let key = FileKey { file: FileId::new(key.file.epoch, Ulid(ulid)), ..key };
                 let bound = (0..300).find(|row| block.key(*row) >= key).unwrap_or(300);
                 assert_eq!(block.lower_bound(&key), bound, "{key}");
@@ -121,9 +112,9 @@ proptest! {
             let before = files.clone();
             if !add {
                 prop_assert_eq!(files.remove(&key(number)), model.remove(&key(number)));
-            } else if !model.contains_key(&key(number)) {
+            } else if let Entry::Vacant(vacant) = model.entry(key(number)) {
                 files.insert(listed(number, step));
-                model.insert(key(number), listed(number, step));
+                vacant.insert(listed(number, step));
             }
             prop_assert_eq!(before.len().abs_diff(files.len()) <= 1, true);
         }
