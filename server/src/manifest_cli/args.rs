@@ -186,7 +186,7 @@ pub(super) struct SnapshotCreateArgs {
     pub(super) target: Target,
     /// Its name: letters, digits and - _ . :
     pub(super) name: String,
-    /// When it may be dropped: a number and s, m, h, d or w, as in 7d; never, if not given
+    /// After which time it ends by itself: a number and s, m, h, d or w, as in 7d; never, if not given
     #[arg(long, value_name = "AGE")]
     pub(super) expires: Option<Expiry>,
     /// Keep this version, not the newest

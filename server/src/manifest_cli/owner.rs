@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Invariants:
-//! - Nothing but what was asked for is recorded, besides a checkpoint that is on the store: no floor is raised, nothing is
-//!   deleted.
+//! - No floor is raised and nothing is deleted. What every record may carry beside its purpose, this one may: a checkpoint
+//!   that is on the store, the end of snapshots whose time is over.
 //! - A clean seal says that no log holds a row of the region. It is written only if the record before the own epoch was
 //!   such a seal: nobody has written rows since. Else the list of logs is kept, and the next server replays them.
 
