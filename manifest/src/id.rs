@@ -43,6 +43,24 @@ fn parse_padded<T: FromStr>(text: &str, width: usize, kind: &'static str, expect
     value.ok_or_else(|| ParseIdError { kind, text: text.to_owned(), expected })
 }
 
+/// The serialized form of a type is its text form.
+macro_rules! text_form {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = ParseIdError;
+            fn try_from(text: String) -> Result<Self, ParseIdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+    };
+}
+
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident($inner:ty), $kind:literal) => {
         $(#[$doc])*
@@ -151,18 +169,7 @@ impl FromStr for RegionId {
     }
 }
 
-impl TryFrom<String> for RegionId {
-    type Error = ParseIdError;
-    fn try_from(text: String) -> Result<Self, ParseIdError> {
-        text.parse()
-    }
-}
-
-impl From<RegionId> for String {
-    fn from(id: RegionId) -> Self {
-        id.to_string()
-    }
-}
+text_form!(RegionId);
 
 /// A slot of a slot log: (epoch, sequence number in the epoch), in commit order.
 ///
@@ -214,18 +221,7 @@ impl FromStr for Slot {
     }
 }
 
-impl TryFrom<String> for Slot {
-    type Error = ParseIdError;
-    fn try_from(text: String) -> Result<Self, ParseIdError> {
-        text.parse()
-    }
-}
-
-impl From<Slot> for String {
-    fn from(slot: Slot) -> Self {
-        slot.to_string()
-    }
-}
+text_form!(Slot);
 
 /// A file within its origin region: the manifest epoch it was born in, and a ulid.
 ///
@@ -275,18 +271,7 @@ impl FromStr for FileId {
     }
 }
 
-impl TryFrom<String> for FileId {
-    type Error = ParseIdError;
-    fn try_from(text: String) -> Result<Self, ParseIdError> {
-        text.parse()
-    }
-}
-
-impl From<FileId> for String {
-    fn from(id: FileId) -> Self {
-        id.to_string()
-    }
-}
+text_form!(FileId);
 
 /// A ulid in its canonical upper-case form only, so that one id has one name.
 #[must_use]
@@ -424,18 +409,7 @@ impl FromStr for TxnId {
     }
 }
 
-impl TryFrom<String> for TxnId {
-    type Error = ParseIdError;
-    fn try_from(text: String) -> Result<Self, ParseIdError> {
-        text.parse()
-    }
-}
-
-impl From<TxnId> for String {
-    fn from(txn: TxnId) -> Self {
-        txn.to_string()
-    }
-}
+text_form!(TxnId);
 
 /// 128 bits that name a thing for ever: a writer's opening, or a commit. Shown as 32 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -457,18 +431,7 @@ impl FromStr for Nonce {
     }
 }
 
-impl TryFrom<String> for Nonce {
-    type Error = ParseIdError;
-    fn try_from(text: String) -> Result<Self, ParseIdError> {
-        text.parse()
-    }
-}
-
-impl From<Nonce> for String {
-    fn from(nonce: Nonce) -> Self {
-        nonce.to_string()
-    }
-}
+text_form!(Nonce);
 
 #[cfg(test)]
 mod tests {

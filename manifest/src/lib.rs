@@ -24,6 +24,7 @@ pub mod slot;
 pub mod state;
 pub mod store;
 pub mod value;
+pub mod verify;
 pub mod wal;
 
 #[cfg(test)]

@@ -198,7 +198,8 @@ impl Manifest {
     async fn take_over(context: &Context, region: RegionId, mut draft: Draft) -> Result<Self, Error> {
         let store = slot_store(context, region);
         let watch = Stopwatch::start();
-        let opened = slot::take_over(&store, draft.opening, &mut draft).await?;
+        let opened = slot::take_over(&store, draft.opening, &mut draft).await;
+        let opened = opened.map_err(|error| draft.source.explain(error))?;
         draft.catch_up(&opened.history).await?;
         let Draft { replay, source, .. } = draft;
         let state = replay.state;
@@ -249,7 +250,9 @@ impl Manifest {
             return Err(Error::rejected(self.state.region(), &actions, Violation::MisplacedSeal));
         }
         self.keeper.poll().await;
-        let extras = self.keeper.extras(&self.state, self.context.env.unix_ms());
+        let mut extras = self.keeper.extras(&self.state, self.context.env.unix_ms());
+        let unpinned = |name: &str| actions.iter().any(|action| matches!(action, Action::Unpin(unpin) if unpin.name == name));
+        extras.retain(|extra| !matches!(extra, Action::Unpin(unpin) if unpinned(&unpin.name)));
         self.put(Kind::Data, actions, extras).await
     }
 

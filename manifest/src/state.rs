@@ -71,6 +71,8 @@ pub struct RegionState {
     flushed_sequence: Sequence,
     books: Books,
     staging: Option<Arc<Staging>>,
+    /// The version that resolved the last repartition.
+    repartitioned: Option<Slot>,
     floor: Option<Slot>,
     pins: OrdMap<String, Arc<Pin>>,
     checkpoints: Arc<Vec<CheckpointRef>>,
@@ -95,6 +97,7 @@ impl RegionState {
             flushed_sequence: Sequence::ZERO,
             books: Books::default(),
             staging: None,
+            repartitioned: None,
             floor: None,
             pins: OrdMap::new(),
             checkpoints: Arc::default(),
@@ -345,6 +348,7 @@ impl RegionState {
             return Err(Violation::UnknownWal { wal });
         }
         self.current_wal = open.wal;
+        self.note_drained(self.clean);
         self.sealed = false;
         self.clean = false;
         self.writer = Some(open.writer);
@@ -360,6 +364,10 @@ impl RegionState {
         }
         if let Some(old) = &self.meta {
             let (from, to) = (old.schema.version(), meta.schema.version());
+            let same_rule = old.rule == meta.rule && old.partition_columns == meta.partition_columns;
+            if !same_rule && meta.generation == old.generation {
+                return Err(Violation::RuleChanged);
+            }
             if to < from || meta.generation < old.generation {
                 let (from_generation, to_generation) = (old.generation, meta.generation);
                 return Err(Violation::BackwardChange { from, to, from_generation, to_generation });
@@ -378,6 +386,7 @@ impl RegionState {
         self.check_generation(edit.generation)?;
         self.check_edit(edit)?;
         self.advance_flushed(&edit.flushed)?;
+        self.note_drained(false);
         if let Some(to) = edit.sequence {
             self.advance_sequence(to, edit.generation)?;
         }
@@ -508,7 +517,7 @@ impl RegionState {
     /// reference of this region for every collector, so that none can have doomed it.
     fn restore(&mut self, key: FileKey) -> Result<(), Violation> {
         let gone = Violation::FileNotRestorable { file: key };
-        let removed = self.books.removed.get(&key).filter(|removed| self.is_retained(removed)).ok_or(gone)?.clone();
+        let removed = self.books.removed.get(&key).filter(|removed| self.is_restorable(removed)).ok_or(gone)?.clone();
         let schema = &self.meta.as_ref().ok_or(Violation::NotCreated)?.schema;
         if let Some(column) = removed.file.scope.columns().into_iter().find(|column| schema.column(*column).is_none()) {
             return Err(Violation::ScopeColumnDropped { column });

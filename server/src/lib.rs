@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod home;
+mod manifest_cli;
 pub mod telemetry;
 pub mod http;
 pub mod shell;

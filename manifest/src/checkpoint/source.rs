@@ -43,13 +43,15 @@ pub struct Source {
     region: RegionId,
     at_most: Option<Slot>,
     loaded: Option<Loaded>,
+    /// The checkpoint that was damaged and passed over, and what was wrong with it.
+    damaged: Option<(String, String)>,
 }
 
 impl Source {
     /// Those of `region`; only those not above `at_most`, if that is given.
     #[must_use]
     pub fn new(context: &Context, region: RegionId, at_most: Option<Slot>) -> Self {
-        Self { context: context.clone(), region, at_most, loaded: None }
+        Self { context: context.clone(), region, at_most, loaded: None, damaged: None }
     }
 
     /// The one that was loaded last.
@@ -62,6 +64,19 @@ impl Source {
     #[must_use]
     pub fn state(&self) -> RegionState {
         self.loaded.as_ref().map_or_else(|| RegionState::empty(self.region), |loaded| loaded.state.clone())
+    }
+
+    /// What `error` means: where records are missing because a checkpoint in their place is damaged, reading again does
+    /// not help.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        match (&self.damaged, &error) {
+            (Some((path, reason)), Error::MissingRecord { .. }) => {
+                let reason = format!("{reason}; no older checkpoint or record can take its place: restore it from a backup of the store");
+                Error::Checkpoint { path: path.clone(), reason }
+            }
+            _ => error,
+        }
     }
 
     async fn load(&self, version: Slot) -> Result<Loaded, Error> {
@@ -88,6 +103,9 @@ impl CheckpointSource for Source {
                     return Ok(Some(Base { slot: *version, commit_id }));
                 }
                 Err(error @ (Error::Checkpoint { .. } | Error::MissingRecord { .. })) => {
+                    if let Error::Checkpoint { path, reason } = &error {
+                        self.damaged = Some((path.clone(), reason.clone()));
+                    }
                     metrics::counter!("tessera_manifest_checkpoints_passed_over_total").increment(1);
                     tracing::warn!(region = %self.region, %version, %error, "passed over a checkpoint; an older one takes its place");
                 }

@@ -2,12 +2,13 @@
 //! retention.
 //!
 //! Invariants:
-//! - At most one job runs for a region. A job that fails is counted and tried again after as many records as made it
+//! - At most one checkpoint is built for a region at a time, and at most one retention runs. A job that fails is counted and tried again after as many records as made it
 //!   due; it never fails a commit.
 //! - A checkpoint shares segments only with one that this writer wrote, or that the log names.
 //! - A checkpoint is proposed for a record only after its root is on the store; a floor only at a checkpoint that is
 //!   old enough and below every version that is held.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -16,7 +17,7 @@ use super::Context;
 use super::hold::{Hold, Holds};
 use super::replay::Tail;
 use super::retention::{self, Retained};
-use crate::action::{Action, CheckpointRef, Checkpointed, Floor};
+use crate::action::{Action, CheckpointRef, Checkpointed, Floor, Pin, Unpin};
 use crate::body::Body;
 use crate::checkpoint::{Built, Job, Loaded, SegmentEntry};
 use crate::env;
@@ -38,6 +39,8 @@ pub(super) struct Keeper {
     unlogged: Option<CheckpointRef>,
     building: Option<JoinHandle<Result<Built, Error>>>,
     retaining: Option<JoinHandle<Result<Retained, Error>>>,
+    /// Slots that retention found to hold a seal.
+    ends: BTreeSet<Slot>,
     /// Records to replay at the last failure: the next attempt waits for as many again.
     failed_at: usize,
 }
@@ -57,6 +60,7 @@ impl Keeper {
             unlogged: None,
             building: None,
             retaining: None,
+            ends: BTreeSet::new(),
             failed_at: 0,
         }
     }
@@ -122,6 +126,7 @@ impl Keeper {
     }
 
     fn retained(&mut self, retained: &Retained) {
+        self.ends.extend(&retained.ends);
         if let Some(behind) = retained.behind {
             self.tail.data.retain(|data| data.slot() >= behind);
         }
@@ -131,10 +136,24 @@ impl Keeper {
     pub(super) fn extras(&mut self, state: &RegionState, now_ms: u64) -> Vec<Action> {
         let newer = |checkpoint: &CheckpointRef| state.checkpoints().last().is_none_or(|last| last.version < checkpoint.version);
         self.unlogged = self.unlogged.filter(newer);
-        let checkpointed = self.unlogged.map(|checkpoint| Action::Checkpointed(Checkpointed { checkpoint }));
-        let Some(checkpointed) = checkpointed else { return Vec::new() };
-        let floor = self.floor(state, now_ms).map(|version| Action::Floor(Floor { version }));
-        std::iter::once(checkpointed).chain(floor).collect()
+        let over = |pin: &&Arc<Pin>| pin.expires_unix_ms.is_some_and(|end| end <= now_ms);
+        let unpins = state.pins().values().filter(over).map(|pin| Action::Unpin(Unpin { name: pin.name.clone() }));
+        let mut extras: Vec<Action> = unpins.collect();
+        if let Some(checkpoint) = self.unlogged {
+            extras.push(Action::Checkpointed(Checkpointed { checkpoint }));
+            extras.extend(self.floor(state, now_ms).map(|version| Action::Floor(Floor { version })));
+        }
+        self.measure(state, now_ms);
+        extras
+    }
+
+    fn measure(&self, state: &RegionState, now_ms: u64) {
+        let (records, bytes) = self.tail.lag();
+        metrics::histogram!("tessera_manifest_checkpoint_lag_records").record(records as f64);
+        metrics::histogram!("tessera_manifest_checkpoint_lag_bytes").record(bytes as f64);
+        if let Some(oldest) = state.pins().values().map(|pin| pin.checkpoint.time_ms).min() {
+            metrics::histogram!("tessera_manifest_oldest_pin_age_hours").record(now_ms.saturating_sub(oldest) as f64 / 3.6e6);
+        }
     }
 
     /// The floor to propose: the newest checkpoint that is old enough, but for the newest of all.
@@ -205,7 +224,7 @@ impl Keeper {
     fn retention(&self, state: &RegionState) -> retention::Job {
         let kept = self.before.iter().map(|entry| entry.segment.file).collect();
         let data = self.tail.data.iter().copied().collect();
-        retention::Job { context: self.context.clone(), state: state.clone(), kept, data }
+        retention::Job { context: self.context.clone(), state: state.clone(), kept, data, ends: self.ends.clone() }
     }
 
     pub(super) async fn retain(&mut self, state: &RegionState) -> Result<Retained, Error> {

@@ -18,7 +18,8 @@ use crate::state::RegionState;
 pub async fn load(context: &Context, region: RegionId) -> Result<RegionState, Error> {
     let store = slot_store(context, region);
     let mut source = Source::new(context, region, None);
-    let loaded = slot::load(&store, &mut source).await?;
+    let loaded = slot::load(&store, &mut source).await;
+    let loaded = loaded.map_err(|error| source.explain(error))?;
     if loaded.is_empty() {
         return Err(Error::NotFound { path: store.path(Slot::new(Epoch(1), 0)).to_string() });
     }
@@ -33,27 +34,27 @@ pub async fn load(context: &Context, region: RegionId) -> Result<RegionState, Er
 /// # Errors
 /// [`Error::NoVersion`] if retention has passed the version, or if it was never written; those of [`load`].
 pub async fn load_at(context: &Context, region: RegionId, version: Slot) -> Result<RegionState, Error> {
+    let newest = load(context, region).await?;
+    let reached = newest.version().unwrap_or(Slot::new(Epoch(1), 0));
+    let pinned = newest.pins().values().any(|pin| pin.checkpoint.version == version);
+    let absent = || {
+        let why = format!("versions from {} to {reached} can be read, where there is a record, and those with a snapshot", newest.floor());
+        Error::NoVersion { region, version, why }
+    };
+    if !pinned && (version < newest.floor() || version > reached) {
+        return Err(absent());
+    }
     let store = slot_store(context, region);
     let mut source = Source::new(context, region, Some(version));
-    let error = match slot::load_until(&store, &mut source, version).await {
+    match slot::load_until(&store, &mut source, version).await {
         Ok(loaded) => {
             let mut replay = Replay::from(context, source.state());
             replay.records(&loaded.history).await?;
-            return Ok(replay.state);
+            Ok(replay.state)
         }
-        Err(error) => error,
-    };
-    if !matches!(error, Error::MissingRecord { .. } | Error::Gap { .. } | Error::BrokenChain { .. }) {
-        return Err(error);
+        Err(Error::MissingRecord { .. }) if !pinned && store.read(version).await?.is_none() => Err(absent()),
+        Err(error) => Err(source.explain(error)),
     }
-    let newest = load(context, region).await?;
-    let reached = newest.version().unwrap_or(Slot::new(Epoch(1), 0));
-    let readable = version >= newest.floor() && version <= reached;
-    if readable && store.read(version).await?.is_some() {
-        return Err(error);
-    }
-    let why = format!("versions from {} to {reached} can be read, where there is a record, and those with a snapshot", newest.floor());
-    Err(Error::NoVersion { region, version, why })
 }
 
 /// Takes many regions over, some at the same time; one that cannot be opened stops none of the others.
@@ -67,8 +68,7 @@ pub fn open_many(
     futures::stream::iter(opens).buffer_unordered(at_once.max(1))
 }
 
-/// The records that are on the store, oldest first, from the newest checkpoint that is not above `from` on; with
-/// their bodies.
+/// The records that are on the store, oldest first, from the slot `from` on; with their bodies.
 ///
 /// # Errors
 /// Those of [`load`].

@@ -8,7 +8,7 @@
 //! - Seals and Opens stay. Of the other records those before the oldest needed checkpoint go.
 //! - A segment goes only if no root that stays names it, no record that stays names it, and it is either of an earlier
 //!   epoch or was named by a root that goes: what is being written right now is neither. If a root that stays cannot
-//!   be read, no segment goes.
+//!   be read, nothing goes.
 //! - A delete that fails is counted and left for the next run.
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ use crate::slot::{DataSlot, Listing};
 use crate::state::RegionState;
 
 /// What a run did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Retained {
     /// Records before this one are gone; `None` if nothing may go.
     pub behind: Option<Slot>,
@@ -36,6 +36,8 @@ pub struct Retained {
     pub segments: usize,
     /// Deletes that failed.
     pub failed: usize,
+    /// Old slots that were looked at and stay: seals.
+    pub ends: Vec<Slot>,
 }
 
 /// A run.
@@ -48,6 +50,8 @@ pub(super) struct Job {
     pub(super) kept: BTreeSet<FileId>,
     /// Slots that are known to hold neither a seal nor an Open.
     pub(super) data: Vec<DataSlot>,
+    /// Slots that an earlier run found to hold a seal, or something that is no record.
+    pub(super) ends: BTreeSet<Slot>,
 }
 
 impl Job {
@@ -57,40 +61,54 @@ impl Job {
         retained.behind = Some(base);
         let listing = slot_store(&self.context, self.state.region()).list(None).await?;
         let there = self.segments().await?;
-        self.check_needed(&there).await?;
+        let pinned: BTreeSet<Slot> = self.state.pins().values().map(|pin| pin.checkpoint.version).collect();
+        let stays = |version: &Slot| *version >= base || pinned.contains(version);
+        let (stay, go): (Vec<Slot>, Vec<Slot>) = listing.checkpoints.iter().copied().partition(stays);
+        let named = self.named(&stay, &there).await?;
         self.free_records(&listing, base, &mut retained).await?;
-        self.free_checkpoints(&listing, &there, base, &mut retained).await?;
+        self.free_checkpoints(go, &there, &named, &mut retained).await?;
         metrics::counter!("tessera_manifest_deletes_failed_total").increment(retained.failed as u64);
         let stay = listing.slots.len().saturating_sub(retained.records);
         metrics::histogram!("tessera_manifest_retained_records").record(stay as f64);
         Ok(retained)
     }
 
-    /// Whether every checkpoint that the state still needs is there, as it was logged, with all its segments. If one
-    /// is not, then what is behind it is all that there is of the region.
-    async fn check_needed(&self, there: &BTreeSet<FileId>) -> Result<(), Error> {
+    /// The segments that must stay, given the checkpoints that do. Fails unless every checkpoint that the state needs
+    /// is among these, as it was logged, with all its segments: if one is not, then what is behind it is all that
+    /// there is of the region.
+    async fn named(&self, stay: &[Slot], there: &BTreeSet<FileId>) -> Result<BTreeSet<FileId>, Error> {
         let (context, region) = (&self.context, self.state.region());
-        for checkpoint in self.state.checkpoints() {
-            let (root, reference) = read_root(context, region, checkpoint.version).await?;
-            if reference != *checkpoint {
-                let path = context.root.manifest(region).checkpoint_path(checkpoint.version).to_string();
+        let mut named = self.kept.clone();
+        named.extend(self.state.remap_segments().map(|segment| segment.file));
+        let needed = self.state.checkpoints();
+        let versions: BTreeSet<Slot> = stay.iter().copied().chain(needed.iter().map(|checkpoint| checkpoint.version)).collect();
+        for version in versions {
+            let (root, reference) = read_root(context, region, version).await?;
+            let logged = needed.iter().find(|checkpoint| checkpoint.version == version);
+            if logged.is_some_and(|logged| *logged != reference) {
+                let path = context.root.manifest(region).checkpoint_path(version).to_string();
                 return Err(Error::Checkpoint { path, reason: "it is not the one that was logged, so nothing is deleted".into() });
             }
-            if let Some(missing) = root.segments.iter().find(|entry| !there.contains(&entry.segment.file)) {
+            let missing = root.segments.iter().find(|entry| !there.contains(&entry.segment.file));
+            if let Some(missing) = missing.filter(|_| logged.is_some()) {
                 return Err(Error::MissingRecord { path: context.root.segment(region, missing.segment.file).to_string() });
             }
+            named.extend(root.segments.iter().map(|entry| entry.segment.file));
         }
-        Ok(())
+        Ok(named)
     }
 
     async fn free_records(&self, listing: &Listing, base: Slot, retained: &mut Retained) -> Result<(), Error> {
         let store = slot_store(&self.context, self.state.region());
         let known: BTreeSet<Slot> = self.data.iter().map(|data| data.slot()).collect();
         let old = listing.slots.iter().copied().filter(|slot| *slot < base && slot.seq > 0);
-        let (own, unknown): (Vec<Slot>, Vec<Slot>) = old.partition(|slot| known.contains(slot));
+        let (own, mut unknown): (Vec<Slot>, Vec<Slot>) = old.partition(|slot| known.contains(slot));
+        unknown.retain(|slot| !self.ends.contains(slot));
         let own: BTreeSet<Slot> = own.into_iter().collect();
         let mut data: Vec<DataSlot> = self.data.iter().copied().filter(|data| own.contains(&data.slot())).collect();
-        data.extend(store.data_slots(&unknown).await?);
+        let found = store.data_slots(&unknown).await?;
+        retained.ends = unknown.into_iter().filter(|slot| !found.iter().any(|data| data.slot() == *slot)).collect();
+        data.extend(found);
         let freed = store.free(&data, base).await;
         retained.records = freed.freed;
         retained.failed += freed.failed.len();
@@ -99,21 +117,12 @@ impl Job {
 
     async fn free_checkpoints(
         &self,
-        listing: &Listing,
+        go: Vec<Slot>,
         there: &BTreeSet<FileId>,
-        base: Slot,
+        named: &BTreeSet<FileId>,
         retained: &mut Retained,
     ) -> Result<(), Error> {
         let region = self.state.region();
-        let pinned: BTreeSet<Slot> = self.state.pins().values().map(|pin| pin.checkpoint.version).collect();
-        let stays = |version: &Slot| *version >= base || pinned.contains(version);
-        let (stay, go): (Vec<Slot>, Vec<Slot>) = listing.checkpoints.iter().copied().partition(stays);
-        let mut named = self.kept.clone();
-        named.extend(self.state.remap_segments().map(|segment| segment.file));
-        for version in stay {
-            let (root, _) = read_root(&self.context, region, version).await?;
-            named.extend(root.segments.iter().map(|entry| entry.segment.file));
-        }
         let current = self.state.version().map(|version| version.epoch);
         let mut doomed: BTreeSet<FileId> = there.iter().copied().filter(|file| Some(file.epoch) < current).collect();
         for version in go {

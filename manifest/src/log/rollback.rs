@@ -99,6 +99,7 @@ fn gone(now: &RegionState, key: FileKey) -> Option<&'static str> {
     match now.removed().get(&key) {
         None => Some("it was deleted"),
         Some(removed) if !now.is_retained(removed) => Some("it was removed below the floor"),
+        Some(removed) if !now.is_restorable(removed) => Some("a repartition took it away"),
         Some(_) => None,
     }
 }

@@ -22,6 +22,13 @@ impl RegionState {
         self.floor.is_none_or(|floor| removed.by > floor) || self.pins.values().any(|pin| removed.visible_at(pin.checkpoint.version))
     }
 
+    /// Whether the removed file may become visible again. What a repartition took away is no part of the region any
+    /// more.
+    #[must_use]
+    pub fn is_restorable(&self, removed: &Removed) -> bool {
+        self.is_retained(removed) && self.repartitioned.is_none_or(|at| removed.by > at)
+    }
+
     pub(super) fn checkpointed(&mut self, checkpoint: CheckpointRef) -> Result<(), Violation> {
         let version = checkpoint.version;
         let above = self.checkpoints.last().is_none_or(|last| last.version < version);

@@ -77,6 +77,7 @@ pub struct Image {
     current_wal: Option<WalId>,
     flushed_sequence: Sequence,
     staging: Option<StagingImage>,
+    repartitioned: Option<Slot>,
     floor: Option<Slot>,
     pins: Vec<Pin>,
     checkpoints: Vec<CheckpointRef>,
@@ -93,6 +94,7 @@ struct StagingImage {
     since: Slot,
     flushed: Vec<(WalId, WalPosition)>,
     sequence: Option<Sequence>,
+    drained: bool,
     remap: Option<RemapImage>,
 }
 
@@ -142,6 +144,7 @@ impl RegionState {
             since: staging.since,
             flushed: staging.flushed.iter().map(|(wal, position)| (*wal, *position)).collect(),
             sequence: staging.sequence,
+            drained: staging.drained,
             remap: staging.remap.as_ref().map(|remap| RemapImage { segments: remap.segments.to_vec(), set_hash: remap.set_hash }),
         });
         Some(Image {
@@ -155,6 +158,7 @@ impl RegionState {
             current_wal: self.current_wal,
             flushed_sequence: self.flushed_sequence,
             staging,
+            repartitioned: self.repartitioned,
             floor: self.floor,
             pins: self.pins.values().map(|pin| Pin::clone(pin)).collect(),
             checkpoints: self.checkpoints.to_vec(),
@@ -226,6 +230,10 @@ impl RegionState {
     }
 
     fn with_books(image: Image, books: Books, staged: Staged, remapped: Staged) -> Result<Self, ImageError> {
+        let ended = books.removed.keys().chain(books.doomed.keys());
+        if let Some(file) = ended.copied().find(|key| books.visible.contains_key(key)) {
+            return Err(ImageError::Order { file });
+        }
         let recorded = (Totals { rows: image.rows, bytes: image.bytes }, image.set_hash);
         if (books.totals, books.hash) != recorded {
             let show = |(totals, hash): (Totals, SetHash)| format!("{} rows in {} bytes with hash {hash}", totals.rows, totals.bytes);
@@ -236,7 +244,8 @@ impl RegionState {
             let remap = staging.remap.map(|remap| Remap { segments: remap.segments.into(), files: remapped, set_hash: remap.set_hash });
             let flushed: BTreeMap<WalId, WalPosition> = staging.flushed.into_iter().collect();
             let added: OrdMap<FileKey, StagedFile> = staged.into_iter().collect();
-            Arc::new(Staging { stage: staging.stage, since: staging.since, flushed, sequence: staging.sequence, added, remap })
+            let StagingImage { stage, since, sequence, drained, .. } = staging;
+            Arc::new(Staging { stage, since, flushed, sequence, drained, added, remap })
         });
         Ok(Self {
             region: image.region,
@@ -252,6 +261,7 @@ impl RegionState {
             flushed_sequence: image.flushed_sequence,
             books,
             staging,
+            repartitioned: image.repartitioned,
             floor: image.floor,
             pins: image.pins.into_iter().map(|pin| (pin.name.clone(), Arc::new(pin))).collect(),
             checkpoints: Arc::new(image.checkpoints),

@@ -38,6 +38,8 @@ pub struct Staging {
     pub(crate) flushed: BTreeMap<WalId, WalPosition>,
     /// The newest staged sequence in SSTs.
     pub(crate) sequence: Option<Sequence>,
+    /// Whether every row before the fence is in an SST; once so, always so.
+    pub(crate) drained: bool,
     /// Files of staged rows.
     pub(crate) added: OrdMap<FileKey, StagedFile>,
     /// The references to the group's older files.
@@ -115,9 +117,17 @@ impl RegionState {
     /// region is not staged.
     #[must_use]
     pub fn is_drained(&self) -> Option<bool> {
-        // A log that left the list, after a clean end, holds nothing.
-        let flushed = |fence: &Fence| self.wals.iter().find(|wal| wal.id == fence.wal).is_none_or(|wal| wal.flushed >= fence.position);
-        self.staging.as_ref().map(|staging| staging.stage.fence.iter().all(flushed))
+        self.staging.as_ref().map(|staging| staging.drained)
+    }
+
+    /// Notes that everything before the fence is in SSTs, if it is: by the flushed positions, or because the epoch
+    /// ended cleanly (after which a log may be named anew, from its start).
+    pub(super) fn note_drained(&mut self, clean: bool) {
+        let Some(staging) = self.staging.as_ref().filter(|staging| !staging.drained) else { return };
+        let flushed = |fence: &Fence| self.wals.iter().any(|wal| wal.id == fence.wal && wal.flushed >= fence.position);
+        if clean || staging.stage.fence.iter().all(flushed) {
+            self.staging = Some(Arc::new(Staging { drained: true, ..Staging::clone(staging) }));
+        }
     }
 
     pub(super) fn staging_knows(&self, key: &FileKey) -> bool {
@@ -171,7 +181,9 @@ impl RegionState {
             return Err(Violation::FenceWals { wal: wal.id });
         }
         let (flushed, added) = (BTreeMap::new(), OrdMap::new());
-        self.staging = Some(Arc::new(Staging { stage: stage.clone(), since: slot, flushed, sequence: None, added, remap: None }));
+        let staging = Staging { stage: stage.clone(), since: slot, flushed, sequence: None, drained: false, added, remap: None };
+        self.staging = Some(Arc::new(staging));
+        self.note_drained(false);
         Ok(())
     }
 
@@ -282,7 +294,7 @@ impl RegionState {
     fn check_remapped(&self, staged: &StagedFile, staging: &Staging) -> Result<(), Violation> {
         let file = staged.key();
         if self.books.doomed.contains_key(&file) {
-            return Err(Violation::NotDoomable { file, why: "a remap refers to it, although it is doomed" });
+            return Err(Violation::RemapDoomed { file });
         }
         if staging.added.contains_key(&file) {
             return Err(Violation::FileListedBefore { file });
@@ -323,6 +335,7 @@ impl RegionState {
         }
         self.wals = Arc::new(wals);
         self.staging = None;
+        self.repartitioned = Some(slot);
         if stage.target.is_none() {
             self.books.remove_all(slot);
             self.retired = true;

@@ -81,8 +81,6 @@ pub enum Violation {
     Frozen { txn: TxnId },
     #[error("rows before the fence of txn {txn} are not in SSTs yet")]
     NotDrained { txn: TxnId },
-    #[error("a staged edit only adds")]
-    StagedFileNotNew { file: FileKey },
     #[error("file {file} holds rows of generation {found}, the staged generation is {staged}")]
     StagedFileGeneration { file: FileKey, found: Generation, staged: Generation },
     #[error("the region retires in txn {txn} and takes no staged rows or references")]
@@ -97,6 +95,10 @@ pub enum Violation {
     SegmentNotBornHere { segment: String, epoch: Epoch },
     #[error("the remap names file {file} twice")]
     RemapDuplicate { file: FileKey },
+    #[error("the remap names file {file}, which is doomed")]
+    RemapDoomed { file: FileKey },
+    #[error("the rule changes by a repartition only")]
+    RuleChanged,
     #[error("the remap hashes to {found}, {expected} was announced")]
     RemapHash { expected: SetHash, found: SetHash },
     #[error("txn {txn} cannot commit without a remap")]

@@ -125,7 +125,7 @@ fn edit(state: &RegionState, slot: Slot, random: &mut Random) -> Action {
         edit.remove = some(state.files().keys(), 3, random);
     }
     if random.chance(1, 4) {
-        let retained = state.removed().iter().filter(|(_, removed)| state.is_retained(removed)).map(|(key, _)| *key);
+        let retained = state.removed().iter().filter(|(_, removed)| state.is_restorable(removed)).map(|(key, _)| *key);
         edit.restore = some(retained, 2, random);
     }
     Action::Edit(edit)

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Layers, LogFormat};
+use crate::manifest_cli::ManifestArgs;
 use crate::output::Format;
 
 const EXAMPLES: &str = "\
@@ -16,10 +17,11 @@ Examples:
   tessera sql \"SELECT count(*) FROM weather\"
   tessera sql --format csv \"SELECT * FROM weather\" > weather.csv
   tessera sql < setup.sql
+  tessera manifest show ./tessera-data           what is on the object store, without a server
 
 Exit codes:
   0  done
-  1  the statement or the server failed
+  1  the statement or the server failed, or a check found a problem
   2  the command line or the settings are wrong
   3  no server answers";
 
@@ -35,6 +37,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Standalone(StandaloneArgs),
     Sql(SqlArgs),
+    Manifest(ManifestArgs),
     /// Print the effective settings as a TOML file with explanations
     Config(Settings),
 }

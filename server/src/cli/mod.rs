@@ -1,7 +1,7 @@
 //! The command line: arguments in, exit code out.
 //!
-//! Exit codes: 0 done, 1 the statement or the server failed, 2 the command line or the settings are wrong, 3 no server
-//! answers.
+//! Exit codes: 0 done, 1 the statement or the server failed or a check found a problem, 2 the command line or the settings
+//! are wrong, 3 no server answers.
 
 mod args;
 mod sql;
@@ -14,13 +14,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::manifest_cli;
 use args::{Cli, Command};
 pub use standalone::{Running, Start};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Exit {
+pub(crate) enum Exit {
     Ok = 0,
     Failed = 1,
     Usage = 2,
@@ -35,6 +36,7 @@ pub fn main(start: Start) -> ExitCode {
     let exit = match cli.command {
         Command::Standalone(args) => standalone::run(&args, start),
         Command::Sql(args) => sql::run(&args),
+        Command::Manifest(args) => manifest_cli::run(&args),
         Command::Config(args) => match args.resolve() {
             Ok(config) => print(&config.to_toml()),
             Err(error) => complain(Exit::Usage, &error),
@@ -43,7 +45,8 @@ pub fn main(start: Start) -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-fn print(text: &str) -> Exit {
+/// Writes to stdout.
+pub(crate) fn print(text: &str) -> Exit {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => Exit::Ok,
         // Whoever read it has seen enough.

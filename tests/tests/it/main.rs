@@ -13,6 +13,7 @@ mod support;
 mod compat;
 mod damage;
 mod kill9;
+mod manifest_cli;
 mod readers;
 mod refusals;
 mod shutdown;

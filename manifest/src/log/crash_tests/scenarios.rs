@@ -231,7 +231,7 @@ pub(super) async fn retire(context: Context, acked: Acked) {
 pub(super) async fn snapshot(context: Context, acked: Acked) {
     let mut manifest = created(&context, &acked).await;
     commit(&mut manifest, &acked, add(1, 1..7)).await;
-    match manifest.snapshot("monday", Some(5)).await {
+    match manifest.snapshot("monday", None).await {
         Ok(Outcome::Committed(state)) => acked.push(&state),
         other => panic!("a healthy store commits: {other:?}"),
     }

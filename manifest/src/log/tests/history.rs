@@ -144,6 +144,30 @@ async fn a_damaged_checkpoint_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_region_without_any_usable_checkpoint_is_damaged_and_says_so() {
+    let (store, context, mut manifest) = retained().await;
+    manifest.retain().await.unwrap();
+    for checkpoint in manifest.state().checkpoints() {
+        let root = context.root.manifest(meta_region()).checkpoint_path(checkpoint.version);
+        store.put(&root, Bytes::from_static(b"?").into()).await.unwrap();
+    }
+    let error = load(&context, meta_region()).await.unwrap_err();
+    assert!(matches!(&error, Error::Checkpoint { .. }) && error.to_string().contains("backup"), "{error}");
+    let error = Manifest::open(&context, meta_region(), OPENER).await.unwrap_err();
+    assert!(matches!(error, Error::Checkpoint { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_goes_while_a_checkpoint_that_stays_cannot_be_read() {
+    let (store, context, mut manifest) = retained().await;
+    let oldest = manifest.state().checkpoints()[0].version;
+    store.put(&context.root.manifest(meta_region()).checkpoint_path(oldest), Bytes::from_static(b"?").into()).await.unwrap();
+    let before = names(&store).await;
+    assert!(matches!(manifest.retain().await, Err(Error::Checkpoint { .. })));
+    assert_eq!(names(&store).await, before);
+}
+
+#[tokio::test]
 async fn retention_keeps_what_the_two_newest_checkpoints_need_and_every_seal_and_open() {
     let (store, context, mut manifest) = retained().await;
     let kept: Vec<CheckpointRef> = manifest.state().checkpoints().to_vec();
@@ -252,6 +276,18 @@ async fn a_snapshot_outlives_the_floor_until_it_is_unpinned() {
     manifest.retain().await.unwrap();
     assert!(matches!(load_at(&context, meta_region(), pinned).await, Err(Error::NoVersion { .. })));
     commit(&mut manifest, doom()).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_over_ends_with_the_next_commit() {
+    let (_, context) = context();
+    let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();
+    let now = context.env.unix_ms();
+    for (name, end) in [("over", Some(now)), ("later", Some(now + 1)), ("never", None)] {
+        assert!(matches!(manifest.snapshot(name, end).await, Ok(Outcome::Committed(_))));
+    }
+    add(&mut manifest, 0..1).await;
+    assert_eq!(manifest.state().pins().keys().collect::<Vec<_>>(), ["later", "never"]);
 }
 
 #[tokio::test]

@@ -208,3 +208,31 @@ fn a_staged_region_outlives_its_writer() {
     let resolved = commit(&remapped, resolve(TXN, 1, Decision::Commit)).unwrap();
     assert_eq!(resolved.files().len(), 2);
 }
+
+#[test]
+fn a_drained_region_stays_drained_when_its_log_is_named_anew() {
+    let clean = commit(&staged(3), Action::Seal(Seal { by: Nonce(1), clean: true })).unwrap();
+    let slot = clean.version().unwrap().next_epoch();
+    let reopened = clean.apply_record(slot, &[open(2, vec![wal(&[2], WalPosition::START)])]).unwrap();
+    assert_eq!(reopened.is_drained(), Some(true));
+    assert_eq!(commit(&reopened, edit(vec![file(2, 5, 1)], vec![], None, None)), Err(Violation::Frozen { txn: TXN }));
+    assert!(commit_remap(&reopened, remap(TXN, 2, 1)).is_ok());
+    // A region that was not drained before is so after a clean end, which says that every row is in an SST.
+    let clean = commit(&staged(9), Action::Seal(Seal { by: Nonce(1), clean: true })).unwrap();
+    let reopened = clean.apply_record(slot, &[open(2, vec![])]).unwrap();
+    assert_eq!(reopened.is_drained(), Some(true));
+}
+
+#[test]
+fn what_a_repartition_took_away_does_not_come_back() {
+    let remapped = commit_remap(&staged(3), remap(TXN, 1, 1)).unwrap();
+    let resolved = commit(&remapped, resolve(TXN, 1, Decision::Commit)).unwrap();
+    let restore = Action::Edit(Edit { restore: vec![key(1, 1)], ..Edit::new(generation(STAGED)) });
+    assert_eq!(commit(&resolved, restore), Err(Violation::FileNotRestorable { file: key(1, 1) }));
+}
+
+#[test]
+fn a_rule_changes_by_a_repartition_only() {
+    let other = Arc::new(RegionMeta { rule: new_rule(), ..RegionMeta::clone(&meta(1)) });
+    assert_eq!(commit(&created(), Action::Change(Change { meta: other })), Err(Violation::RuleChanged));
+}

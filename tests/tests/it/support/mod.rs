@@ -12,7 +12,7 @@ use tessera_manifest::env::Env;
 
 pub(crate) use answer::Refusal;
 pub(crate) use files::{Objects, files, flip_bit, one_file};
-pub(crate) use server::{Ended, Server};
+pub(crate) use server::{Ended, Server, binary};
 
 /// The folder of the package.
 pub(crate) fn package() -> &'static Path {

@@ -1,0 +1,135 @@
+//! `tessera manifest`: looks at the manifests on an object store, and mends them, without a server.
+//!
+//! ```text
+//!   arguments ─► store ─► load / verify ─► a view ─► text or JSON
+//!                  └────► lock, take over ─► one commit ─► seal, if the region was sealed before
+//! ```
+//!
+//! Invariants:
+//! - Each verb makes a view, a plain value, of which text and JSON are two renderings.
+//! - Verbs that only read change nothing, and may run beside a server.
+//! - Verbs that write take the lock of the data home, if the store is in one, and take a region over only after a
+//!   clean seal or when told to. They say that a region's logs hold nothing only if that was said before.
+//!
+//! Exit codes: 0 done, 1 a problem was found or the request was refused, 2 the command line is wrong.
+
+mod args;
+mod version;
+mod store;
+mod text;
+mod file;
+mod show;
+mod list;
+mod summary;
+mod log;
+mod diff;
+mod files;
+mod verify;
+mod owner;
+mod snapshot;
+mod rollback;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+pub(crate) use args::ManifestArgs;
+use args::{SnapshotVerb, Verb};
+
+use crate::cli::{Exit, print};
+use crate::config::{Log, LogFormat};
+use crate::error::chain;
+use crate::telemetry;
+
+/// Why a verb did not do what was asked.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// The command line is wrong.
+    fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, message: message.into() }
+    }
+
+    /// It was refused, or did not work.
+    fn failed(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Failed, message: message.into() }
+    }
+}
+
+impl From<tessera_manifest::error::Error> for Failure {
+    fn from(error: tessera_manifest::error::Error) -> Self {
+        Self::failed(chain(&error))
+    }
+}
+
+/// What a verb found or did.
+trait View: Serialize {
+    /// For people; ends with a line end, unless it is empty.
+    fn text(&self) -> String;
+
+    /// How the process ends.
+    fn exit(&self) -> Exit {
+        Exit::Ok
+    }
+}
+
+/// Runs a verb.
+pub(crate) fn run(args: &ManifestArgs) -> Exit {
+    // What is wrong with checkpoints `verify` says itself.
+    let level = if matches!(args.verb, Verb::Verify(_)) { "error" } else { "warn" };
+    let logs = telemetry::install_logs(&Log { level: level.to_owned(), format: LogFormat::Human });
+    if let Err(error) = logs {
+        return complain(&Failure::usage(error.message));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&Failure::failed(format!("cannot start: {error}"))),
+    };
+    runtime.block_on(execute(&args.verb))
+}
+
+async fn execute(verb: &Verb) -> Exit {
+    match verb {
+        Verb::Show(args) if args.region.is_none() => answer(list::run(args), args.json).await,
+        Verb::Show(args) => answer(show::run(args), args.json).await,
+        Verb::Log(args) => answer(log::run(args), args.json).await,
+        Verb::Diff(args) => answer(diff::run(args), args.json).await,
+        Verb::Files(args) => answer(files::run(args), args.json).await,
+        Verb::Verify(args) => answer(verify::run(args), args.json).await,
+        Verb::Snapshot { verb: SnapshotVerb::Ls(args) } => answer(snapshot::list(args), args.json).await,
+        Verb::Snapshot { verb: SnapshotVerb::Create(args) } => answer(snapshot::create(args), args.json).await,
+        Verb::Snapshot { verb: SnapshotVerb::Drop(args) } => answer(snapshot::drop(args), args.json).await,
+        Verb::Rollback(args) => answer(rollback::run(args), args.json).await,
+    }
+}
+
+async fn answer<V: View>(work: impl Future<Output = Result<V, Failure>>, json: bool) -> Exit {
+    let view = match work.await {
+        Ok(view) => view,
+        Err(failure) => return complain(&failure),
+    };
+    let text = match json {
+        false => view.text(),
+        true => match serde_json::to_string_pretty(&view) {
+            Ok(text) => text + "\n",
+            Err(error) => return complain(&Failure::failed(format!("cannot write JSON: {error}"))),
+        },
+    };
+    match print(&text) {
+        Exit::Ok => view.exit(),
+        exit => exit,
+    }
+}
+
+fn complain(failure: &Failure) -> Exit {
+    // Without a stderr there is nobody to tell.
+    let _ = writeln!(io::stderr(), "tessera: {}", failure.message);
+    failure.exit
+}
