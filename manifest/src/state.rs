@@ -463,6 +463,9 @@ impl RegionState {
             if *position < entry.flushed || (*position == entry.flushed && !done) {
                 return Err(Violation::FlushNotAdvancing { wal: *wal, from: entry.flushed, to: *position });
             }
+            if *position > entry.flushed && !entry.epochs.contains(&position.epoch) {
+                return Err(Violation::UnknownWalEpoch { wal: *wal, epoch: position.epoch });
+            }
             entry.flushed = *position;
             entry.epochs.retain(|epoch| *epoch >= position.epoch);
             if *done {

@@ -135,3 +135,22 @@ async fn retention_deletes_nothing_behind_a_checkpoint_that_cannot_be_read() {
         check(&context, next.state()).await;
     }
 }
+
+/// The protocol takes it that a create is all or nothing, as it is on object stores and, by a link to a finished file,
+/// on a local file system. Where it was not, the half of a record is no commit, its writer is fenced, and whoever
+/// comes next says which object is damaged; nothing is sealed or deleted.
+#[tokio::test]
+async fn half_a_record_is_no_commit_and_is_named_by_whoever_meets_it() {
+    let (store, context) = context();
+    let mut manifest = Manifest::create(&context, meta("t"), OPENER).await.unwrap();
+    add(&mut manifest, 1..5).await;
+    let path = context.root.manifest(REGION).path(manifest.state().version().unwrap().next());
+    store.put(&path, bytes::Bytes::from_static(b"{\"format\":1,\"min_re").into()).await.unwrap();
+    let edit = || vec![Action::Edit(Edit::new(Generation::FIRST))];
+    assert!(matches!(manifest.commit(edit()).await, Err(Error::Record { path: named, .. }) if named == path.to_string()));
+    assert!(matches!(manifest.commit(edit()).await, Err(Error::Fenced { .. })));
+    store.take_requests();
+    let error = Manifest::open(&context, REGION, OPENER).await.unwrap_err();
+    assert!(matches!(error, Error::Record { path: named, .. } if named == path.to_string()));
+    assert!(!store.take_requests().contains(&"put"));
+}

@@ -236,8 +236,9 @@ impl RegionState {
     }
 
     fn check_staged_flush(&self, staging: &Staging, wal: WalId, to: WalPosition, done: bool) -> Result<(), Violation> {
-        if !self.wals.iter().any(|listed| listed.id == wal) {
-            return Err(Violation::UnknownWal { wal });
+        let listed = self.wals.iter().find(|listed| listed.id == wal).ok_or(Violation::UnknownWal { wal })?;
+        if !listed.epochs.contains(&to.epoch) {
+            return Err(Violation::UnknownWalEpoch { wal, epoch: to.epoch });
         }
         if done {
             return Err(Violation::StagedWalDone { wal });

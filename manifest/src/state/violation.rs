@@ -39,6 +39,8 @@ pub enum Violation {
     ForeignWal { wal: WalId },
     #[error("{wal} is not one of the region's logs")]
     UnknownWal { wal: WalId },
+    #[error("the region never wrote to {wal} in its epoch {epoch}")]
+    UnknownWalEpoch { wal: WalId, epoch: Epoch },
     #[error("flush position {to} of {wal} does not advance beyond {from}")]
     FlushNotAdvancing { wal: WalId, from: WalPosition, to: WalPosition },
     #[error("{wal} is the current writer's log and cannot leave the list")]

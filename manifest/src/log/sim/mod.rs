@@ -16,7 +16,7 @@ use crate::testing::random::Random;
 use world::{Stats, World};
 
 /// Seeds that are tried when nothing else is asked for.
-const SEEDS: u64 = 800;
+const SEEDS: u64 = 400;
 
 /// Operations after which a run that still goes on counts as stuck.
 const STEPS_MAX: usize = 60_000;

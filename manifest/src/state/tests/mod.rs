@@ -151,6 +151,14 @@ fn a_flush_position_must_advance() {
 }
 
 #[test]
+fn a_flush_position_is_of_an_epoch_in_which_the_region_wrote() {
+    let beyond = |state: &RegionState| commit(state, edit(vec![], vec![], Some(position(2, 1)), None));
+    assert_eq!(beyond(&created()), Err(Violation::UnknownWalEpoch { wal: WAL, epoch: Epoch(2) }));
+    let reopened = sealed_and_opened(&created());
+    assert!(beyond(&reopened).is_ok());
+}
+
+#[test]
 fn a_file_newer_than_the_flushed_sequence_is_refused() {
     assert!(matches!(commit(&created(), edit(vec![file(1, 1, 9)], vec![], None, Some(8))), Err(Violation::SequenceBelowFile { .. })));
 }

@@ -214,10 +214,10 @@ proptest! {
 #[test]
 fn histories_reach_what_they_should() {
     let mut reached = Reached::default();
-    for seed in 0..40 {
+    for seed in 0..20 {
         run(seed, 120, &mut reached);
     }
     println!("{reached:?}");
     let Reached { records, checkpoints, kept, resolved, ended } = reached;
-    assert!(records > 1000 && checkpoints > 100 && kept > 100 && resolved > 20 && ended > 0, "{reached:?}");
+    assert!(records > 1000 && checkpoints > 100 && kept > 100 && resolved > 10 && ended > 0, "{reached:?}");
 }
