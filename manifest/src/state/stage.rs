@@ -296,6 +296,10 @@ impl RegionState {
         if self.books.doomed.contains_key(&file) {
             return Err(Violation::RemapDoomed { file });
         }
+        // Files that were born here are known here, or were never committed.
+        if file.origin == self.region && !self.books.knows(&file) {
+            return Err(Violation::FileNotListed { file });
+        }
         if staging.added.contains_key(&file) {
             return Err(Violation::FileListedBefore { file });
         }

@@ -348,11 +348,17 @@ async fn a_remap_is_replayed_from_its_segments_also_when_a_checkpoint_holds_it()
     let target = Some(StageTarget { rule: Arc::new(Expr::always()), partition_columns: vec![] });
     let stage = Stage { txn, base: Generation::FIRST, generation, target, fence: Vec::<Fence>::new(), schema_version: 1 };
     commit(&mut manifest, vec![Action::Stage(stage)]).await;
-    let rows: Vec<Row> = (0..9).map(|number| Row::Remapped(StagedFile::new(file(1, number)))).collect();
+    // Its own files and some of another region.
+    let remapped = |number: u32| {
+        let mut file = FileRef::clone(&file(1, number));
+        file.key.origin = RegionId::new(TableId(1024), RegionNumber(number / 3));
+        Arc::new(file)
+    };
+    let rows: Vec<Row> = (0..9).map(|number| Row::Remapped(StagedFile::new(remapped(number)))).collect();
     let bytes = encode_segment(&rows);
     let segment = SegmentRef { file: FileId::new(Epoch(1), Ulid(77)), crc32: crc32fast::hash(&bytes), bytes: bytes.len() as u64, rows: 9 };
     store.put(&context.root.segment(meta_region(), segment.file), bytes.into()).await.unwrap();
-    let set_hash = (0..9).fold(SetHash::EMPTY, |hash, number| hash.with(MemberHash::of(&file(1, number))));
+    let set_hash = (0..9).fold(SetHash::EMPTY, |hash, number| hash.with(MemberHash::of(&remapped(number))));
     commit(&mut manifest, vec![Action::RemapStaged(RemapStaged { txn, segments: vec![segment], set_hash })]).await;
     assert_eq!(&load(&context, meta_region()).await.unwrap(), manifest.state());
     manifest.checkpoint().await.unwrap();
