@@ -1,5 +1,6 @@
-#![no_main]
 //! See `decoders.rs`.
+
+#![no_main]
 
 #[expect(dead_code, reason = "each target uses one of the decoders")]
 #[path = "../decoders.rs"]
