@@ -274,10 +274,9 @@ impl Manifest {
         let applied = self.state.apply_record_with(slot, &actions, &segments);
         let mut next = applied.map_err(|source| Error::rejected(region, &actions, source))?;
         // What the keeper adds must never stand in the way of what was asked for.
-        let mut extended = actions.clone();
-        extended.extend(extras);
         let mut history_moved = false;
-        if extended.len() > actions.len() {
+        if !extras.is_empty() {
+            let extended: Vec<Action> = actions.iter().cloned().chain(extras).collect();
             match self.state.apply_record_with(slot, &extended, &segments) {
                 Ok(state) => (next, actions, history_moved) = (state, extended, true),
                 Err(error) => tracing::warn!(%region, %error, "a checkpoint is not noted in this record"),
