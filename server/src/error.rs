@@ -14,6 +14,8 @@ pub enum Code {
     Internal = 1003,
     /// An argument, value or option is wrong.
     InvalidArguments = 1004,
+    /// Something has to be in another state first; the message says which and how.
+    IllegalState = 1006,
     /// The text is not SQL that the server knows.
     InvalidSyntax = 2000,
     /// The statement cannot be planned: unknown function, wrong types.
@@ -47,7 +49,7 @@ impl Code {
         match self {
             Self::Unsupported | Self::InvalidArguments | Self::InvalidSyntax | Self::PlanQuery => 400,
             Self::TableNotFound | Self::ColumnNotFound | Self::DatabaseNotFound => 404,
-            Self::TableAlreadyExists | Self::DatabaseAlreadyExists => 409,
+            Self::TableAlreadyExists | Self::DatabaseAlreadyExists | Self::IllegalState => 409,
             Self::ResourcesExhausted => 429,
             Self::RegionNotReady | Self::RegionBusy | Self::StorageUnavailable => 503,
             Self::Internal | Self::ExecuteQuery => 500,

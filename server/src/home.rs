@@ -33,6 +33,8 @@ use crate::standalone::{Parts, Standalone};
 
 /// The node of a server that is alone.
 const NODE: NodeId = NodeId(1);
+/// The metadata, below the data home.
+const METADATA: &str = "meta/metadata.redb";
 /// The object that names the cluster.
 const CLUSTER_OBJECT: &str = "tessera.json";
 /// The version of [`ClusterFile`] that is written, and the oldest reader of it.
@@ -82,6 +84,31 @@ impl Home {
         }
     }
 
+    /// Takes the lock of a data home that exists; nothing is created in it.
+    ///
+    /// # Errors
+    /// When `dir` is no data home, or another process has it.
+    pub fn existing(dir: &Path) -> Result<Self, ServerError> {
+        if !dir.join(METADATA).is_file() {
+            let text = format!("'{}' is not a data home: it has no {METADATA}", dir.display());
+            return Err(ServerError::new(Code::InvalidArguments, text));
+        }
+        Self::open(dir)
+    }
+
+    /// Metadata and object store, without opening what is in them.
+    ///
+    /// # Errors
+    /// When either cannot be opened.
+    pub async fn parts(&self) -> Result<(RedbBackend, Arc<dyn ObjectStore>), ServerError> {
+        Ok((self.metadata().await?, self.store()?))
+    }
+
+    async fn metadata(&self) -> Result<RedbBackend, ServerError> {
+        self.subfolder("meta")?;
+        RedbBackend::open(self.dir.join(METADATA)).await.map_err(|error| ServerError::from_class(error.class(), &error))
+    }
+
     /// Opens metadata, log, store and every region.
     ///
     /// # Errors
@@ -94,8 +121,7 @@ impl Home {
         let report = report.map_err(|error| ServerError::from_class(error.class(), &error))?;
         tracing::debug!(%report, "the object store keeps its promises");
         let cluster = cluster_of(&*store, &env).await?;
-        let meta = self.subfolder("meta")?.join("metadata.redb");
-        let kv = RedbBackend::open(&meta).await.map_err(|error| ServerError::from_class(error.class(), &error))?;
+        let kv = self.metadata().await?;
         let sync = match config.wal.sync_interval_ms {
             0 => SyncMode::Always,
             ms => SyncMode::Interval(std::time::Duration::from_millis(ms)),

@@ -13,6 +13,8 @@ pub mod standalone;
 pub mod sql;
 pub mod query;
 pub mod ddl;
+pub mod doctor;
+mod admin;
 pub mod catalog;
 pub mod copy;
 pub mod error;

@@ -1,10 +1,13 @@
-//! The seam between the ways in (HTTP, shell) and what executes SQL.
+//! The seam between the ways in (HTTP, shell) and what executes SQL and the requests of operators.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tessera_manifest::id::TableId;
+use tessera_metaclient::keys::Switch;
 
+use crate::doctor::Report;
 use crate::error::ServerError;
 
 /// The result of one statement.
@@ -27,3 +30,36 @@ pub trait SqlService: Send + Sync + 'static {
     /// that fails; what the earlier ones did stays done.
     async fn execute(&self, sql: &str, database: &str) -> Result<Vec<Output>, ServerError>;
 }
+
+/// What operators ask for, beside SQL.
+#[async_trait]
+pub trait AdminService: Send + Sync + 'static {
+    /// The id that the next table gets.
+    async fn next_table_id(&self) -> Result<TableId, ServerError>;
+
+    /// Makes `asked` the id of the next table, at once; only in recovery mode, and only above every id in use.
+    async fn set_next_table_id(&self, asked: TableId) -> Result<(), ServerError>;
+
+    /// Whether a switch is on.
+    async fn is_on(&self, switch: Switch) -> Result<bool, ServerError>;
+
+    /// Turns a switch on or off; harmless when it is there already.
+    async fn turn(&self, switch: Switch, to: Turn) -> Result<(), ServerError>;
+
+    /// Compares the catalog with the object store.
+    async fn examine(&self) -> Result<Report, ServerError>;
+}
+
+/// Where a switch is turned to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// All that a process does for its clients.
+pub trait Service: SqlService + AdminService {}
+
+impl<S: SqlService + AdminService> Service for S {}

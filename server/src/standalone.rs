@@ -1,8 +1,8 @@
 //! Everything in one process: catalog, engine and SQL.
 //!
-//! Crash order at start: the catalog is read, the next table id is raised above what the store has, interrupted drops
-//! are finished, then all regions are opened. A
-//! region that does not open is reported and its table answers with the cause; the others work.
+//! Crash order at start: the catalog is read, interrupted drops are finished, then all regions are opened. A region that
+//! does not open is reported and its table answers with the cause; the others work. What catalog and store disagree on is
+//! logged with what to do; while the next table id is not above every folder of the store, no table is created.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use tessera_engine::config::Config;
 use tessera_engine::engine::{Engine, Parts as EngineParts};
 use tessera_engine::wal::LogStore;
 use tessera_manifest::env::{Env, Stopwatch};
-use tessera_manifest::id::{NodeId, Nonce};
+use tessera_manifest::id::{NodeId, Nonce, TableId};
 use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
 use tokio::sync::Mutex;
@@ -66,6 +66,8 @@ pub struct Standalone {
     sessions: Arc<Sessions>,
     store: Arc<dyn ObjectStore>,
     node: NodeId,
+    /// The highest table id that the store had a folder of at the start.
+    in_use: Option<TableId>,
     /// One DDL statement at a time, so that what a drop looked up is what it drops.
     ddl: Arc<Mutex<()>>,
 }
@@ -83,12 +85,19 @@ impl Standalone {
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;
         let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max };
-        recover::raise_table_id(&catalogs, &store).await?;
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
         catalogs.engine.forget_dropped().await;
-        recover::report_orphans(&catalogs, &store).await;
-        Ok(Self { catalogs, sessions: Arc::new(Sessions::new()?), store, node, ddl: Arc::new(Mutex::new(())) })
+        let in_use = recover::examine(&catalogs, &store).await?;
+        Ok(Self { catalogs, sessions: Arc::new(Sessions::new()?), store, node, in_use, ddl: Arc::new(Mutex::new(())) })
+    }
+
+    pub(crate) fn catalogs(&self) -> &Catalogs {
+        &self.catalogs
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
     }
 
     /// Flushes and closes every region. Statements that still run fail.
@@ -144,7 +153,8 @@ impl Standalone {
             }
             Statement::CreateTable(table) => {
                 let database = table.name.database.as_deref().unwrap_or(session);
-                create::create_table(&table, database, self.node, &self.catalogs, &self.sessions).await?;
+                let place = create::Place { node: self.node, in_use: self.in_use };
+                create::create_table(&table, database, place, &self.catalogs, &self.sessions).await?;
             }
             Statement::DropTable { names, if_exists } => {
                 for name in names {

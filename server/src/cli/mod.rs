@@ -4,6 +4,8 @@
 //! are wrong, 3 no server answers.
 
 mod args;
+pub(crate) mod verb;
+mod doctor;
 mod sql;
 mod standalone;
 #[cfg(test)]
@@ -37,6 +39,7 @@ pub fn main(start: Start) -> ExitCode {
         Command::Standalone(args) => standalone::run(&args, start),
         Command::Sql(args) => sql::run(&args),
         Command::Manifest(args) => manifest_cli::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => match args.resolve() {
             Ok(config) => print(&config.to_toml()),
             Err(error) => complain(Exit::Usage, &error),

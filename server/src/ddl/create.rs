@@ -127,6 +127,15 @@ fn define_rules(create: &CreateTable, schema: &Schema, partition_columns: &[Colu
     Ok(parsed)
 }
 
+/// Where a new table goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The node of its regions.
+    pub node: NodeId,
+    /// The highest table id that is in use on the store, above which its own must lie.
+    pub in_use: Option<TableId>,
+}
+
 /// Creates a table; whether it was made (it may exist already where that is fine).
 ///
 /// # Errors
@@ -134,7 +143,7 @@ fn define_rules(create: &CreateTable, schema: &Schema, partition_columns: &[Colu
 pub async fn create_table(
     create: &CreateTable,
     database: &str,
-    node: NodeId,
+    place: Place,
     catalogs: &Catalogs,
     sessions: &Sessions,
 ) -> Result<bool, ServerError> {
@@ -144,8 +153,8 @@ pub async fn create_table(
     if catalogs.find(database, &create.name.table).await?.is_some() {
         return taken(create, database);
     }
-    let id = catalogs.catalog.allocate_table_id().await.map_err(|error| from_catalog(&error))?;
-    let (info, routes) = place(definition, id, database, create, node, catalogs);
+    let id = catalogs.catalog.allocate_table_id(place.in_use).await.map_err(|error| from_catalog(&error))?;
+    let (info, routes) = lay_out(definition, id, database, create, place.node, catalogs);
     create_regions(&info, &routes, catalogs).await?;
     match catalogs.catalog.create_table(&info, &routes).await {
         Ok(_) => Ok(true),
@@ -175,7 +184,7 @@ fn taken(create: &CreateTable, database: &str) -> Result<bool, ServerError> {
 }
 
 /// Gives the regions their numbers and their node.
-fn place(
+fn lay_out(
     definition: Definition,
     id: TableId,
     database: &str,

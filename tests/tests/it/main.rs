@@ -10,6 +10,7 @@
 
 mod support;
 
+mod admin;
 mod compat;
 mod damage;
 mod kill9;

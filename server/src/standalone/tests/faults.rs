@@ -10,6 +10,7 @@ use tessera_engine::wal::{EntryStream, LogStore, NoopWal, Pending, WalError};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, RegionId, RegionNumber, TableId};
 use tessera_manifest::wal::{WalId, WalPosition};
+use tessera_metaclient::keys::Switch;
 use tessera_metaclient::kv::{
     GetAnswer, Key, KeyRange, KvBackend, KvError, Limits, MemoryBackend, MultiGetAnswer, RangeAnswer, RangeRequest, Revision, Txn,
     TxnAnswer, Watch,
@@ -18,6 +19,7 @@ use tessera_metaclient::kv::{
 use super::{CPU, Session, World};
 use crate::ddl::marker;
 use crate::error::Code;
+use crate::service::{AdminService, Turn};
 
 const REGION: RegionId = RegionId::new(TableId(1024), RegionNumber(0));
 
@@ -29,6 +31,19 @@ async fn lost_metadata_costs_no_region_of_the_old_tables() {
     session.server.close().await.unwrap();
     world.kv = Arc::new(MemoryBackend::new());
     let session = world.open().await;
+    for _ in 0..2 {
+        let (code, message) = session.refused(CPU).await;
+        assert_eq!(code, Code::IllegalState);
+        assert!(message.contains("1024") && message.contains("doctor") && message.contains("{\"next_table_id\":1025}"), "{message}");
+    }
+    let refused = session.server.set_next_table_id(TableId(1025)).await.unwrap_err();
+    assert!(refused.message.contains("POST /admin/recovery/enable"), "{refused}");
+    session.server.turn(Switch::Recovery, Turn::On).await.unwrap();
+    let refused = session.server.set_next_table_id(TableId(1024)).await.unwrap_err();
+    assert_eq!(refused.code, Code::InvalidArguments);
+    session.server.set_next_table_id(TableId(1025)).await.unwrap();
+    assert_eq!(session.refused(CPU).await.0, Code::IllegalState);
+    session.server.turn(Switch::Recovery, Turn::Off).await.unwrap();
     session.run(CPU).await;
     assert_eq!(session.rows("SELECT table_id FROM information_schema.tables").await, ["1025"]);
     // The old region is as it was.

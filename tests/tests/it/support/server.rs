@@ -105,6 +105,21 @@ impl Server {
         reply.outputs().unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"))
     }
 
+    /// The answer to a GET of a path.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        let mut response = self.agent.get(format!("{}{path}", self.url)).call().unwrap_or_else(|error| panic!("{path}: {error}"));
+        Reply { status: response.status().as_u16(), body: response.body_mut().read_to_string().unwrap() }
+    }
+
+    /// The answer to a POST of this body to a path.
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &str) -> Reply {
+        let sent = self.agent.post(format!("{}{path}", self.url)).content_type("application/json").send(body);
+        let mut response = sent.unwrap_or_else(|error| panic!("{path}: {error}: {}", self.log()));
+        Reply { status: response.status().as_u16(), body: response.body_mut().read_to_string().unwrap() }
+    }
+
     /// The rows of a statement.
     #[track_caller]
     pub(crate) fn rows(&self, sql: &str) -> Vec<Vec<Value>> {
