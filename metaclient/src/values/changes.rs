@@ -48,6 +48,12 @@ impl Kind {
         }
     }
 
+    /// The kind with this number.
+    #[must_use]
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+
     /// The version that this program writes, and up to which it reads.
     #[must_use]
     pub fn current(self) -> &'static VersionChange {
