@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {data_home}/lock                 held by the process that uses the data home
-//! {data_home}/meta/metadata.redb   databases, tables, routes
+//! {data_home}/meta/metadata.redb   databases, tables, routes; not with metadata in etcd
 //! {data_home}/wal/                 the write-ahead log
 //! {data_home}/store/               the object store: manifests and SSTs
 //! {data_home}/store/tessera.json   the cluster that the store belongs to
@@ -25,10 +25,11 @@ use tessera_manifest::id::{NodeId, Nonce};
 use tessera_manifest::log::Context;
 use tessera_manifest::paths::Root;
 use tessera_manifest::probe;
-use tessera_metaclient::kv::RedbBackend;
+use tessera_metaclient::kv::{KvBackend, RedbBackend};
 
-use crate::config::Config;
+use crate::config::{Config, MetadataBackend};
 use crate::error::{Code, ServerError, chain};
+use crate::metadata;
 use crate::standalone::{Parts, Standalone};
 
 /// The node of a server that is alone.
@@ -104,7 +105,11 @@ impl Home {
         Ok((self.metadata().await?, self.store()?))
     }
 
-    async fn metadata(&self) -> Result<RedbBackend, ServerError> {
+    /// The metadata alone.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn metadata(&self) -> Result<RedbBackend, ServerError> {
         self.subfolder("meta")?;
         RedbBackend::open(self.dir.join(METADATA)).await.map_err(|error| ServerError::from_class(error.class(), &error))
     }
@@ -121,7 +126,10 @@ impl Home {
         let report = report.map_err(|error| ServerError::from_class(error.class(), &error))?;
         tracing::debug!(%report, "the object store keeps its promises");
         let cluster = cluster_of(&*store, &env).await?;
-        let kv = self.metadata().await?;
+        let kv: Arc<dyn KvBackend> = match config.metadata.backend {
+            MetadataBackend::Redb => Arc::new(self.metadata().await?),
+            MetadataBackend::Etcd => metadata::connect(&config.metadata).await?,
+        };
         let sync = match config.wal.sync_interval_ms {
             0 => SyncMode::Always,
             ms => SyncMode::Interval(std::time::Duration::from_millis(ms)),
@@ -130,7 +138,7 @@ impl Home {
         let wal = LocalWal::open(&self.dir.join("wal"), options, env.clone()).await;
         let wal = wal.map_err(|error| ServerError::from_class(error.class(), &error))?;
         let engine = config.engine.to_engine();
-        Standalone::open(Parts { kv: Arc::new(kv), store, wal: Arc::new(wal), env, engine, node: NODE, cluster }).await
+        Standalone::open(Parts { kv, store, wal: Arc::new(wal), env, engine, node: NODE, cluster }).await
     }
 
     fn store(&self) -> Result<Arc<dyn ObjectStore>, ServerError> {

@@ -3,7 +3,9 @@
 pub mod cli;
 pub mod config;
 pub mod home;
+pub mod metadata;
 mod manifest_cli;
+mod meta_cli;
 pub mod telemetry;
 pub mod http;
 pub mod shell;

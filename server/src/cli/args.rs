@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Layers, LogFormat};
 use crate::manifest_cli::ManifestArgs;
+use crate::meta_cli::MetaArgs;
 use crate::output::Format;
 
 const EXAMPLES: &str = "\
@@ -18,6 +19,7 @@ Examples:
   tessera sql --format csv \"SELECT * FROM weather\" > weather.csv
   tessera sql < setup.sql
   tessera manifest show ./tessera-data           what is on the object store, without a server
+  tessera meta list ./tessera-data table/        what is in the metadata, without a server
   tessera doctor ./tessera-data                  do catalog and object store fit together?
 
 Exit codes:
@@ -39,6 +41,7 @@ pub(super) enum Command {
     Standalone(StandaloneArgs),
     Sql(SqlArgs),
     Manifest(ManifestArgs),
+    Meta(MetaArgs),
     Doctor(DoctorArgs),
     /// Print the effective settings as a TOML file with explanations
     Config(Settings),
@@ -124,6 +127,14 @@ pub(super) struct Settings {
     set: Vec<(String, String)>,
 }
 
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+pub(super) fn settings_of_environment() -> Result<Config, ConfigError> {
+    Layers { env: environment(), ..Layers::default() }.resolve()
+}
+
 impl Settings {
     /// The settings that file, environment and flags give.
     pub(super) fn resolve(&self) -> Result<Config, ConfigError> {
@@ -134,8 +145,7 @@ impl Settings {
                 Some((path.clone(), text))
             }
         };
-        let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
-        Layers { file, env, flags: self.flags() }.resolve()
+        Layers { file, env: environment(), flags: self.flags() }.resolve()
     }
 
     pub(super) fn flags(&self) -> Vec<(&str, &str, String)> {

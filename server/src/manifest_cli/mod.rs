@@ -16,7 +16,7 @@
 mod args;
 mod version;
 mod store;
-mod text;
+pub(crate) mod text;
 mod file;
 mod show;
 mod list;
