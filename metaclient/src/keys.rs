@@ -18,6 +18,7 @@
 //! | `table/tombstone/{id}`          | a table that was dropped, as it was                      |
 //! | `route/read/{table}/{region}`   | where a region is read: node, generation, rule           |
 //! | `route/write/{table}/{region}`  | where a region is written: node, generation, rule        |
+//! | `switch/{switch}`               | since when the switch is on; no key: it is off           |
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,6 +41,33 @@ impl RouteSet {
         match self {
             Self::Read => "read",
             Self::Write => "write",
+        }
+    }
+}
+
+/// What an operator turns on and off for the whole cluster. A switch is on while its key exists, so that a transaction
+/// that depends on it compares one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Switch {
+    /// Recovery mode: nothing is created, so that the next table id can be set.
+    Recovery,
+    /// Maintenance mode: nothing is moved between nodes on the cluster's own initiative.
+    Maintenance,
+    /// Procedures are paused: none takes a further step.
+    ProceduresPaused,
+}
+
+impl Switch {
+    /// All switches.
+    pub const ALL: [Self; 3] = [Self::Recovery, Self::Maintenance, Self::ProceduresPaused];
+
+    /// Its name in keys.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovery => "recovery",
+            Self::Maintenance => "maintenance",
+            Self::ProceduresPaused => "procedures-paused",
         }
     }
 }
@@ -81,6 +109,11 @@ pub enum MetaKey {
         set: RouteSet,
         /// The region.
         region: RegionId,
+    },
+    /// A switch that is on.
+    Switch {
+        /// Which.
+        switch: Switch,
     },
 }
 
@@ -150,6 +183,7 @@ impl fmt::Display for MetaKey {
             Self::Route { set, region } => {
                 write!(f, "route/{}/{:010}/{:010}", set.as_str(), region.table().0, region.number().0)
             }
+            Self::Switch { switch } => write!(f, "switch/{}", switch.as_str()),
         }
     }
 }
@@ -185,6 +219,7 @@ fn parse(parts: &[&str]) -> Option<MetaKey> {
             let region = RegionId::new(TableId(parse_number(table)?), RegionNumber(parse_number(region)?));
             MetaKey::Route { set, region }
         }
+        ["switch", name] => MetaKey::Switch { switch: Switch::ALL.into_iter().find(|known| known.as_str() == name)? },
         _ => return None,
     })
 }
@@ -250,6 +285,9 @@ mod tests {
         assert_text(&MetaKey::Tombstone { id: TableId(u32::MAX) }, "table/tombstone/4294967295");
         assert_text(&MetaKey::Route { set: RouteSet::Read, region }, "route/read/0000001024/0000000003");
         assert_text(&MetaKey::Route { set: RouteSet::Write, region }, "route/write/0000001024/0000000003");
+        assert_text(&MetaKey::Switch { switch: Switch::Recovery }, "switch/recovery");
+        assert_text(&MetaKey::Switch { switch: Switch::Maintenance }, "switch/maintenance");
+        assert_text(&MetaKey::Switch { switch: Switch::ProceduresPaused }, "switch/procedures-paused");
     }
 
     #[test]
@@ -270,6 +308,8 @@ mod tests {
             "table/id/9999999999",
             "route/both/0000001024/0000000003",
             "route/read/0000001024",
+            "switch/other",
+            "switch/recovery/on",
             "table/name/a\n/c",
         ] {
             assert!(text.parse::<MetaKey>().is_err(), "{text}");

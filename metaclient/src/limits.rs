@@ -1,5 +1,7 @@
 //! Every limit of this crate, with what happens when it is hit.
 
+use std::time::Duration;
+
 /// Compares of a transaction, and operations of each of its branches.
 /// More: [`KvError::TooManyOps`](crate::kv::KvError::TooManyOps).
 pub const TXN_OPS_MAX: usize = 4096;
@@ -24,6 +26,15 @@ pub const WATCH_CHANGES_MAX: usize = 16_384;
 
 /// Bytes of keys and values that are kept for watchers. Older ones: as with [`WATCH_CHANGES_MAX`].
 pub const WATCH_BYTES_MAX: usize = 16 << 20;
+
+/// Leases of one embedded store. More: [`KvError::TooManyLeases`](crate::kv::KvError::TooManyLeases).
+pub const LEASES_MAX: usize = 65_536;
+
+/// Shortest time to live of a lease in an embedded store; less is taken as this.
+pub const LEASE_TTL_MIN: Duration = Duration::from_millis(1);
+
+/// Longest time to live of a lease. More: [`KvError::TtlTooLong`](crate::kv::KvError::TtlTooLong).
+pub const LEASE_TTL_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 /// Attempts of an optimistic read-then-transact loop.
 /// More: [`CatalogError::Contended`](crate::catalog::CatalogError::Contended).

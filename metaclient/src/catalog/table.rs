@@ -6,7 +6,7 @@ use super::Catalog;
 use super::error::CatalogError;
 use super::model::{DroppedTable, Route, TableInfo, TableRef, Tombstone, check_name};
 use super::route::decode_routes;
-use crate::keys::{self, MetaKey, RouteSet};
+use crate::keys::{self, MetaKey, RouteSet, Switch};
 use crate::kv::{Compare, Entry, Key, KvError, Op, RangeRequest, Txn, range_all};
 use crate::limits::{ATTEMPTS_MAX, REGIONS_MAX};
 use crate::values::{self, TableName};
@@ -42,8 +42,8 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::TableExists`], [`CatalogError::DatabaseNotFound`], [`CatalogError::TableIdTaken`],
-    /// [`CatalogError::TableIdNotAllocated`], [`CatalogError::TooManyRegions`]; [`CatalogError::Table`] when
-    /// table and routes do not fit each other. Nothing was written then.
+    /// [`CatalogError::TableIdNotAllocated`], [`CatalogError::TooManyRegions`], [`CatalogError::RecoveryMode`];
+    /// [`CatalogError::Table`] when table and routes do not fit each other. Nothing was written then.
     pub async fn create_table(&self, info: &TableInfo, routes: &[Route]) -> Result<(), CatalogError> {
         info.check()?;
         info.check_routes(routes)?;
@@ -61,6 +61,9 @@ impl Catalog {
             return Ok(());
         }
         let table = info.table_ref();
+        if answer.entry(2).is_some() {
+            return Err(CatalogError::RecoveryMode { what: "table" });
+        }
         if answer.entry(0).is_none() {
             return Err(CatalogError::DatabaseNotFound { database: info.database.clone() });
         }
@@ -259,12 +262,13 @@ impl Catalog {
 fn plan_create(info: &TableInfo, routes: &[Route]) -> Txn {
     let name = name_key(&info.table_ref());
     let mut txn = Txn::new()
+        .when(Switch::Recovery.is_off())
         .when(Compare::Exists { key: database_key(&info.database) })
         .when(Compare::Absent { key: name.clone() })
         .when(Compare::Absent { key: id_key(info.id) })
         .when(Compare::Absent { key: tombstone_key(info.id) })
         .then([Op::put(name.clone(), values::encode(&TableName(info.id))), Op::put(id_key(info.id), values::encode(info))])
-        .otherwise([Op::get(database_key(&info.database)), Op::get(name)]);
+        .otherwise([Op::get(database_key(&info.database)), Op::get(name), Op::get(Switch::Recovery.key())]);
     for set in [RouteSet::Read, RouteSet::Write] {
         let put = |route: &Route| Op::put(MetaKey::Route { set, region: route.region }.to_key(), values::encode(route));
         txn.then_ops.extend(routes.iter().map(put));

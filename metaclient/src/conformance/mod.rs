@@ -9,6 +9,8 @@
 //! fresh `(guard, Arc<dyn KvBackend>)`; the guard lives as long as the test (a temporary folder, or `()`).
 
 #[doc(hidden)]
+pub mod leases;
+#[doc(hidden)]
 pub mod reads;
 #[doc(hidden)]
 pub mod txns;
@@ -92,6 +94,17 @@ macro_rules! conformance_tests {
             watches::a_watch_sees_only_its_range,
             watches::a_snapshot_and_a_watch_after_it_miss_nothing,
             watches::the_distant_past_is_delivered_whole_or_refused,
+            leases::the_keys_of_an_expired_lease_are_deleted_in_one_transaction,
+            leases::a_revoked_lease_takes_its_keys_along,
+            leases::a_lease_that_has_ended_is_not_found,
+            leases::an_expired_lease_cannot_be_kept_alive,
+            leases::a_lease_that_is_kept_alive_lasts,
+            leases::a_put_replaces_the_attachment,
+            leases::deleting_a_key_detaches_it,
+            leases::only_the_leases_of_the_branch_that_runs_are_looked_at,
+            leases::a_lease_without_keys_makes_no_revision,
+            leases::a_time_to_live_is_granted_in_full_or_refused,
+            leases::watchers_and_readers_see_the_lease_of_a_key,
         );
     };
     (@cases $make:expr; $($module:ident::$case:ident,)*) => {

@@ -2,10 +2,12 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tessera_manifest::error::ErrorClass;
 
 use super::key::{Key, Revision};
+use super::lease::LeaseId;
 
 /// Why a key-value store refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,26 @@ pub enum KvError {
         /// The key.
         key: Key,
     },
+    /// The lease was revoked or expired, or there never was one of this id.
+    #[error("there is no lease {id}, or it has ended: what was attached to it is gone; ask for a new one")]
+    LeaseNotFound {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// The time to live asked for is too long.
+    #[error("a lease of {} s was asked for, and the store grants {} s at most", ttl.as_secs(), ttl_max.as_secs())]
+    TtlTooLong {
+        /// What was asked for.
+        ttl: Duration,
+        /// The limit.
+        ttl_max: Duration,
+    },
+    /// The store has as many leases as it takes.
+    #[error("the store has {leases_max} leases and takes no more: revoke those that nobody needs, or wait for them to expire")]
+    TooManyLeases {
+        /// The limit.
+        leases_max: usize,
+    },
     /// The changes asked for are no longer kept, or the watcher was too slow.
     #[error("changes from revision {requested} on are no longer kept, only from {oldest} on: read the range again, then watch")]
     Compacted {
@@ -75,13 +97,13 @@ pub enum KvError {
         path: PathBuf,
     },
     /// The file was written by a version that this one does not know.
-    #[error("metadata file {} has format {found}, and this program reads only format {known}", path.display())]
+    #[error("metadata file {} has format {found}, and this program reads none later than {known}", path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: u64,
-        /// The only format that is known.
+        /// The latest format that is known.
         known: u64,
     },
     /// The file holds what no writer writes.
@@ -129,9 +151,12 @@ impl KvError {
             | Self::TooManyOps { .. }
             | Self::TxnTooLarge { .. }
             | Self::DuplicateKey { .. }
+            | Self::TtlTooLong { .. }
             | Self::AlreadyOpen { .. }
             | Self::UnknownFormat { .. } => ErrorClass::Invalid,
             Self::Compacted { .. } => ErrorClass::Refresh,
+            Self::LeaseNotFound { .. } => ErrorClass::Fenced,
+            Self::TooManyLeases { .. } => ErrorClass::Retry,
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::Closed | Self::Storage { .. } | Self::CommitUnknown { .. } => ErrorClass::Unavailable,
             Self::Aborted { source } if source.is_panic() => ErrorClass::Bug,

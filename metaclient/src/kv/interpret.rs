@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Limits;
 use super::error::KvError;
 use super::key::{Entry, Key, KeyRange, Revision};
+use super::lease::LeaseId;
 use super::txn::{Compare, Op, OpAnswer, RangeRequest, Txn, TxnAnswer};
 
 /// A consistent state to read from.
@@ -61,6 +62,20 @@ pub struct Plan {
     pub answer: TxnAnswer,
     /// What to change, each key once, in byte order; empty when the store stays as it is.
     pub changes: Vec<Change>,
+}
+
+impl Plan {
+    /// Refuses a plan that attaches a key to a lease which is not `alive`.
+    pub(super) fn check_leases(&self, alive: impl Fn(LeaseId) -> bool) -> Result<(), KvError> {
+        let attached = self.changes.iter().filter_map(|change| match change {
+            Change::Put(entry) => entry.lease,
+            Change::Delete { .. } => None,
+        });
+        match attached.into_iter().find(|id| !alive(*id)) {
+            Some(id) => Err(KvError::LeaseNotFound { id }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Checks what can be checked without the store: limits, empty keys, keys written twice.
@@ -128,7 +143,7 @@ fn check_compare(compare: &Compare, limits: &Limits) -> Result<usize, KvError> {
 fn check_op(op: &Op, limits: &Limits) -> Result<usize, KvError> {
     match op {
         Op::Get { key } | Op::Delete { key } => check_key(key, limits),
-        Op::Put { key, value } => Ok(check_key(key, limits)? + check_value(key, value.len(), limits)?),
+        Op::Put { key, value, lease: _ } => Ok(check_key(key, limits)? + check_value(key, value.len(), limits)?),
         Op::Range { request: RangeRequest { range, .. } } | Op::DeleteRange { range } => {
             Ok(range.start.as_bytes().len() + range.end.as_ref().map_or(0, |end| end.as_bytes().len()))
         }
@@ -242,7 +257,7 @@ impl<V: View> Run<'_, V> {
                 let (entries, more) = read_page(self, request, self.limits)?;
                 Ok(OpAnswer::Range { entries, more })
             }
-            Op::Put { key, value } => {
+            Op::Put { key, value, lease } => {
                 let before = self.get(key)?;
                 let entry = Entry {
                     key: key.clone(),
@@ -250,6 +265,7 @@ impl<V: View> Run<'_, V> {
                     create_revision: before.as_ref().map_or(self.revision, |entry| entry.create_revision),
                     mod_revision: self.revision,
                     version: before.map_or(0, |entry| entry.version).saturating_add(1),
+                    lease: *lease,
                 };
                 self.changes.insert(key.clone(), Some(entry));
                 Ok(OpAnswer::Put)

@@ -21,26 +21,38 @@
 //!   whole transactions at a time, or fails with [`KvError::Compacted`]. What is kept for watchers is
 //!   bounded, and a watcher that falls out of it re-reads. A range read answered with revision *r* and a
 //!   watch from *r* + 1 together miss nothing.
+//! - A lease lasts for its time to live after it was granted, and again after each time it was kept alive;
+//!   never shorter, and possibly longer: etcd grants whole seconds and has a shortest time, and after a
+//!   restart or a change of leader every lease starts anew. When it ends (it expires, or is revoked) the keys
+//!   attached to it are deleted in one transaction, which watchers see as any other; until then they are
+//!   read as before. A grant, and the end of a lease without keys, change no revision. What has expired
+//!   cannot be kept alive, and no key can be attached to it: [`KvError::LeaseNotFound`].
+//! - Each put attaches the key to the lease it names, or to none: an earlier attachment is gone. Only the
+//!   leases of the branch that runs are looked at. Deleting a key leaves its lease as it is.
 //! - A key range whose start is not below its end is empty, not an error.
 //!
-//! Deliberately absent, until there is more than one node: leases, and reads at a past revision (the pages
-//! of a long range read may come from different revisions; each says which).
+//! Deliberately absent: reads at a past revision (the pages of a long range read may come from different
+//! revisions; each says which).
 
 mod error;
 mod history;
 mod interpret;
 mod key;
+mod lease;
 mod memory;
 mod redb;
+mod sweep;
 mod txn;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use self::error::KvError;
 pub use self::interpret::{Change, Plan, View, check_txn, plan_txn};
 pub use self::key::{Entry, Key, KeyRange, Revision};
+pub use self::lease::{Lease, LeaseId};
 pub use self::memory::MemoryBackend;
 pub use self::redb::RedbBackend;
 pub use self::txn::{Compare, Op, OpAnswer, RangeRequest, Txn, TxnAnswer};
@@ -164,6 +176,27 @@ pub trait KvBackend: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`KvError::Compacted`] when changes since `from` are no longer kept.
     async fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError>;
+
+    /// Grants a lease that lasts at least `ttl`; the answer says how long. It is durable when this answers.
+    /// Not cancel safe: a cancelled call may leave a lease that nobody knows, and that expires.
+    ///
+    /// # Errors
+    /// [`KvError::TtlTooLong`], [`KvError::TooManyLeases`]; else as [`txn`](Self::txn).
+    async fn grant(&self, ttl: Duration) -> Result<Lease, KvError>;
+
+    /// Starts the term of a lease anew, and answers its time to live. A holder that has had no answer counts
+    /// from before its last call that was answered.
+    ///
+    /// # Errors
+    /// [`KvError::LeaseNotFound`] when the lease has ended; else as [`get`](Self::get).
+    async fn keep_alive(&self, id: LeaseId) -> Result<Duration, KvError>;
+
+    /// Ends a lease, and deletes the keys attached to it in one transaction. Not cancel safe, as
+    /// [`txn`](Self::txn).
+    ///
+    /// # Errors
+    /// [`KvError::LeaseNotFound`] when the lease has ended; else as [`txn`](Self::txn).
+    async fn revoke(&self, id: LeaseId) -> Result<(), KvError>;
 }
 
 /// Reads all pages of a range. The pages may come from different revisions: an entry that is not changed
@@ -186,3 +219,5 @@ pub async fn range_all(kv: &dyn KvBackend, range: KeyRange) -> Result<Vec<Entry>
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod lease_tests;

@@ -24,11 +24,14 @@ pub enum Kind {
     Sequence,
     /// The id of the cluster, or of its incarnation.
     Identity,
+    /// A switch that is on.
+    Switch,
 }
 
 impl Kind {
     /// All kinds, in order of their numbers.
-    pub const ALL: [Self; 7] = [Self::Database, Self::TableName, Self::Table, Self::Tombstone, Self::Route, Self::Sequence, Self::Identity];
+    pub const ALL: [Self; 8] =
+        [Self::Database, Self::TableName, Self::Table, Self::Tombstone, Self::Route, Self::Sequence, Self::Identity, Self::Switch];
 
     /// Its number in the envelope, never given to another kind.
     #[must_use]
@@ -41,6 +44,7 @@ impl Kind {
             Self::Route => 5,
             Self::Sequence => 6,
             Self::Identity => 7,
+            Self::Switch => 8,
         }
     }
 
@@ -62,6 +66,7 @@ impl fmt::Display for Kind {
             Self::Route => "route",
             Self::Sequence => "sequence",
             Self::Identity => "identity",
+            Self::Switch => "switch",
         })
     }
 }
@@ -93,6 +98,7 @@ pub const CHANGES: &[VersionChange] = &[
     VersionChange { kind: Kind::Route, ver: 1, min_reader_ver: 1, what: "region, node, generation, rule (JSON)" },
     VersionChange { kind: Kind::Sequence, ver: 1, min_reader_ver: 1, what: "next id" },
     VersionChange { kind: Kind::Identity, ver: 1, min_reader_ver: 1, what: "128-bit id as 32 hex digits" },
+    VersionChange { kind: Kind::Switch, ver: 1, min_reader_ver: 1, what: "since when it is on" },
 ];
 
 #[cfg(test)]

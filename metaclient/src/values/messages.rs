@@ -140,3 +140,17 @@ pub struct IdentityMessage {
     #[prost(string, tag = "3")]
     pub id: String,
 }
+
+/// A switch that is on.
+#[derive(Clone, PartialEq, Message)]
+pub struct SwitchMessage {
+    /// The version it was written in.
+    #[prost(uint32, tag = "1")]
+    pub ver: u32,
+    /// The oldest version whose readers understand it.
+    #[prost(uint32, tag = "2")]
+    pub min_reader_ver: u32,
+    /// When it was turned on, in milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub since_unix_ms: u64,
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,8 +12,8 @@ use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, RegionId, RegionNumber, TableId};
 use tessera_manifest::wal::{WalId, WalPosition};
 use tessera_metaclient::kv::{
-    GetAnswer, Key, KeyRange, KvBackend, KvError, Limits, MemoryBackend, MultiGetAnswer, RangeAnswer, RangeRequest, Revision, Txn,
-    TxnAnswer, Watch,
+    GetAnswer, Key, KeyRange, KvBackend, KvError, Lease, LeaseId, Limits, MemoryBackend, MultiGetAnswer, RangeAnswer, RangeRequest,
+    Revision, Txn, TxnAnswer, Watch,
 };
 
 use super::{CPU, Session, World};
@@ -271,5 +272,14 @@ impl KvBackend for FailingKv {
     }
     async fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError> {
         self.inner.watch(range, from).await
+    }
+    async fn grant(&self, ttl: Duration) -> Result<Lease, KvError> {
+        self.inner.grant(ttl).await
+    }
+    async fn keep_alive(&self, id: LeaseId) -> Result<Duration, KvError> {
+        self.inner.keep_alive(id).await
+    }
+    async fn revoke(&self, id: LeaseId) -> Result<(), KvError> {
+        self.inner.revoke(id).await
     }
 }
