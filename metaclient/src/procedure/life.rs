@@ -284,6 +284,3 @@ impl Retry {
         half + Duration::from_nanos(random % span)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -135,9 +135,11 @@ mod tests {
 
     fn grants(claims: &[(u64, Standing, Locks)]) -> Vec<usize> {
         let ids: Vec<ProcedureId> = (0..claims.len()).map(id).collect();
-        let all = claims.iter().zip(&ids);
-        let claim = |((ticket, standing, locks), id)| Claim { ticket: Revision(*ticket), id, standing: *standing, locks };
-        let granted: Vec<ProcedureId> = plan_grants(all.map(claim)).into_iter().cloned().collect();
+        let mut all = Vec::new();
+        for ((ticket, standing, locks), id) in claims.iter().zip(&ids) {
+            all.push(Claim { ticket: Revision(*ticket), id, standing: *standing, locks });
+        }
+        let granted: Vec<ProcedureId> = plan_grants(all).into_iter().cloned().collect();
         granted.iter().map(|id| ids.iter().position(|known| known == id).unwrap()).collect()
     }
 

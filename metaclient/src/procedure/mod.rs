@@ -43,3 +43,6 @@ pub use self::record::{Blocked, Direction, Phase, Progress, Record, State};
 pub use self::runner::{Runner, RunnerOptions, RunnerState};
 pub use self::steps::{Commit, Load, Procedure, Registry, Status, StepContext};
 pub use self::writer::Row;
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::super::error::{ProcedureError, chain};
+use super::super::fence::Fenced;
 use super::super::id::ProcedureId;
 use super::super::life::{Event, Next};
 use super::super::locks::{Claim, plan_grants};
@@ -22,11 +23,10 @@ use super::super::steps::Commit;
 use super::super::writer::{Row, RowWriter, Written, row_key};
 use super::drive::drive;
 use super::{Halt, Shared};
-use crate::keys::{self, MetaKey};
+use crate::keys::{self, MetaKey, Switch};
 use crate::kv::{Change, Compare, Entry, Key, KeyRange, Op, Revision, Txn};
 use crate::limits::PROCEDURE_PRUNE_MAX;
 use crate::mirror::{Followed, Follower};
-use crate::values;
 
 /// How long to wait before what failed at the store is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -64,7 +64,7 @@ impl Scheduler {
     pub(super) async fn run(mut self) {
         let kv = &self.shared.kv;
         let mut records = Follower::new(Arc::clone(kv), keys::procedures_and_runner());
-        let switch = MetaKey::ProceduresSwitch.to_key();
+        let switch = Switch::ProceduresPaused.key();
         let mut switches = Follower::new(Arc::clone(kv), KeyRange::between(switch.clone(), switch.successor()));
         let shared = Arc::clone(&self.shared);
         let mut again = false;
@@ -288,10 +288,10 @@ impl Scheduler {
             txn = txn.when(Compare::ModRevision { key: row_key(id), revision: *written }).then([Op::delete(row_key(id))]);
         }
         match self.shared.fence.run(&*self.shared.kv, txn).await? {
-            super::super::fence::Fenced::Lost => return Err(ProcedureError::Fenced { epoch: self.shared.fence.epoch() }),
+            Fenced::Lost => return Err(ProcedureError::Fenced { epoch: self.shared.fence.epoch() }),
             // When one of them was changed meanwhile, that is on its way here.
-            super::super::fence::Fenced::Answer(answer) if !answer.succeeded => return Ok(()),
-            super::super::fence::Fenced::Answer(_) => {}
+            Fenced::Answer(answer) if !answer.succeeded => return Ok(()),
+            Fenced::Answer(_) => {}
         }
         for (id, _) in oldest {
             self.rows.remove(&id);
