@@ -324,14 +324,15 @@ async fn a_restored_backup_does_not_let_an_old_runner_write() {
 #[tokio::test(start_paused = true)]
 async fn a_closed_runner_finishes_the_step_under_way_and_starts_no_other() {
     let kv = memory();
-    procedures(&kv).submit(&id("p"), &Sample::new("x")).await.unwrap();
-    let runner = start(Arc::clone(&kv), 1).await;
+    procedures(&kv).submit(&id("p"), &Gate(Locks::none())).await.unwrap();
+    let runner = start_gates(&kv, 1).await;
     reached(&kv, "p", |record| record.phase == Phase::Running).await;
     runner.close().await;
-    let (before, _) = everything(&kv).await;
+    kv.txn(Txn::new().then([Op::put("open/p", "")])).await.unwrap();
+    let before = everything(&kv).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(everything(&kv).await.0, before);
-    let runner = start(Arc::clone(&kv), 2).await;
+    assert_eq!(everything(&kv).await, before);
+    let runner = start_gates(&kv, 2).await;
     assert_eq!(settled(&kv, "p").await.phase, Phase::Done);
     runner.close().await;
 }
