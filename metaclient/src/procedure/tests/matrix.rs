@@ -158,6 +158,7 @@ async fn a_runner_that_sleeps_at_any_request_changes_nothing_when_it_wakes() {
             process.thaw();
             let woken = sleeper.await.unwrap();
             let (old, new) = if woken.epoch() < next.epoch() { (woken, next) } else { (next, woken) };
+            assert!(old.epoch() < new.epoch(), "{what}: no two claims get one epoch");
             tokio::time::timeout(Duration::from_secs(60), old.ended()).await.expect("the older one learns that it is fenced");
             assert_eq!(old.state(), RunnerState::Fenced, "{what}");
             check(&kv, &what).await;

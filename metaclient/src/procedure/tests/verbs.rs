@@ -178,7 +178,25 @@ async fn a_cancel_before_the_point_of_no_return_undoes_and_one_after_it_is_refus
     assert!(cancelled > 3 && refused > 3, "{cancelled} {refused}");
 }
 
-/// Fails as often as the key `failures` says, panics when it says so.
+#[tokio::test(start_paused = true)]
+async fn an_accepted_cancel_survives_the_runner() {
+    for at in 8..16 {
+        let kv = memory();
+        procedures(&kv).submit(&id("p"), &Sample::new("x")).await.unwrap();
+        let process = FaultKv::once(Arc::clone(&kv), at, Fault::FreezeBefore);
+        let runner = tessera_manifest::env::spawn(start(process.clone(), 1));
+        timeout(Duration::from_secs(60), process.down()).await.expect("it falls asleep");
+        let accepted = procedures(&kv).cancel(&id("p")).await.is_ok();
+        drop(runner.await.unwrap());
+        let next = start(Arc::clone(&kv), 2).await;
+        let expected = if accepted { Phase::Cancelled } else { Phase::Done };
+        assert_eq!(settled(&kv, "p").await.phase, expected, "at request {at}");
+        assert!(accepted || at > 10, "at request {at}");
+        next.close().await;
+    }
+}
+
+/// Does what the key `how` says, and is done when there is none.
 #[derive(Debug)]
 struct Flaky;
 
