@@ -38,11 +38,11 @@ pub enum KvError {
     /// The transaction, or the multi-get, has too many parts.
     #[error("a transaction has {ops} {what}, more than the {ops_max} that the store takes")]
     TooManyOps {
-        /// Which part: `compares`, `operations` or `keys`.
+        /// Which part: `compares`, `operations`, `keys`; `parts` when a server does not say which.
         what: &'static str,
         /// How many.
         ops: usize,
-        /// The limit.
+        /// The limit; one less than what was refused when a server does not say what its limit is.
         ops_max: usize,
     },
     /// The transaction has too many bytes.
@@ -50,7 +50,7 @@ pub enum KvError {
     TxnTooLarge {
         /// Its size.
         bytes: usize,
-        /// The limit.
+        /// The limit; one less than what was refused when a server does not say what its limit is.
         bytes_max: usize,
     },
     /// One branch writes the key twice.
@@ -124,11 +124,31 @@ pub enum KvError {
         /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The commit failed in a way that leaves open whether it happened.
-    #[error("a commit to metadata file {} may or may not have happened: read again before repeating it", path.display())]
+    /// The servers do not answer, or cannot do it now. A transaction that fails so was not applied.
+    #[error("cannot {doing} etcd at {endpoints}")]
+    Unavailable {
+        /// The servers.
+        endpoints: String,
+        /// What was tried.
+        doing: &'static str,
+        /// The cause.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The servers refuse: the user may not, or the set-up is wrong. Nothing was applied.
+    #[error("etcd at {endpoints} refuses ({doing}): {reason}")]
+    Refused {
+        /// The servers.
+        endpoints: String,
+        /// What was tried.
+        doing: &'static str,
+        /// The servers' words.
+        reason: String,
+    },
+    /// The commit failed, or its answer was lost, in a way that leaves open whether it happened.
+    #[error("a commit to {store} may or may not have happened: read again before repeating it")]
     CommitUnknown {
-        /// The file.
-        path: PathBuf,
+        /// The store.
+        store: String,
         /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
@@ -153,12 +173,13 @@ impl KvError {
             | Self::DuplicateKey { .. }
             | Self::TtlTooLong { .. }
             | Self::AlreadyOpen { .. }
-            | Self::UnknownFormat { .. } => ErrorClass::Invalid,
+            | Self::UnknownFormat { .. }
+            | Self::Refused { .. } => ErrorClass::Invalid,
             Self::Compacted { .. } => ErrorClass::Refresh,
             Self::LeaseNotFound { .. } => ErrorClass::Fenced,
             Self::TooManyLeases { .. } => ErrorClass::Retry,
             Self::Corrupt { .. } => ErrorClass::Corrupt,
-            Self::Closed | Self::Storage { .. } | Self::CommitUnknown { .. } => ErrorClass::Unavailable,
+            Self::Closed | Self::Storage { .. } | Self::Unavailable { .. } | Self::CommitUnknown { .. } => ErrorClass::Unavailable,
             Self::Aborted { source } if source.is_panic() => ErrorClass::Bug,
             Self::Aborted { .. } => ErrorClass::Unavailable,
         }

@@ -26,6 +26,15 @@ struct Recent {
     bytes: usize,
 }
 
+impl Recent {
+    fn drop_oldest(&mut self) {
+        let Some(gone) = self.batches.pop_front() else { return };
+        self.changes -= gone.changes.len();
+        self.bytes -= bytes_of(&gone.changes);
+        self.oldest = self.oldest.next();
+    }
+}
+
 /// The publishing side; when it is dropped the watches end.
 #[derive(Debug)]
 pub(super) struct History {
@@ -61,13 +70,18 @@ impl History {
             recent.batches.push_back(Arc::new(WatchBatch { revision, changes }));
             // The newest batch may go too, when it alone breaks the bounds.
             while recent.changes > self.changes_max || recent.bytes > self.bytes_max {
-                let Some(gone) = recent.batches.pop_front() else { break };
-                recent.changes -= gone.changes.len();
-                recent.bytes -= bytes_of(&gone.changes);
-                recent.oldest = recent.oldest.next();
+                recent.drop_oldest();
             }
         }
         self.published.send_replace(revision);
+    }
+
+    /// Forgets the changes before `before`, of those that are published.
+    pub(super) fn compact(&self, before: Revision) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        while recent.oldest < before && !recent.batches.is_empty() {
+            recent.drop_oldest();
+        }
     }
 
     /// Starts a watch.

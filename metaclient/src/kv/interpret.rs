@@ -89,13 +89,9 @@ pub fn check_txn(txn: &Txn, limits: &Limits) -> Result<(), KvError> {
             return Err(KvError::TooManyOps { what, ops, ops_max: limits.txn_ops_max });
         }
     }
-    let mut bytes = 0_usize;
-    for compare in &txn.compares {
-        bytes = bytes.saturating_add(check_compare(compare, limits)?);
-    }
-    for op in txn.then_ops.iter().chain(&txn.else_ops) {
-        bytes = bytes.saturating_add(check_op(op, limits)?);
-    }
+    txn.compares.iter().try_for_each(|compare| check_compare(compare, limits))?;
+    txn.then_ops.iter().chain(&txn.else_ops).try_for_each(|op| check_op(op, limits))?;
+    let bytes = txn_bytes(txn);
     if bytes > limits.txn_bytes_max {
         return Err(KvError::TxnTooLarge { bytes, bytes_max: limits.txn_bytes_max });
     }
@@ -103,8 +99,28 @@ pub fn check_txn(txn: &Txn, limits: &Limits) -> Result<(), KvError> {
     check_branch(&txn.else_ops)
 }
 
-/// Checks one key against the limits and answers its size.
-pub(super) fn check_key(key: &Key, limits: &Limits) -> Result<usize, KvError> {
+/// The bytes of all keys and values that a transaction names.
+pub(super) fn txn_bytes(txn: &Txn) -> usize {
+    let of_range = |range: &KeyRange| range.start.as_bytes().len() + range.end.as_ref().map_or(0, |end| end.as_bytes().len());
+    let of_compare = |compare: &Compare| match compare {
+        Compare::Value { key, value } => key.as_bytes().len() + value.len(),
+        Compare::Version { key, .. } | Compare::ModRevision { key, .. } | Compare::Absent { key } | Compare::Exists { key } => {
+            key.as_bytes().len()
+        }
+        Compare::PrefixEmpty { prefix } => prefix.as_bytes().len(),
+    };
+    let of_op = |op: &Op| match op {
+        Op::Get { key } | Op::Delete { key } => key.as_bytes().len(),
+        Op::Put { key, value, lease: _ } => key.as_bytes().len() + value.len(),
+        Op::Range { request } => of_range(&request.range),
+        Op::DeleteRange { range } => of_range(range),
+    };
+    let compares = txn.compares.iter().map(of_compare);
+    compares.chain(txn.then_ops.iter().chain(&txn.else_ops).map(of_op)).fold(0, usize::saturating_add)
+}
+
+/// Checks one key against the limits.
+pub(super) fn check_key(key: &Key, limits: &Limits) -> Result<(), KvError> {
     let bytes = key.as_bytes().len();
     if bytes == 0 {
         return Err(KvError::EmptyKey);
@@ -112,7 +128,7 @@ pub(super) fn check_key(key: &Key, limits: &Limits) -> Result<usize, KvError> {
     if bytes > limits.key_bytes_max {
         return Err(KvError::KeyTooLarge { key: key.clone(), bytes, bytes_max: limits.key_bytes_max });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Checks the keys of a multi-get, which counts as a transaction of that many operations.
@@ -120,33 +136,30 @@ pub(super) fn check_keys(keys: &[Key], limits: &Limits) -> Result<(), KvError> {
     if keys.len() > limits.txn_ops_max {
         return Err(KvError::TooManyOps { what: "keys", ops: keys.len(), ops_max: limits.txn_ops_max });
     }
-    keys.iter().try_for_each(|key| check_key(key, limits).map(|_| ()))
+    keys.iter().try_for_each(|key| check_key(key, limits))
 }
 
-fn check_value(key: &Key, bytes: usize, limits: &Limits) -> Result<usize, KvError> {
-    if bytes > limits.value_bytes_max {
-        return Err(KvError::ValueTooLarge { key: key.clone(), bytes, bytes_max: limits.value_bytes_max });
-    }
-    Ok(bytes)
+fn check_value(key: &Key, value: &[u8], limits: &Limits) -> Result<(), KvError> {
+    check_key(key, limits)?;
+    let (bytes, bytes_max) = (value.len(), limits.value_bytes_max);
+    if bytes > bytes_max { Err(KvError::ValueTooLarge { key: key.clone(), bytes, bytes_max }) } else { Ok(()) }
 }
 
-fn check_compare(compare: &Compare, limits: &Limits) -> Result<usize, KvError> {
+fn check_compare(compare: &Compare, limits: &Limits) -> Result<(), KvError> {
     match compare {
-        Compare::Value { key, value } => Ok(check_key(key, limits)? + check_value(key, value.len(), limits)?),
+        Compare::Value { key, value } => check_value(key, value, limits),
         Compare::Version { key, .. } | Compare::ModRevision { key, .. } | Compare::Absent { key } | Compare::Exists { key } => {
             check_key(key, limits)
         }
-        Compare::PrefixEmpty { prefix } => Ok(prefix.as_bytes().len()),
+        Compare::PrefixEmpty { prefix: _ } => Ok(()),
     }
 }
 
-fn check_op(op: &Op, limits: &Limits) -> Result<usize, KvError> {
+fn check_op(op: &Op, limits: &Limits) -> Result<(), KvError> {
     match op {
         Op::Get { key } | Op::Delete { key } => check_key(key, limits),
-        Op::Put { key, value, lease: _ } => Ok(check_key(key, limits)? + check_value(key, value.len(), limits)?),
-        Op::Range { request: RangeRequest { range, .. } } | Op::DeleteRange { range } => {
-            Ok(range.start.as_bytes().len() + range.end.as_ref().map_or(0, |end| end.as_bytes().len()))
-        }
+        Op::Put { key, value, lease: _ } => check_value(key, value, limits),
+        Op::Range { .. } | Op::DeleteRange { .. } => Ok(()),
     }
 }
 

@@ -179,6 +179,11 @@ impl KvBackend for MemoryBackend {
         self.store.history.watch(range, from)
     }
 
+    async fn compact(&self, before: Revision) -> Result<(), KvError> {
+        self.store.history.compact(before);
+        Ok(())
+    }
+
     async fn grant(&self, ttl: Duration) -> Result<Lease, KvError> {
         let ttl = granted_ttl(ttl)?;
         let mut state = self.store.state();

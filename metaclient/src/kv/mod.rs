@@ -35,6 +35,8 @@
 //! revisions; each says which).
 
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod history;
 mod interpret;
 mod key;
@@ -50,6 +52,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::error::KvError;
+#[cfg(feature = "etcd")]
+pub use self::etcd::{ETCD_REQUEST_BYTES_MAX, ETCD_TXN_OPS_MAX, EtcdBackend, EtcdIdentity, EtcdOptions, EtcdTls, EtcdUser};
 pub use self::interpret::{Change, Plan, View, check_txn, plan_txn};
 pub use self::key::{Entry, Key, KeyRange, Revision};
 pub use self::lease::{Lease, LeaseId};
@@ -135,7 +139,9 @@ pub trait Watch: fmt::Debug + Send {
     ///
     /// # Errors
     /// [`KvError::Compacted`] when changes were missed: read the range again and watch from the revision
-    /// after that of the answer. [`KvError::Closed`] when the backend is gone. The watch ends with either.
+    /// after that of the answer. [`KvError::Closed`] when the backend is gone, [`KvError::Refused`] when the user
+    /// may no longer read. The watch ends with each of them. While the servers of a backend cannot be reached
+    /// this waits.
     async fn next(&mut self) -> Result<WatchBatch, KvError>;
 }
 
@@ -174,8 +180,17 @@ pub trait KvBackend: fmt::Debug + Send + Sync + 'static {
     /// Watches `range` for changes with mod revision >= `from`, which may lie in the future.
     ///
     /// # Errors
-    /// [`KvError::Compacted`] when changes since `from` are no longer kept.
+    /// [`KvError::Compacted`] when changes since `from` are no longer kept; a backend may say so only when the
+    /// watch is asked for its first changes. Else as [`get`](Self::get).
     async fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError>;
+
+    /// Forgets changes before revision `before`, or before the store's revision where that comes first:
+    /// watches from there on still work. etcd keeps every change until somebody calls this, or its own
+    /// compaction does; the embedded stores bound what they keep by themselves.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    async fn compact(&self, before: Revision) -> Result<(), KvError>;
 
     /// Grants a lease that lasts at least `ttl`; the answer says how long. It is durable when this answers.
     /// Not cancel safe: a cancelled call may leave a lease that nobody knows, and that expires.

@@ -153,6 +153,11 @@ impl KvBackend for RedbBackend {
         self.store.history.watch(range, from)
     }
 
+    async fn compact(&self, before: Revision) -> Result<(), KvError> {
+        self.store.history.compact(before);
+        Ok(())
+    }
+
     async fn grant(&self, ttl: Duration) -> Result<Lease, KvError> {
         let ttl = granted_ttl(ttl)?;
         let lease = writing(&self.store, move |store| store.grant(ttl)).await?;

@@ -153,7 +153,8 @@ impl Store {
     }
 
     fn commit(&self, begun: WriteTransaction) -> Result<(), KvError> {
-        begun.commit().map_err(|source| KvError::CommitUnknown { path: self.path.clone(), source: Box::new(source) })
+        let store = || format!("metadata file {}", self.path.display());
+        begun.commit().map_err(|source| KvError::CommitUnknown { store: store(), source: Box::new(source) })
     }
 
     fn plan(&self, begun: &WriteTransaction, txn: &Txn) -> Result<Plan, KvError> {

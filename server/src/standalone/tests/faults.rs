@@ -273,6 +273,9 @@ impl KvBackend for FailingKv {
     async fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError> {
         self.inner.watch(range, from).await
     }
+    async fn compact(&self, before: Revision) -> Result<(), KvError> {
+        self.inner.compact(before).await
+    }
     async fn grant(&self, ttl: Duration) -> Result<Lease, KvError> {
         self.inner.grant(ttl).await
     }
