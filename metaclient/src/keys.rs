@@ -18,6 +18,8 @@
 //! | `table/tombstone/{id}`          | a table that was dropped, as it was                      |
 //! | `route/read/{table}/{region}`   | where a region is read: node, generation, rule           |
 //! | `route/write/{table}/{region}`  | where a region is written: node, generation, rule        |
+//! | `procedure/runner`              | who runs procedures: the epoch                           |
+//! | `procedure/row/{id}`            | a procedure                                              |
 //! | `switch/{switch}`               | since when the switch is on; no key: it is off           |
 
 use std::fmt;
@@ -26,6 +28,7 @@ use std::str::FromStr;
 use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 
 use crate::kv::{Key, KeyRange};
+use crate::procedure::ProcedureId;
 
 /// Which of a table's two route sets: they differ only while the table is repartitioned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +113,13 @@ pub enum MetaKey {
         /// The region.
         region: RegionId,
     },
+    /// Who runs procedures.
+    ProcedureRunner,
+    /// A procedure.
+    Procedure {
+        /// Its id.
+        id: ProcedureId,
+    },
     /// A switch that is on.
     Switch {
         /// Which.
@@ -170,6 +180,18 @@ pub fn routes(set: RouteSet, table: TableId) -> KeyRange {
     KeyRange::prefix(format!("route/{}/{:010}/", set.as_str(), table.0))
 }
 
+/// All procedures, in byte order of their ids.
+#[must_use]
+pub fn procedures() -> KeyRange {
+    KeyRange::prefix("procedure/row/")
+}
+
+/// All procedures, and who runs them.
+#[must_use]
+pub fn procedures_and_runner() -> KeyRange {
+    KeyRange::prefix("procedure/")
+}
+
 impl fmt::Display for MetaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,6 +205,8 @@ impl fmt::Display for MetaKey {
             Self::Route { set, region } => {
                 write!(f, "route/{}/{:010}/{:010}", set.as_str(), region.table().0, region.number().0)
             }
+            Self::ProcedureRunner => f.write_str("procedure/runner"),
+            Self::Procedure { id } => write!(f, "procedure/row/{id}"),
             Self::Switch { switch } => write!(f, "switch/{}", switch.as_str()),
         }
     }
@@ -219,6 +243,8 @@ fn parse(parts: &[&str]) -> Option<MetaKey> {
             let region = RegionId::new(TableId(parse_number(table)?), RegionNumber(parse_number(region)?));
             MetaKey::Route { set, region }
         }
+        ["procedure", "runner"] => MetaKey::ProcedureRunner,
+        ["procedure", "row", id] => MetaKey::Procedure { id: id.parse().ok()? },
         ["switch", name] => MetaKey::Switch { switch: Switch::ALL.into_iter().find(|known| known.as_str() == name)? },
         _ => return None,
     })
@@ -285,6 +311,8 @@ mod tests {
         assert_text(&MetaKey::Tombstone { id: TableId(u32::MAX) }, "table/tombstone/4294967295");
         assert_text(&MetaKey::Route { set: RouteSet::Read, region }, "route/read/0000001024/0000000003");
         assert_text(&MetaKey::Route { set: RouteSet::Write, region }, "route/write/0000001024/0000000003");
+        assert_text(&MetaKey::ProcedureRunner, "procedure/runner");
+        assert_text(&MetaKey::Procedure { id: "drop-1024.a_B".parse().unwrap() }, "procedure/row/drop-1024.a_B");
         assert_text(&MetaKey::Switch { switch: Switch::Recovery }, "switch/recovery");
         assert_text(&MetaKey::Switch { switch: Switch::Maintenance }, "switch/maintenance");
         assert_text(&MetaKey::Switch { switch: Switch::ProceduresPaused }, "switch/procedures-paused");
@@ -308,6 +336,9 @@ mod tests {
             "table/id/9999999999",
             "route/both/0000001024/0000000003",
             "route/read/0000001024",
+            "procedure/row/",
+            "procedure/row/a%20b",
+            "procedure/row/ä",
             "switch/other",
             "switch/recovery/on",
             "table/name/a\n/c",

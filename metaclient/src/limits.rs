@@ -43,3 +43,19 @@ pub const ATTEMPTS_MAX: usize = 64;
 /// Regions of a table, so that its routes fit in one range answer.
 /// More: [`CatalogError::TooManyRegions`](crate::catalog::CatalogError::TooManyRegions).
 pub const REGIONS_MAX: usize = 8192;
+
+/// Bytes of the id of a procedure.
+/// More: [`ParseProcedureIdError`](crate::procedure::ParseProcedureIdError).
+pub const PROCEDURE_ID_BYTES_MAX: usize = 64;
+
+/// Bytes of the error that is kept of a procedure. Longer ones are cut.
+pub const PROCEDURE_ERROR_BYTES_MAX: usize = 4096;
+
+/// Steps of procedures that a runner has under way at once. Others wait.
+pub const PROCEDURE_STEPS_PARALLEL_MAX: usize = 16;
+
+/// Procedures that are over and still listed. Older ones are dropped.
+pub const PROCEDURE_HISTORY_MAX: usize = 1000;
+
+/// Procedures whose history is dropped in one transaction. More: in the next one.
+pub const PROCEDURE_PRUNE_MAX: usize = 64;

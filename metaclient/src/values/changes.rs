@@ -26,12 +26,26 @@ pub enum Kind {
     Identity,
     /// A switch that is on.
     Switch,
+    /// Who runs procedures.
+    ProcedureRunner,
+    /// A procedure.
+    Procedure,
 }
 
 impl Kind {
     /// All kinds, in order of their numbers.
-    pub const ALL: [Self; 8] =
-        [Self::Database, Self::TableName, Self::Table, Self::Tombstone, Self::Route, Self::Sequence, Self::Identity, Self::Switch];
+    pub const ALL: [Self; 10] = [
+        Self::Database,
+        Self::TableName,
+        Self::Table,
+        Self::Tombstone,
+        Self::Route,
+        Self::Sequence,
+        Self::Identity,
+        Self::Switch,
+        Self::ProcedureRunner,
+        Self::Procedure,
+    ];
 
     /// Its number in the envelope, never given to another kind.
     #[must_use]
@@ -45,6 +59,8 @@ impl Kind {
             Self::Sequence => 6,
             Self::Identity => 7,
             Self::Switch => 8,
+            Self::ProcedureRunner => 9,
+            Self::Procedure => 10,
         }
     }
 
@@ -73,6 +89,8 @@ impl fmt::Display for Kind {
             Self::Sequence => "sequence",
             Self::Identity => "identity",
             Self::Switch => "switch",
+            Self::ProcedureRunner => "procedure runner",
+            Self::Procedure => "procedure",
         })
     }
 }
@@ -105,6 +123,13 @@ pub const CHANGES: &[VersionChange] = &[
     VersionChange { kind: Kind::Sequence, ver: 1, min_reader_ver: 1, what: "next id" },
     VersionChange { kind: Kind::Identity, ver: 1, min_reader_ver: 1, what: "128-bit id as 32 hex digits" },
     VersionChange { kind: Kind::Switch, ver: 1, min_reader_ver: 1, what: "since when it is on" },
+    VersionChange { kind: Kind::ProcedureRunner, ver: 1, min_reader_ver: 1, what: "epoch, nonce of the claim, claim time" },
+    VersionChange {
+        kind: Kind::Procedure,
+        ver: 1,
+        min_reader_ver: 1,
+        what: "id, kind, input, state, locks, phase, flags, steps, attempts, error, progress, output, epoch, writes, queue place, times",
+    },
 ];
 
 #[cfg(test)]

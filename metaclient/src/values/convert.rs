@@ -39,6 +39,14 @@ pub enum Malformed {
         #[from]
         source: ParseIdError,
     },
+    /// A number stands for nothing that is known.
+    #[error("its {part} cannot be {number}")]
+    Number {
+        /// The part.
+        part: &'static str,
+        /// The number.
+        number: u64,
+    },
     /// The table breaks a rule of tables.
     #[error("its table is not sound")]
     Table {

@@ -1,0 +1,5 @@
+//! Following the metadata, and keeping a part of it in memory.
+
+mod follow;
+
+pub use self::follow::{Followed, Follower};
