@@ -19,6 +19,8 @@ pub const FAMILIES: &[Family] = &[
     Family { pattern: "cluster/id", kind: Kind::Identity, what: "the cluster's id, for ever" },
     Family { pattern: "cluster/incarnation", kind: Kind::Identity, what: "the id of this life of the metadata" },
     Family { pattern: "database/{database}", kind: Kind::Database, what: "a database" },
+    Family { pattern: "procedure/row/{id}", kind: Kind::Procedure, what: "a procedure, also for a while after it is over" },
+    Family { pattern: "procedure/runner", kind: Kind::ProcedureRunner, what: "who runs procedures" },
     Family { pattern: "route/read/{table}/{region}", kind: Kind::Route, what: "where a region is read" },
     Family { pattern: "route/write/{table}/{region}", kind: Kind::Route, what: "where a region is written" },
     Family { pattern: "sequence/table", kind: Kind::Sequence, what: "the next table id" },
@@ -54,6 +56,8 @@ mod tests {
             MetaKey::ClusterId,
             MetaKey::IncarnationId,
             MetaKey::Database { database: name() },
+            MetaKey::Procedure { id: "p-1".parse().unwrap() },
+            MetaKey::ProcedureRunner,
             MetaKey::Route { set: RouteSet::Read, region },
             MetaKey::Route { set: RouteSet::Write, region },
             MetaKey::TableSequence,
@@ -68,6 +72,7 @@ mod tests {
                 MetaKey::ClusterId | MetaKey::IncarnationId | MetaKey::TableSequence | MetaKey::Switch { .. } => {}
                 MetaKey::Database { .. } | MetaKey::TableName { .. } | MetaKey::Table { .. } => {}
                 MetaKey::Tombstone { .. } | MetaKey::Route { .. } => {}
+                MetaKey::Procedure { .. } | MetaKey::ProcedureRunner => {}
             }
         }
         let found: Vec<&str> = keys.iter().map(|key| family(key).pattern).collect();

@@ -1,13 +1,15 @@
-//! What operators ask of a running server: table ids, switches, whether catalog and store fit together.
+//! What operators ask of a running server: table ids, switches, procedures, whether catalog and store fit together.
 
 use async_trait::async_trait;
 use tessera_manifest::id::TableId;
 use tessera_metaclient::keys::Switch;
+use tessera_metaclient::procedure::{ProcedureId, Procedures, Record};
 
 use crate::catalog::from_catalog;
 use crate::doctor::{self, Report};
 use crate::error::ServerError;
-use crate::service::{AdminService, Turn};
+use crate::ddl::procedure::from_procedure;
+use crate::service::{AdminService, ProcedureVerb, Turn};
 use crate::standalone::Standalone;
 
 #[async_trait]
@@ -41,7 +43,32 @@ impl AdminService for Standalone {
         Ok(())
     }
 
+    async fn procedures(&self, after: Option<ProcedureId>, limit: usize) -> Result<Vec<Record>, ServerError> {
+        self.client().list(after.as_ref(), limit).await.map_err(|error| from_procedure(&error))
+    }
+
+    async fn procedure(&self, id: &ProcedureId) -> Result<Record, ServerError> {
+        self.client().procedure(id).await.map_err(|error| from_procedure(&error))
+    }
+
+    async fn act(&self, id: &ProcedureId, verb: ProcedureVerb) -> Result<Record, ServerError> {
+        let client = self.client();
+        let done = match verb {
+            ProcedureVerb::Cancel => client.cancel(id).await,
+            ProcedureVerb::Retry => client.retry(id).await,
+        };
+        let record = done.map_err(|error| from_procedure(&error))?;
+        tracing::warn!(%id, ?verb, phase = %record.phase, "an operator acted on a procedure");
+        Ok(record)
+    }
+
     async fn examine(&self) -> Result<Report, ServerError> {
         Ok(doctor::check(&doctor::survey(&self.catalogs().catalog, self.store()).await?))
+    }
+}
+
+impl Standalone {
+    fn client(&self) -> &Procedures {
+        self.procedures().client()
     }
 }

@@ -16,7 +16,10 @@ pub mod sql;
 pub mod query;
 pub mod ddl;
 pub mod doctor;
+#[cfg(any(test, feature = "failpoints"))]
+pub mod failpoint;
 mod admin;
+pub mod procedures;
 pub mod catalog;
 pub mod copy;
 pub mod error;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tessera_manifest::id::TableId;
 use tessera_metaclient::keys::Switch;
+use tessera_metaclient::procedure::{ProcedureId, Record};
 
 use crate::doctor::Report;
 use crate::error::ServerError;
@@ -46,8 +47,26 @@ pub trait AdminService: Send + Sync + 'static {
     /// Turns a switch on or off; harmless when it is there already.
     async fn turn(&self, switch: Switch, to: Turn) -> Result<(), ServerError>;
 
+    /// Up to `limit` procedures by id, those after `after`; those that are over for a while.
+    async fn procedures(&self, after: Option<ProcedureId>, limit: usize) -> Result<Vec<Record>, ServerError>;
+
+    /// A procedure as it is now.
+    async fn procedure(&self, id: &ProcedureId) -> Result<Record, ServerError>;
+
+    /// Asks that a procedure be undone, or tried again; as it is then.
+    async fn act(&self, id: &ProcedureId, verb: ProcedureVerb) -> Result<Record, ServerError>;
+
     /// Compares the catalog with the object store.
     async fn examine(&self) -> Result<Report, ServerError>;
+}
+
+/// What an operator may do with a procedure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcedureVerb {
+    /// Undo it, if it has not passed the point of no return.
+    Cancel,
+    /// Let it go on, if it is blocked or waits; begin it again, if it failed.
+    Retry,
 }
 
 /// Where a switch is turned to.

@@ -2,7 +2,8 @@
 //!
 //! Crash order at start: the catalog is read, interrupted drops are finished, then all regions are opened. A region that
 //! does not open is reported and its table answers with the cause; the others work. What catalog and store disagree on is
-//! logged with what to do; while the next table id is not above every folder of the store, no table is created.
+//! logged with what to do; while the next table id is not above every folder of the store, no table is created. Last,
+//! procedures that are not over go on.
 
 use std::sync::Arc;
 
@@ -17,10 +18,11 @@ use tessera_manifest::env::{Env, Stopwatch};
 use tessera_manifest::id::{NodeId, Nonce, TableId};
 use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
+use tessera_metaclient::procedure::{Runner, RunnerOptions};
 use tokio::sync::Mutex;
 
 use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
-use crate::ddl::{create, drop, recover};
+use crate::ddl::{Ddl, Procedures, Tools, create, drop, procedure, recover};
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::from_engine;
 use crate::query::session::Sessions;
@@ -65,11 +67,11 @@ pub struct Standalone {
     catalogs: Catalogs,
     sessions: Arc<Sessions>,
     store: Arc<dyn ObjectStore>,
+    ddl: Ddl,
+    runner: Arc<Mutex<Option<Runner>>>,
     node: NodeId,
     /// The highest table id that the store had a folder of at the start.
     in_use: Option<TableId>,
-    /// One DDL statement at a time, so that what a drop looked up is what it drops.
-    ddl: Arc<Mutex<()>>,
 }
 
 impl Standalone {
@@ -89,11 +91,19 @@ impl Standalone {
         open_regions(&catalogs).await?;
         catalogs.engine.forget_dropped().await;
         let in_use = recover::examine(&catalogs, &store).await?;
-        Ok(Self { catalogs, sessions: Arc::new(Sessions::new()?), store, node, in_use, ddl: Arc::new(Mutex::new(())) })
+        let sessions = Arc::new(Sessions::new()?);
+        let procedures = Procedures::new(catalogs.catalog.clone(), catalogs.env.clone());
+        let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store) }, procedures };
+        let runner = run_procedures(&ddl.tools).await?;
+        Ok(Self { catalogs, sessions, store, ddl, runner: Arc::new(Mutex::new(Some(runner))), node, in_use })
     }
 
     pub(crate) fn catalogs(&self) -> &Catalogs {
         &self.catalogs
+    }
+
+    pub(crate) fn procedures(&self) -> &Procedures {
+        &self.ddl.procedures
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
@@ -105,6 +115,10 @@ impl Standalone {
     /// # Errors
     /// A region that could not be flushed; its rows are safe in the WAL.
     pub async fn close(&self) -> Result<(), ServerError> {
+        // First, so that no step finds its regions closed.
+        if let Some(runner) = self.runner.lock().await.take() {
+            runner.close().await;
+        }
         self.catalogs.engine.close().await.map_err(|error| from_engine(&error))
     }
 
@@ -142,7 +156,6 @@ impl Standalone {
 
     /// DDL. The answer counts like that of GreptimeDB: a new database is one row.
     async fn define(&self, statement: Statement, session: &str) -> Result<Output, ServerError> {
-        let _one_at_a_time = self.ddl.lock().await;
         let mut rows = 0;
         match statement {
             Statement::CreateDatabase { name, if_not_exists } => {
@@ -154,12 +167,12 @@ impl Standalone {
             Statement::CreateTable(table) => {
                 let database = table.name.database.as_deref().unwrap_or(session);
                 let place = create::Place { node: self.node, in_use: self.in_use };
-                create::create_table(&table, database, place, &self.catalogs, &self.sessions).await?;
+                create::create_table(&table, database, place, &self.ddl, &self.sessions).await?;
             }
             Statement::DropTable { names, if_exists } => {
                 for name in names {
                     let database = name.database.as_deref().unwrap_or(session);
-                    drop::drop_table(database, &name.table, if_exists, &self.catalogs, &self.store).await?;
+                    drop::drop_table(database, &name.table, if_exists, &self.ddl).await?;
                 }
             }
             _ => return Err(ServerError::new(Code::Internal, "a statement that is no DDL was run as one")),
@@ -233,6 +246,13 @@ async fn settle(output: Output) -> Result<Output, ServerError> {
         batches.push(batch);
     }
     Ok(Output::Rows { schema, stream: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))) })
+}
+
+/// Takes the procedures over and goes on with those that are not over.
+async fn run_procedures(tools: &Tools) -> Result<Runner, ServerError> {
+    let (kv, env) = (Arc::clone(tools.catalogs.catalog.kv()), tools.catalogs.env.clone());
+    let runner = Runner::start(kv, env, procedure::registry(tools), RunnerOptions::DEFAULT).await;
+    runner.map_err(|error| procedure::from_procedure(&error))
 }
 
 async fn open_regions(catalogs: &Catalogs) -> Result<(), ServerError> {

@@ -157,9 +157,9 @@ async fn a_table_that_exceeds_the_transaction_is_a_typed_error() {
     let kv = MemoryBackend::with_limits(Limits { txn_ops_max: 16, ..Limits::EMBEDDED });
     let catalog = Catalog::bootstrap(Arc::new(kv), BOOTSTRAP).await.unwrap().0;
     let refused = create(&catalog, "public", "large", 8).await.unwrap_err();
-    assert!(matches!(refused, CatalogError::TooManyRegions { regions: 8, regions_max: 7, .. }), "{refused}");
+    assert!(matches!(refused, CatalogError::TooManyRegions { regions: 8, regions_max: 6, .. }), "{refused}");
     assert_eq!(refused.class(), ErrorClass::Invalid);
-    create(&catalog, "public", "fits", 7).await.unwrap();
+    create(&catalog, "public", "fits", 6).await.unwrap();
     for number in 0..20 {
         create(&catalog, "public", &format!("t{number:02}"), 1).await.unwrap();
     }

@@ -17,6 +17,7 @@ use super::convert::{Malformed, NextTableId, Stored, TableName};
 use super::{HEADER_BYTES, ValueError, decode, encode};
 use crate::catalog::{Database, Route, SwitchedOn, TableInfo, Tombstone};
 use crate::kv::Key;
+use crate::procedure::{Record, RunnerClaim};
 
 /// Why JSON is not a value.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,8 @@ macro_rules! by_kind {
             Kind::Sequence => $run::<NextTableId>($($argument),*),
             Kind::Identity => $run::<Nonce>($($argument),*),
             Kind::Switch => $run::<SwitchedOn>($($argument),*),
+            Kind::ProcedureRunner => $run::<RunnerClaim>($($argument),*),
+            Kind::Procedure => $run::<Record>($($argument),*),
         }
     };
 }
@@ -132,6 +135,32 @@ pub(super) mod embedded {
     pub(in crate::values) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let value = Value::deserialize(deserializer)?;
         serde_json::to_vec(&value).map_err(D::Error::custom)
+    }
+}
+
+/// Bytes of a form that is not ours: as JSON within JSON where they are that, else a text of their hex digits.
+pub(super) mod embedded_or_hex {
+    use bytes::Bytes;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    pub(in crate::values) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        match serde_json::from_slice::<Value>(bytes) {
+            // A text would be taken for hex digits, and other spaces would be lost.
+            Ok(value) if !value.is_string() && serde_json::to_vec(&value).is_ok_and(|again| again == *bytes) => value.serialize(serializer),
+            _ => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().serialize(serializer),
+        }
+    }
+
+    pub(in crate::values) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let Value::String(hex) = value else {
+            return serde_json::to_vec(&value).map(Bytes::from).map_err(D::Error::custom);
+        };
+        let digits: Option<Vec<u32>> = hex.chars().map(|digit| digit.to_digit(16)).collect();
+        let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or_else(|| D::Error::custom("expected pairs of hex digits"))?;
+        Ok(digits.chunks(2).filter_map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect())
     }
 }
 

@@ -32,3 +32,6 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of an answer of `/admin` that a command reads. More: an error.
 pub const ADMIN_ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// Procedures of one answer of `/admin/procedures`. More: in the next one, after the last id of this.
+pub const PROCEDURES_PAGE: usize = 1000;

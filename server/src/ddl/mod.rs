@@ -6,15 +6,27 @@
 //! ```
 //!
 //! Invariants:
-//! - A crash before the transaction of a CREATE leaves regions that nothing names; they are reported at start.
-//! - The drop marker decides. A crash after it is finished at the next start ([`recover`]).
+//! - Both are procedures ([`procedure`]): a crash, or a store that does not answer, leaves nothing half done for long.
+//! - The drop marker decides, also for who has only the store ([`recover`]).
 //! - A name belongs to one table: of two that create it at once, one gets an error and its regions are dropped.
 
 pub mod create;
 pub mod drop;
 pub mod marker;
 pub mod options;
+pub mod procedure;
 pub mod recover;
+
+pub use procedure::{Procedures, Tools};
+
+/// What DDL works with; a cheap handle.
+#[derive(Clone)]
+pub struct Ddl {
+    /// What the steps of procedures work on.
+    pub tools: Tools,
+    /// The procedures of the cluster.
+    pub procedures: Procedures,
+}
 
 #[cfg(test)]
 mod tests;

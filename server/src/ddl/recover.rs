@@ -11,7 +11,7 @@ use super::{drop, marker};
 use crate::catalog::closed::Why;
 use crate::catalog::{Catalogs, from_catalog};
 use crate::doctor::{self, Severity};
-use crate::error::ServerError;
+use crate::error::{ServerError, chain};
 use crate::query::limits;
 
 /// Finishes drops: tables with a marker leave the catalog, and regions of tables that have left it are dropped. A
@@ -40,7 +40,11 @@ pub async fn finish_drops(catalogs: &Catalogs, store: &Arc<dyn ObjectStore>) -> 
         let (table, numbers) = (tombstone.table.id, tombstone.table.next_region_number.0);
         let regions: Vec<RegionId> = (0..numbers).map(|number| RegionId::new(table, RegionNumber(number))).collect();
         tracing::info!(%table, regions = regions.len(), "dropping what an interrupted DROP TABLE left");
-        drop::drop_regions(table, &regions, catalogs).await;
+        if drop::drop_regions(table, &regions, catalogs).await
+            && let Err(error) = catalogs.catalog.remove_tombstone(table).await
+        {
+            tracing::warn!(%table, error = %chain(&error), "the tombstone of a dropped table stays until the next start");
+        }
     }
     Ok(())
 }

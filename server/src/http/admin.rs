@@ -7,6 +7,8 @@
 //! | `GET recovery/status`, `POST recovery/enable`, `recovery/disable` | recovery mode: nothing is created |
 //! | `GET maintenance/status`, `POST maintenance/enable`, `maintenance/disable` | maintenance mode |
 //! | `GET procedure-manager/status`, `POST procedure-manager/pause`, `procedure-manager/resume` | procedures |
+//! | `GET procedures?after=ID&limit=N` | procedures by id, those that are over for a while included |
+//! | `GET procedures/{id}`, `POST procedures/{id}/cancel`, `procedures/{id}/retry` | one of them |
 //! | `GET doctor` | compares catalog and store |
 //!
 //! A request that has begun runs to its end, even if the client goes away. Failures have the form of those of `/v1/sql`.
@@ -17,7 +19,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,11 +28,13 @@ use serde::{Deserialize, Serialize};
 use tessera_manifest::env;
 use tessera_manifest::id::TableId;
 use tessera_metaclient::keys::Switch;
+use tessera_metaclient::procedure::{ParseProcedureIdError, ProcedureId};
 
 use super::{Shared, answer};
-use crate::config::limits::ADMIN_BODY_BYTES_MAX;
+use crate::config::limits::{ADMIN_BODY_BYTES_MAX, PROCEDURES_PAGE};
 use crate::error::{Code, ServerError};
-use crate::service::{Service, Turn};
+use crate::procedures::{ProcedureList, ProcedureView};
+use crate::service::{ProcedureVerb, Service, Turn};
 
 /// The next table id, asked for and answered.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +50,10 @@ pub(super) fn routes() -> Router<Shared> {
         .nest("/recovery", switch(Switch::Recovery, ["enable", "disable"], enabled))
         .nest("/maintenance", switch(Switch::Maintenance, ["enable", "disable"], enabled))
         .nest("/procedure-manager", switch(Switch::ProceduresPaused, ["pause", "resume"], paused))
+        .route("/procedures", get(procedures))
+        .route("/procedures/{id}", get(procedure))
+        .route("/procedures/{id}/cancel", post(|state, path| act(state, path, ProcedureVerb::Cancel)))
+        .route("/procedures/{id}/retry", post(|state, path| act(state, path, ProcedureVerb::Retry)))
         .route("/doctor", get(doctor))
         .layer(DefaultBodyLimit::max(ADMIN_BODY_BYTES_MAX))
 }
@@ -89,6 +98,45 @@ async fn set_next_table_id(State(shared): State<Shared>, body: Bytes) -> Respons
         Ok(asked)
     })
     .await
+}
+
+/// Which procedures to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn procedures(State(shared): State<Shared>, query: Result<Query<Page>, QueryRejection>) -> Response {
+    let page = match query {
+        Ok(Query(page)) => page,
+        Err(error) => return refuse(&ServerError::new(Code::InvalidArguments, error.body_text())),
+    };
+    let after = match page.after.as_deref().map(parse_id).transpose() {
+        Ok(after) => after,
+        Err(error) => return refuse(&error),
+    };
+    let limit = page.limit.unwrap_or(PROCEDURES_PAGE).clamp(1, PROCEDURES_PAGE);
+    run(shared, move |service| async move { service.procedures(after, limit).await.map(|records| ProcedureList::new(&records)) }).await
+}
+
+async fn procedure(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
+    match parse_id(&id) {
+        Ok(id) => run(shared, move |service| async move { service.procedure(&id).await.map(|record| ProcedureView::whole(&record)) }).await,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn act(State(shared): State<Shared>, Path(id): Path<String>, verb: ProcedureVerb) -> Response {
+    match parse_id(&id) {
+        Ok(id) => run(shared, move |service| async move { service.act(&id, verb).await.map(|record| ProcedureView::whole(&record)) }).await,
+        Err(error) => refuse(&error),
+    }
+}
+
+fn parse_id(text: &str) -> Result<ProcedureId, ServerError> {
+    text.parse().map_err(|error: ParseProcedureIdError| ServerError::new(Code::InvalidArguments, error.to_string()))
 }
 
 async fn doctor(State(shared): State<Shared>) -> Response {

@@ -18,9 +18,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::doctor::Report;
-use crate::service::{AdminService, Output, SqlService, Turn};
+use crate::service::{AdminService, Output, ProcedureVerb, SqlService, Turn};
 use tessera_manifest::id::TableId;
 use tessera_metaclient::keys::Switch;
+use tessera_metaclient::procedure::{ProcedureId, Record};
 
 /// Answers a few texts; the rest is a syntax error.
 #[derive(Default)]
@@ -96,6 +97,18 @@ impl AdminService for Memory {
             switches.remove(&switch)
         };
         Ok(())
+    }
+
+    async fn procedures(&self, _: Option<ProcedureId>, _: usize) -> Result<Vec<Record>, ServerError> {
+        Ok(Vec::new())
+    }
+
+    async fn procedure(&self, id: &ProcedureId) -> Result<Record, ServerError> {
+        Err(ServerError::new(Code::ProcedureNotFound, format!("procedure '{id}' does not exist")))
+    }
+
+    async fn act(&self, id: &ProcedureId, _: ProcedureVerb) -> Result<Record, ServerError> {
+        Err(ServerError::new(Code::IllegalState, format!("procedure '{id}' is over")))
     }
 
     async fn examine(&self) -> Result<Report, ServerError> {
@@ -360,4 +373,20 @@ async fn the_next_table_id_is_read_and_set_or_refused_with_a_reason() {
     assert_eq!((set.status, set.text()), (200, r#"{"next_table_id":2048}"#));
     assert_eq!(next().await.text(), r#"{"next_table_id":2048}"#);
     assert_eq!(server.get("/admin/doctor", &[]).await.status, 503);
+}
+
+#[tokio::test]
+async fn procedures_are_listed_and_their_ids_are_checked() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/admin/procedures", &[]).await.text(), r#"{"procedures":[]}"#);
+    assert_eq!(server.get("/admin/procedures", &[("after", "p1"), ("limit", "2")]).await.status, 200);
+    for query in [("after", "no such id"), ("limit", "x"), ("colour", "red")] {
+        assert_eq!(server.get("/admin/procedures", &[query]).await.status, 400, "{query:?}");
+    }
+    let answer = server.get("/admin/procedures/p1", &[]).await;
+    assert_eq!((answer.status, answer.json()["code"].clone()), (404, json!(9000)));
+    assert_eq!(server.get("/admin/procedures/p%201", &[]).await.status, 400);
+    assert_eq!(server.admin("procedures/p1/cancel", "").await.status, 409);
+    assert_eq!(server.admin("procedures/p1/retry", "").await.status, 409);
+    assert_eq!(server.admin("procedures/p1/stop", "").await.status, 404);
 }
