@@ -13,5 +13,6 @@ pub mod catalog;
 pub mod conformance;
 pub mod keys;
 pub mod kv;
+pub mod kv_tools;
 pub mod limits;
 pub mod values;
