@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod conformance;
 pub mod keys;
 pub mod kv;
+pub mod kv_tools;
 pub mod layout;
 pub mod limits;
 pub mod mirror;
