@@ -6,6 +6,7 @@ use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::{Generation, RegionId};
 use tessera_manifest::rule::RuleVersion;
 
+use crate::options::OptionError;
 use crate::wal::WalError;
 use crate::{codec, sst};
 
@@ -26,6 +27,14 @@ pub enum Error {
         region: RegionId,
         /// Why.
         source: Arc<Error>,
+    },
+    /// The region's table options cannot be read.
+    #[error("the table options of region {region} cannot be read")]
+    Options {
+        /// The region.
+        region: RegionId,
+        /// Which option, and why.
+        source: OptionError,
     },
     /// The region is being closed or dropped.
     #[error("region {region} is closed")]
@@ -150,7 +159,7 @@ impl Error {
             Self::OpenFailed { source, .. } => source.class(),
             Self::Closed { .. } | Self::Stopped { .. } => ErrorClass::Unavailable,
             Self::Fenced { .. } => ErrorClass::Fenced,
-            Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
+            Self::Options { .. } | Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
             Self::Overloaded { .. } => ErrorClass::Retry,
             Self::Manifest { source, .. } => source.class(),
             Self::Wal { source, .. } => source.class(),

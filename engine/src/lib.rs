@@ -5,6 +5,7 @@
 
 pub mod engine;
 pub mod region;
+pub mod options;
 pub mod request;
 pub mod wal;
 pub mod codec;

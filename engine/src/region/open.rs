@@ -17,6 +17,7 @@ use super::{GateState, Region, Sequencer};
 use crate::codec;
 use crate::error::Error;
 use crate::memtable::Memtable;
+use crate::options::TableOptions;
 use crate::shared::Shared;
 
 impl Region {
@@ -47,13 +48,15 @@ impl Region {
         let flushed = state.flushed_sequence();
         let next = if flushed.generation() == meta.generation { flushed.counter() + 1 } else { 1 };
         let rule_version = meta.rule_version();
+        let options = TableOptions::parse(&meta.options).map_err(|source| Error::Options { region, source })?;
+        let options = Arc::new(options);
         Ok(Self {
             id: region,
             shared: Arc::clone(shared),
             gate: Arc::new(RwLock::new(GateState::Open)),
             order: tokio::sync::Mutex::new(Sequencer { next }),
             inserted: Mutex::new(WalPosition::START),
-            version: VersionCell::new(Version { state, meta, rule_version, active, frozen: Vec::new() }),
+            version: VersionCell::new(Version { state, meta, rule_version, options, active, frozen: Vec::new() }),
             manifest: tokio::sync::Mutex::new(manifest),
             active_bytes: AtomicU64::new(0),
         })
