@@ -18,6 +18,9 @@ pub mod config;
 pub mod error;
 pub mod limits;
 
+#[cfg(test)]
+mod testing;
+
 /// The messages of an error and of its causes, for assertions.
 #[cfg(test)]
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {

@@ -41,10 +41,7 @@ fn columns_are_added_where_they_are_asked_for() {
     assert_eq!(names(&next), ["a", "b", "host", "ts", "usage", "c"]);
     assert_eq!((next.version(), next.next_column_id()), (2, ColumnId(6)));
     cpu().check_successor(&next).unwrap();
-    assert_eq!(
-        cpu().evolve(&[added("a", Place::After("zz".into()))], &[]).unwrap_err(),
-        EvolveError::NoColumn { column: "zz".into() }
-    );
+    assert_eq!(cpu().evolve(&[added("a", Place::After("zz".into()))], &[]).unwrap_err(), EvolveError::NoColumn { column: "zz".into() });
     assert!(matches!(cpu().evolve(&[added("usage", Place::Last)], &[]), Err(EvolveError::Schema(SchemaError::DuplicateName { .. }))));
 }
 
