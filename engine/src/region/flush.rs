@@ -63,6 +63,7 @@ impl Region {
             generation: version.meta.generation,
             rule: Arc::clone(&version.meta.rule),
             partition_columns: version.meta.partition_columns.clone(),
+            skipping: version.options.skipping.clone(),
         };
         let snapshot = frozen.memtable.snapshot();
         let written = sst::flush(&self.shared.access, snapshot, file).await.map_err(|source| self.rows_error(source))?;

@@ -129,6 +129,7 @@ impl Region {
             generation: version.meta.generation,
             rule: Arc::clone(&version.meta.rule),
             partition_columns: version.meta.partition_columns.clone(),
+            skipping: version.options.skipping.clone(),
         };
         let written = self.shared.access.write(new, kept).await.map_err(rows)?;
         Ok(written.map(|meta| Arc::new(FileRef { key, scope: Scope::all(), meta })))
