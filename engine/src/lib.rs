@@ -5,6 +5,7 @@
 
 pub mod engine;
 pub mod region;
+pub mod options;
 pub mod request;
 pub mod wal;
 pub mod codec;
@@ -16,6 +17,9 @@ mod budget;
 pub mod config;
 pub mod error;
 pub mod limits;
+
+#[cfg(test)]
+mod testing;
 
 /// The messages of an error and of its causes, for assertions.
 #[cfg(test)]

@@ -22,7 +22,7 @@ use tessera_metaclient::procedure::{Runner, RunnerOptions};
 use tokio::sync::Mutex;
 
 use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
-use crate::ddl::{Ddl, Procedures, Tools, create, drop, procedure, recover};
+use crate::ddl::{Ddl, Procedures, Tools, admin, alter, create, drop, procedure, recover, truncate, ttl};
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::from_engine;
 use crate::query::session::Sessions;
@@ -72,6 +72,10 @@ pub struct Standalone {
     node: NodeId,
     /// The highest table id that the store had a folder of at the start.
     in_use: Option<TableId>,
+    /// One alteration at a time, so that each begins with what the one before left.
+    alterations: Arc<Mutex<()>>,
+    /// Looks for expired rows.
+    expirer: Arc<ttl::Expirer>,
 }
 
 impl Standalone {
@@ -89,13 +93,16 @@ impl Standalone {
         let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max };
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
+        recover::finish_alterations(&catalogs).await?;
         catalogs.engine.forget_dropped().await;
         let in_use = recover::examine(&catalogs, &store).await?;
         let sessions = Arc::new(Sessions::new()?);
         let procedures = Procedures::new(catalogs.catalog.clone(), catalogs.env.clone());
         let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store) }, procedures };
         let runner = run_procedures(&ddl.tools).await?;
-        Ok(Self { catalogs, sessions, store, ddl, runner: Arc::new(Mutex::new(Some(runner))), node, in_use })
+        let runner = Arc::new(Mutex::new(Some(runner)));
+        let expirer = Arc::new(ttl::Expirer::start(catalogs.clone()));
+        Ok(Self { catalogs, sessions, store, ddl, runner, node, in_use, alterations: Arc::default(), expirer })
     }
 
     pub(crate) fn catalogs(&self) -> &Catalogs {
@@ -115,6 +122,7 @@ impl Standalone {
     /// # Errors
     /// A region that could not be flushed; its rows are safe in the WAL.
     pub async fn close(&self) -> Result<(), ServerError> {
+        self.expirer.stop().await;
         // First, so that no step finds its regions closed.
         if let Some(runner) = self.runner.lock().await.take() {
             runner.close().await;
@@ -138,9 +146,14 @@ impl Standalone {
                 let planned = self.sessions.plan(*query, database, &self.catalogs).await?;
                 affected(copy::copy_to(planned, &self.catalogs.env, &path, &options).await?)
             }
-            Statement::CreateDatabase { .. } | Statement::DropDatabase { .. } | Statement::CreateTable(_) | Statement::DropTable { .. } => {
-                self.define(statement, database).await
-            }
+            Statement::CreateDatabase { .. }
+            | Statement::AlterDatabase { .. }
+            | Statement::DropDatabase { .. }
+            | Statement::CreateTable(_)
+            | Statement::AlterTable { .. }
+            | Statement::Truncate { .. }
+            | Statement::DropTable { .. } => self.define(statement, database).await,
+            Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.catalogs).await,
             Statement::ShowDatabases { .. } | Statement::ShowTables { .. } | Statement::ShowCreateTable(_) | Statement::Describe(_) => {
                 self.show(statement, database).await
             }
@@ -158,8 +171,17 @@ impl Standalone {
     async fn define(&self, statement: Statement, session: &str) -> Result<Output, ServerError> {
         let mut rows = 0;
         match statement {
-            Statement::CreateDatabase { name, if_not_exists } => {
-                rows = u64::from(create::create_database(&name, if_not_exists, &self.catalogs).await?);
+            Statement::CreateDatabase { name, if_not_exists, options } => {
+                rows = u64::from(create::create_database(&name, if_not_exists, &options, &self.catalogs).await?);
+            }
+            Statement::AlterDatabase { name, options } => alter::alter_database(&name, &options, &self.catalogs).await?,
+            Statement::AlterTable { name, changes } => {
+                let database = name.database.as_deref().unwrap_or(session);
+                alter::alter_table(database, &name.table, &changes, &self.catalogs, &self.sessions).await?;
+            }
+            Statement::Truncate { name, ranges } => {
+                let database = name.database.as_deref().unwrap_or(session);
+                truncate::truncate_table(database, &name.table, &ranges, &self.catalogs, &self.sessions).await?;
             }
             Statement::DropDatabase { name, if_exists } => {
                 drop::drop_database(&name, if_exists, &self.catalogs).await?;

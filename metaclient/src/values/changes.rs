@@ -130,6 +130,7 @@ pub const CHANGES: &[VersionChange] = &[
         min_reader_ver: 1,
         what: "id, kind, input, state, locks, phase, flags, steps, attempts, error, progress, output, epoch, writes, queue place, times",
     },
+    VersionChange { kind: Kind::Database, ver: 2, min_reader_ver: 1, what: "options" },
 ];
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 
-use super::{drop, marker};
+use super::{alter, drop, marker};
 use crate::catalog::closed::Why;
 use crate::catalog::{Catalogs, from_catalog};
 use crate::doctor::{self, Severity};
@@ -63,4 +63,22 @@ pub async fn examine(catalogs: &Catalogs, store: &Arc<dyn ObjectStore>) -> Resul
         }
     }
     Ok(report.highest_on_store)
+}
+
+/// Finishes alterations that reached some regions and not the catalog. A table of which a region is not open stays as
+/// the catalog says it is, which every region can be read and written as; the next alteration tries again.
+///
+/// # Errors
+/// When the catalog does not answer.
+pub async fn finish_alterations(catalogs: &Catalogs) -> Result<(), ServerError> {
+    for table in catalogs.all_tables().await? {
+        if catalogs.closed.contains(table.info.id) {
+            continue;
+        }
+        let shown = table.shown();
+        if let Err(error) = alter::settle(table, catalogs).await {
+            tracing::warn!(table = %shown, %error, "whether its regions have one schema could not be settled");
+        }
+    }
+    Ok(())
 }
