@@ -15,6 +15,9 @@ pub mod keys;
 pub mod kv;
 pub mod limits;
 pub mod mirror;
+pub mod lock;
+pub mod election;
+pub mod node;
 pub mod procedure;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

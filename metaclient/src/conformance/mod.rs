@@ -94,6 +94,7 @@ macro_rules! conformance_tests {
             watches::a_watch_sees_only_its_range,
             watches::a_snapshot_and_a_watch_after_it_miss_nothing,
             watches::the_distant_past_is_delivered_whole_or_refused,
+            watches::a_mark_comes_after_the_changes_before_it,
             leases::the_keys_of_an_expired_lease_are_deleted_in_one_transaction,
             leases::a_revoked_lease_takes_its_keys_along,
             leases::a_lease_that_has_ended_is_not_found,

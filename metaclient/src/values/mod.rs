@@ -16,6 +16,7 @@
 pub mod changes;
 mod convert;
 pub mod messages;
+pub mod coordination;
 pub mod procedure;
 
 use bytes::Bytes;

@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn every_phase_has_its_own_number() {
         let both = [Direction::Forward, Direction::Back];
-        let blocked = both.into_iter().flat_map(|direction| [Blocked::Failed, Blocked::Unreadable].map(|on| Phase::Blocked { direction, on }));
+        let blocked =
+            both.into_iter().flat_map(|direction| [Blocked::Failed, Blocked::Unreadable].map(|on| Phase::Blocked { direction, on }));
         let others = [Phase::Queued, Phase::Running, Phase::RollingBack, Phase::Done, Phase::Failed, Phase::Cancelled];
         let all: Vec<Phase> = blocked.chain(others).collect();
         assert_eq!(all.len(), PHASES.len());

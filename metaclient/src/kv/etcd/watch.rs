@@ -94,11 +94,8 @@ impl EtcdWatch {
         if at < self.next {
             return;
         }
-        let change = if event.r#type == EventType::Delete as i32 {
-            Change::Delete { key: Key::from(kv.key) }
-        } else {
-            Change::Put(entry(kv))
-        };
+        let change =
+            if event.r#type == EventType::Delete as i32 { Change::Delete { key: Key::from(kv.key) } } else { Change::Put(entry(kv)) };
         match &mut self.partial {
             Some(partial) if partial.revision == at => partial.changes.push(change),
             _ => {

@@ -8,12 +8,7 @@ use crate::testing::{Fault, FaultKv};
 
 /// Two that need the same lock, one beside them, and one that fails and is undone.
 fn scenario() -> Vec<(&'static str, Sample)> {
-    vec![
-        ("p1", Sample::new("x")),
-        ("p2", Sample::new("y").failing_at(Stage::Prepare)),
-        ("p3", Sample::new("x")),
-        ("p4", Sample::new("z")),
-    ]
+    vec![("p1", Sample::new("x")), ("p2", Sample::new("y").failing_at(Stage::Prepare)), ("p3", Sample::new("x")), ("p4", Sample::new("z"))]
 }
 
 /// How the scenario ends, whatever happens: `p3` finds the name decided.

@@ -58,7 +58,8 @@ impl Sample {
     /// Puts a key that is absent, or as an earlier attempt left it.
     async fn put(&self, context: &StepContext, what: &str, value: String) -> Result<(), StepError> {
         let key = self.key(what);
-        let txn = Txn::new().when(Compare::Absent { key: key.clone() }).then([Op::put(key.clone(), value.clone())]).otherwise([Op::get(key)]);
+        let txn =
+            Txn::new().when(Compare::Absent { key: key.clone() }).then([Op::put(key.clone(), value.clone())]).otherwise([Op::get(key)]);
         let answer = context.txn(txn).await?;
         let ours = answer.succeeded || answer.entry(0).is_some_and(|entry| entry.value == value);
         if ours { Ok(()) } else { Err(StepError::fatal(format!("{what} of '{}' is taken", self.name))) }
