@@ -20,12 +20,15 @@
 //! | `route/write/{table}/{region}`  | where a region is written: node, generation, rule        |
 //! | `procedure/runner`              | who runs procedures: the epoch                           |
 //! | `procedure/row/{id}`            | a procedure                                              |
+//! | `lock/{name}/{nonce}`           | who holds, or waits for, a permit of a lock or semaphore |
+//! | `election/{name}/{nonce}`       | who leads, or waits to                                   |
+//! | `node/{id}`                     | a node that is there                                     |
 //! | `switch/{switch}`               | since when the switch is on; no key: it is off           |
 
 use std::fmt;
 use std::str::FromStr;
 
-use tessera_manifest::id::{RegionId, RegionNumber, TableId};
+use tessera_manifest::id::{NodeId, Nonce, RegionId, RegionNumber, TableId};
 
 use crate::kv::{Key, KeyRange};
 use crate::procedure::ProcedureId;
@@ -120,6 +123,25 @@ pub enum MetaKey {
         /// Its id.
         id: ProcedureId,
     },
+    /// Who holds, or waits for, a permit of a lock or semaphore.
+    Lock {
+        /// The lock's name.
+        name: String,
+        /// The holder's.
+        nonce: Nonce,
+    },
+    /// Who leads, or waits to.
+    Candidate {
+        /// The election's name.
+        election: String,
+        /// The candidate's.
+        nonce: Nonce,
+    },
+    /// A node that is there.
+    Node {
+        /// Its id.
+        id: NodeId,
+    },
     /// A switch that is on.
     Switch {
         /// Which.
@@ -180,6 +202,24 @@ pub fn routes(set: RouteSet, table: TableId) -> KeyRange {
     KeyRange::prefix(format!("route/{}/{:010}/", set.as_str(), table.0))
 }
 
+/// The holders of a lock or semaphore, and those who wait.
+#[must_use]
+pub fn locks(name: &str) -> KeyRange {
+    KeyRange::prefix(format!("lock/{}/", Escaped(name)))
+}
+
+/// The candidates of an election.
+#[must_use]
+pub fn candidates(election: &str) -> KeyRange {
+    KeyRange::prefix(format!("election/{}/", Escaped(election)))
+}
+
+/// All nodes, in order of their ids.
+#[must_use]
+pub fn nodes() -> KeyRange {
+    KeyRange::prefix("node/")
+}
+
 /// All procedures, in byte order of their ids.
 #[must_use]
 pub fn procedures() -> KeyRange {
@@ -207,6 +247,9 @@ impl fmt::Display for MetaKey {
             }
             Self::ProcedureRunner => f.write_str("procedure/runner"),
             Self::Procedure { id } => write!(f, "procedure/row/{id}"),
+            Self::Lock { name, nonce } => write!(f, "lock/{}/{nonce}", Escaped(name)),
+            Self::Candidate { election, nonce } => write!(f, "election/{}/{nonce}", Escaped(election)),
+            Self::Node { id } => write!(f, "node/{:020}", id.0),
             Self::Switch { switch } => write!(f, "switch/{}", switch.as_str()),
         }
     }
@@ -245,6 +288,9 @@ fn parse(parts: &[&str]) -> Option<MetaKey> {
         }
         ["procedure", "runner"] => MetaKey::ProcedureRunner,
         ["procedure", "row", id] => MetaKey::Procedure { id: id.parse().ok()? },
+        ["lock", name, nonce] => MetaKey::Lock { name: unescape(name)?, nonce: nonce.parse().ok()? },
+        ["election", election, nonce] => MetaKey::Candidate { election: unescape(election)?, nonce: nonce.parse().ok()? },
+        ["node", id] if id.len() == 20 && id.bytes().all(|b| b.is_ascii_digit()) => MetaKey::Node { id: NodeId(id.parse().ok()?) },
         ["switch", name] => MetaKey::Switch { switch: Switch::ALL.into_iter().find(|known| known.as_str() == name)? },
         _ => return None,
     })
@@ -313,6 +359,10 @@ mod tests {
         assert_text(&MetaKey::Route { set: RouteSet::Write, region }, "route/write/0000001024/0000000003");
         assert_text(&MetaKey::ProcedureRunner, "procedure/runner");
         assert_text(&MetaKey::Procedure { id: "drop-1024.a_B".parse().unwrap() }, "procedure/row/drop-1024.a_B");
+        let hex = "0000000000000000000000000000000a";
+        assert_text(&MetaKey::Lock { name: "a/b".into(), nonce: Nonce(10) }, &format!("lock/a%2Fb/{hex}"));
+        assert_text(&MetaKey::Candidate { election: "e".into(), nonce: Nonce(10) }, &format!("election/e/{hex}"));
+        assert_text(&MetaKey::Node { id: NodeId(7) }, "node/00000000000000000007");
         assert_text(&MetaKey::Switch { switch: Switch::Recovery }, "switch/recovery");
         assert_text(&MetaKey::Switch { switch: Switch::Maintenance }, "switch/maintenance");
         assert_text(&MetaKey::Switch { switch: Switch::ProceduresPaused }, "switch/procedures-paused");
@@ -336,6 +386,8 @@ mod tests {
             "table/id/9999999999",
             "route/both/0000001024/0000000003",
             "route/read/0000001024",
+            "lock/a/A",
+            "node/7",
             "procedure/row/",
             "procedure/row/a%20b",
             "procedure/row/ä",

@@ -17,6 +17,9 @@ pub mod kv_tools;
 pub mod layout;
 pub mod limits;
 pub mod mirror;
+pub mod lock;
+pub mod election;
+pub mod node;
 pub mod procedure;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -59,3 +59,9 @@ pub const PROCEDURE_HISTORY_MAX: usize = 1000;
 
 /// Procedures whose history is dropped in one transaction. More: in the next one.
 pub const PROCEDURE_PRUNE_MAX: usize = 64;
+
+/// How often a quiet mirror proves that it has missed nothing.
+pub const MIRROR_PROOF_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a mirror waits for a revision before it reads its range again, on a backend that gives no marks.
+pub const MIRROR_SNAPSHOT_GRACE: Duration = Duration::from_millis(100);

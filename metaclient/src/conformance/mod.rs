@@ -134,6 +134,7 @@ macro_rules! conformance_tests {
             watches::a_watch_outlives_a_compaction,
             watches::a_large_backlog_is_delivered_whole,
             watches::an_empty_range_has_no_changes,
+            watches::a_mark_comes_after_the_changes_before_it,
             leases::the_keys_of_an_expired_lease_are_deleted_in_one_transaction,
             leases::a_revoked_lease_takes_its_keys_along,
             leases::a_lease_that_has_ended_is_not_found,

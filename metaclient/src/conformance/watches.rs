@@ -178,3 +178,20 @@ pub async fn an_empty_range_has_no_changes(kv: Kv, scope: &str) -> Result<(), Kv
         () = std::future::ready(()) => Ok(()),
     }
 }
+
+pub async fn a_mark_comes_after_the_changes_before_it(kv: Kv, scope: &str) -> Result<(), KvError> {
+    let first = put(&*kv, scope, "a", "1").await?;
+    let mut watch = kv.watch(whole(scope), first).await?;
+    if !watch.mark() {
+        return Ok(());
+    }
+    expect_next(&mut watch, scope, first, "a=1").await?;
+    let mark = watch.next().await?;
+    assert!(mark.changes.is_empty() && mark.revision >= first, "{mark:?}");
+    // One from the future has nothing to give, and does not claim more than there is.
+    let future = Revision(mark.revision.0 + 1_000_000);
+    let mut watch = kv.watch(whole(scope), future).await?;
+    assert!(watch.mark());
+    assert!(watch.next().await?.revision < future);
+    Ok(())
+}

@@ -128,7 +128,8 @@ pub struct RangeAnswer {
 pub struct WatchBatch {
     /// The transaction that made them.
     pub revision: Revision,
-    /// Its changes within the range, one for each key, in byte order; never empty.
+    /// Its changes within the range, one for each key, in byte order; empty only in the answer to a
+    /// [mark](Watch::mark).
     pub changes: Vec<Change>,
 }
 
@@ -143,6 +144,13 @@ pub trait Watch: fmt::Debug + Send {
     /// may no longer read. The watch ends with each of them. While the servers of a backend cannot be reached
     /// this waits.
     async fn next(&mut self) -> Result<WatchBatch, KvError>;
+
+    /// Asks for a mark: after all changes up to some revision, [`next`](Self::next) will give a batch without
+    /// changes at that revision, which is then known to be complete. That revision is the newest that the watch
+    /// knows of, perhaps not yet the newest of the store. False where the backend cannot tell, and gives none.
+    fn mark(&mut self) -> bool {
+        false
+    }
 }
 
 /// A transactional key-value store; the module states its semantics.

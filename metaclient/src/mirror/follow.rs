@@ -66,7 +66,23 @@ impl Follower {
         }
     }
 
-    /// The same, but gives the error of the store; the next call begins with a snapshot then.
+    /// Asks for a mark of the watch that runs; see [`Watch::mark`]. False also when none runs.
+    pub fn mark(&mut self) -> bool {
+        self.watch.as_mut().is_some_and(|watch| watch.mark())
+    }
+
+    /// Whether the next thing is a change, not a snapshot.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Forgets where it is: the next thing is a snapshot.
+    pub fn restart(&mut self) {
+        self.watch = None;
+    }
+
+    /// As [`next`](Self::next), but gives the error of the store; the next call begins with a snapshot then.
     ///
     /// # Errors
     /// As the store's range reads and watches.

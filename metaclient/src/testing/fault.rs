@@ -82,7 +82,7 @@ fn unavailable() -> KvError {
 }
 
 fn unknown() -> KvError {
-    KvError::CommitUnknown { path: PathBuf::from("fault"), source: "the test says so".into() }
+    KvError::CommitUnknown { store: "fault".into(), source: "the test says so".into() }
 }
 
 /// What to do with a request that has passed the gate.
@@ -259,6 +259,12 @@ impl KvBackend for FaultKv {
         self.answer(&admitted, answer).await
     }
 
+    async fn compact(&self, before: Revision) -> Result<(), KvError> {
+        let admitted = self.admit().await?;
+        let answer = self.store.compact(before).await;
+        self.answer(&admitted, answer).await
+    }
+
     async fn revoke(&self, id: LeaseId) -> Result<(), KvError> {
         let admitted = self.admit().await?;
         let answer = self.store.revoke(id).await;
@@ -278,5 +284,9 @@ impl Watch for FaultWatch {
         let alive = self.life.wait_for(|life| *life == Life::Alive).await.map(|_| ());
         alive.map_err(|_| KvError::Closed)?;
         self.watch.next().await
+    }
+
+    fn mark(&mut self) -> bool {
+        self.watch.mark()
     }
 }

@@ -31,3 +31,15 @@ impl Source for Counting {
 pub fn counting_env(start: u64) -> Env {
     Env::from_source(std::sync::Arc::new(Counting(Mutex::new(u128::from(start) << 32))))
 }
+
+/// The seeds of a simulation: that of `TESSERA_SIM_SEED`, else as many as `TESSERA_SIM_SEEDS` says, else `default`.
+///
+/// # Panics
+/// When a variable of the environment is not a number.
+pub fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number of the environment"));
+    match number("TESSERA_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("TESSERA_SIM_SEEDS").unwrap_or(default),
+    }
+}

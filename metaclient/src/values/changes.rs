@@ -30,11 +30,15 @@ pub enum Kind {
     ProcedureRunner,
     /// A procedure.
     Procedure,
+    /// Who holds, or waits for, a lock or an election.
+    Holder,
+    /// A node that is there.
+    Node,
 }
 
 impl Kind {
     /// All kinds, in order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Database,
         Self::TableName,
         Self::Table,
@@ -45,6 +49,8 @@ impl Kind {
         Self::Switch,
         Self::ProcedureRunner,
         Self::Procedure,
+        Self::Holder,
+        Self::Node,
     ];
 
     /// Its number in the envelope, never given to another kind.
@@ -61,6 +67,8 @@ impl Kind {
             Self::Switch => 8,
             Self::ProcedureRunner => 9,
             Self::Procedure => 10,
+            Self::Holder => 11,
+            Self::Node => 12,
         }
     }
 
@@ -91,6 +99,8 @@ impl fmt::Display for Kind {
             Self::Switch => "switch",
             Self::ProcedureRunner => "procedure runner",
             Self::Procedure => "procedure",
+            Self::Holder => "holder",
+            Self::Node => "node",
         })
     }
 }
@@ -130,6 +140,8 @@ pub const CHANGES: &[VersionChange] = &[
         min_reader_ver: 1,
         what: "id, kind, input, state, locks, phase, flags, steps, attempts, error, progress, output, epoch, writes, queue place, times",
     },
+    VersionChange { kind: Kind::Holder, ver: 1, min_reader_ver: 1, what: "name, permits, since when" },
+    VersionChange { kind: Kind::Node, ver: 1, min_reader_ver: 1, what: "id, address, program version, incarnation, start time" },
     VersionChange { kind: Kind::Database, ver: 2, min_reader_ver: 1, what: "options" },
 ];
 

@@ -17,6 +17,7 @@ pub mod changes;
 mod convert;
 pub mod json;
 pub mod messages;
+pub mod coordination;
 pub mod procedure;
 
 use bytes::Bytes;
