@@ -19,6 +19,9 @@ pub const FAMILIES: &[Family] = &[
     Family { pattern: "cluster/id", kind: Kind::Identity, what: "the cluster's id, for ever" },
     Family { pattern: "cluster/incarnation", kind: Kind::Identity, what: "the id of this life of the metadata" },
     Family { pattern: "database/{database}", kind: Kind::Database, what: "a database" },
+    Family { pattern: "election/{name}/{nonce}", kind: Kind::Holder, what: "who leads, or waits to" },
+    Family { pattern: "lock/{name}/{nonce}", kind: Kind::Holder, what: "who holds, or waits for, a permit of a lock or semaphore" },
+    Family { pattern: "node/{id}", kind: Kind::Node, what: "a node that is there" },
     Family { pattern: "procedure/row/{id}", kind: Kind::Procedure, what: "a procedure, also for a while after it is over" },
     Family { pattern: "procedure/runner", kind: Kind::ProcedureRunner, what: "who runs procedures" },
     Family { pattern: "route/read/{table}/{region}", kind: Kind::Route, what: "where a region is read" },
@@ -43,7 +46,7 @@ pub fn family(key: &MetaKey) -> &'static Family {
 
 #[cfg(test)]
 mod tests {
-    use tessera_manifest::id::{RegionId, RegionNumber, TableId};
+    use tessera_manifest::id::{NodeId, Nonce, RegionId, RegionNumber, TableId};
 
     use super::*;
     use crate::keys::{RouteSet, Switch};
@@ -56,6 +59,9 @@ mod tests {
             MetaKey::ClusterId,
             MetaKey::IncarnationId,
             MetaKey::Database { database: name() },
+            MetaKey::Candidate { election: name(), nonce: Nonce(1) },
+            MetaKey::Lock { name: name(), nonce: Nonce(1) },
+            MetaKey::Node { id: NodeId(1) },
             MetaKey::Procedure { id: "p-1".parse().unwrap() },
             MetaKey::ProcedureRunner,
             MetaKey::Route { set: RouteSet::Read, region },
@@ -73,6 +79,7 @@ mod tests {
                 MetaKey::Database { .. } | MetaKey::TableName { .. } | MetaKey::Table { .. } => {}
                 MetaKey::Tombstone { .. } | MetaKey::Route { .. } => {}
                 MetaKey::Procedure { .. } | MetaKey::ProcedureRunner => {}
+                MetaKey::Candidate { .. } | MetaKey::Lock { .. } | MetaKey::Node { .. } => {}
             }
         }
         let found: Vec<&str> = keys.iter().map(|key| family(key).pattern).collect();

@@ -6,9 +6,9 @@ use tessera_metaclient::keys::Switch;
 use tessera_metaclient::procedure::{ProcedureId, Procedures, Record};
 
 use crate::catalog::from_catalog;
+use crate::ddl::procedure::from_procedure;
 use crate::doctor::{self, Report};
 use crate::error::ServerError;
-use crate::ddl::procedure::from_procedure;
 use crate::service::{AdminService, ProcedureVerb, Turn};
 use crate::standalone::Standalone;
 

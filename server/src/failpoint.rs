@@ -113,6 +113,36 @@ impl Fuse {
     }
 }
 
+/// The environment variable that says where a server dies.
+const VARIABLE: &str = "TESSERA_FAIL_AT";
+
+/// The stores of a server with the fuse that the environment asks for; it burns once it is lit.
+pub fn of_environment(kv: Arc<dyn KvBackend>, store: Arc<dyn ObjectStore>) -> (Arc<dyn KvBackend>, Arc<dyn ObjectStore>, Prepared) {
+    let text = std::env::var(VARIABLE).unwrap_or_default();
+    let (number, side) = match text.strip_suffix('+') {
+        Some(number) => (number, Side::After),
+        None => (text.as_str(), Side::Before),
+    };
+    let Ok(writes) = number.parse() else { return (kv, store, Prepared(None)) };
+    let fuse = Fuse::new(side, Death::Kill);
+    let kv = Arc::new(FusedKv::new(kv, Arc::clone(&fuse)));
+    let store = Arc::new(FusedStore::new(store, Arc::clone(&fuse)));
+    (kv, store, Prepared(Some((fuse, writes))))
+}
+
+/// A fuse that is to be lit once the server is open, if one was asked for.
+#[derive(Debug)]
+pub struct Prepared(Option<(Arc<Fuse>, u64)>);
+
+impl Prepared {
+    /// Lights it.
+    pub fn light(&self) {
+        if let Some((fuse, writes)) = &self.0 {
+            fuse.light(*writes);
+        }
+    }
+}
+
 /// The store of metadata of a process with a fuse.
 #[derive(Debug)]
 pub struct FusedKv {

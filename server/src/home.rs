@@ -134,11 +134,16 @@ impl Home {
             0 => SyncMode::Always,
             ms => SyncMode::Interval(std::time::Duration::from_millis(ms)),
         };
+        #[cfg(feature = "failpoints")]
+        let (kv, store, fuse) = crate::failpoint::of_environment(kv, store);
         let options = Options { node: NODE, segment_bytes: config.wal.segment_bytes, sync };
         let wal = LocalWal::open(&self.dir.join("wal"), options, env.clone()).await;
         let wal = wal.map_err(|error| ServerError::from_class(error.class(), &error))?;
         let engine = config.engine.to_engine();
-        Standalone::open(Parts { kv, store, wal: Arc::new(wal), env, engine, node: NODE, cluster }).await
+        let standalone = Standalone::open(Parts { kv, store, wal: Arc::new(wal), env, engine, node: NODE, cluster }).await?;
+        #[cfg(feature = "failpoints")]
+        fuse.light();
+        Ok(standalone)
     }
 
     fn store(&self) -> Result<Arc<dyn ObjectStore>, ServerError> {

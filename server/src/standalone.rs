@@ -153,7 +153,7 @@ impl Standalone {
             | Statement::AlterTable { .. }
             | Statement::Truncate { .. }
             | Statement::DropTable { .. } => self.define(statement, database).await,
-            Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.catalogs).await,
+            Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.ddl).await,
             Statement::ShowDatabases { .. } | Statement::ShowTables { .. } | Statement::ShowCreateTable(_) | Statement::Describe(_) => {
                 self.show(statement, database).await
             }
@@ -177,7 +177,8 @@ impl Standalone {
             Statement::AlterDatabase { name, options } => alter::alter_database(&name, &options, &self.catalogs).await?,
             Statement::AlterTable { name, changes } => {
                 let database = name.database.as_deref().unwrap_or(session);
-                alter::alter_table(database, &name.table, &changes, &self.catalogs, &self.sessions).await?;
+                let _one_at_a_time = self.alterations.lock().await;
+                alter::alter_table(database, &name.table, &changes, &self.ddl, &self.sessions).await?;
             }
             Statement::Truncate { name, ranges } => {
                 let database = name.database.as_deref().unwrap_or(session);

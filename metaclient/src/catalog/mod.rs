@@ -30,7 +30,9 @@ use std::sync::Arc;
 
 pub use self::cluster::{Bootstrap, Identity};
 pub use self::error::CatalogError;
-pub use self::model::{DEFAULT_DATABASE, Database, DroppedTable, FIRST_TABLE_ID, Planned, Route, TableError, TableInfo, TableRef, Tombstone};
+pub use self::model::{
+    DEFAULT_DATABASE, Database, DroppedTable, FIRST_TABLE_ID, Planned, Route, TableError, TableInfo, TableRef, Tombstone,
+};
 pub use self::sequence::WithTableId;
 pub use self::switches::SwitchedOn;
 use crate::keys::MetaKey;

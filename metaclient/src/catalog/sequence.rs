@@ -87,7 +87,8 @@ impl Catalog {
         for _ in 0..ATTEMPTS_MAX {
             let (entry, id) = self.readable_next(in_use).await?;
             let WithTableId { compares, ops } = with(id);
-            let mut txn = plan_allocation(entry.as_ref(), id)?.into_txn().then(ops).otherwise([Op::get(key()), Op::get(Switch::Recovery.key())]);
+            let mut txn =
+                plan_allocation(entry.as_ref(), id)?.into_txn().then(ops).otherwise([Op::get(key()), Op::get(Switch::Recovery.key())]);
             txn.compares.extend(compares);
             let answer = self.kv.txn(txn).await?;
             if answer.succeeded {

@@ -17,6 +17,8 @@ use super::convert::{Malformed, NextTableId, Stored, TableName};
 use super::{HEADER_BYTES, ValueError, decode, encode};
 use crate::catalog::{Database, Route, SwitchedOn, TableInfo, Tombstone};
 use crate::kv::Key;
+use crate::lock::Holder;
+use crate::node::Node;
 use crate::procedure::{Record, RunnerClaim};
 
 /// Why JSON is not a value.
@@ -54,6 +56,8 @@ macro_rules! by_kind {
             Kind::Switch => $run::<SwitchedOn>($($argument),*),
             Kind::ProcedureRunner => $run::<RunnerClaim>($($argument),*),
             Kind::Procedure => $run::<Record>($($argument),*),
+            Kind::Holder => $run::<Holder>($($argument),*),
+            Kind::Node => $run::<Node>($($argument),*),
         }
     };
 }
@@ -166,6 +170,8 @@ pub(super) mod embedded_or_hex {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
     use tessera_manifest::id::TableId;
 
@@ -177,9 +183,9 @@ mod tests {
 
     #[test]
     fn a_value_comes_back_from_its_json_with_or_without_versions() {
-        let stored = encode(&Database { name: "public".into(), created_unix_ms: 7 });
+        let stored = encode(&Database { name: "public".into(), created_unix_ms: 7, options: BTreeMap::new() });
         let shown = to_json(&key(), kind_of(&stored).unwrap(), &stored).unwrap();
-        assert_eq!(shown, json!({"ver": 1, "min_reader_ver": 1, "name": "public", "created_unix_ms": 7}));
+        assert_eq!(shown, json!({"ver": 2, "min_reader_ver": 1, "name": "public", "created_unix_ms": 7, "options": {}}));
         assert_eq!(from_json(Kind::Database, shown).unwrap(), stored);
         assert_eq!(from_json(Kind::Database, json!({"name": "public", "created_unix_ms": 7})).unwrap(), stored);
         let next = encode(&NextTableId(TableId(2048)));

@@ -25,6 +25,7 @@ pub struct DatabaseMessage {
     pub created_unix_ms: u64,
     /// Options.
     #[prost(btree_map = "string, string", tag = "5")]
+    #[serde(default)]
     pub options: std::collections::BTreeMap<String, String>,
 }
 
@@ -71,6 +72,7 @@ pub struct TableMessage {
     pub partition_columns: Vec<u32>,
     /// What was given in WITH.
     #[prost(btree_map = "string, string", tag = "8")]
+    #[serde(default)]
     pub options: BTreeMap<String, String>,
     /// When it was created, in milliseconds since 1970.
     #[prost(uint64, tag = "9")]

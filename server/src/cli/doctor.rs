@@ -13,7 +13,6 @@ use super::args::DoctorArgs;
 use super::verb::{self, Failure, View, answer};
 use crate::catalog::from_catalog;
 use crate::doctor::{self, Finding, Report, Severity};
-use crate::error::Code;
 use crate::home::Home;
 use crate::shell::{Client, ClientError};
 
@@ -85,10 +84,7 @@ fn remote(args: &DoctorArgs) -> Result<Examined, Failure> {
 /// Looks at the data home of a stopped server.
 async fn local(args: &DoctorArgs) -> Result<Examined, Failure> {
     let folder = Path::new(&args.target);
-    let home = Home::existing(folder).map_err(|error| match error.code {
-        Code::InvalidArguments => Failure::usage(error.message),
-        _ => error.into(),
-    })?;
+    let home = Home::existing(folder).map_err(Failure::of_home)?;
     let (kv, store) = home.parts().await?;
     let failed = |error: CatalogError| Failure::from(from_catalog(&error));
     let (catalog, _) = Catalog::open(Arc::new(kv)).await.map_err(failed)?;

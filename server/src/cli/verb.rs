@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Exit, print};
 use crate::config::{Log, LogFormat};
-use crate::error::ServerError;
+use crate::error::{Code, ServerError};
 use crate::telemetry;
 
 /// Why a verb did not do what was asked.
@@ -28,6 +28,16 @@ impl Failure {
     /// It was refused, or did not work.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self { exit: Exit::Failed, message: message.into() }
+    }
+}
+
+impl Failure {
+    /// A data home that cannot be opened: the command line is wrong if there is none.
+    pub(crate) fn of_home(error: ServerError) -> Self {
+        match error.code {
+            Code::InvalidArguments => Self::usage(error.message),
+            _ => error.into(),
+        }
     }
 }
 

@@ -141,13 +141,7 @@ pub struct Place {
 ///
 /// # Errors
 /// A bad definition, a name that is taken, recovery mode, or a store that does not answer.
-pub async fn create_table(
-    create: &CreateTable,
-    database: &str,
-    place: Place,
-    ddl: &Ddl,
-    sessions: &Sessions,
-) -> Result<bool, ServerError> {
+pub async fn create_table(create: &CreateTable, database: &str, place: Place, ddl: &Ddl, sessions: &Sessions) -> Result<bool, ServerError> {
     let definition = define(create, sessions)?;
     writable(database)?;
     let (name, catalogs) = (&create.name.table, &ddl.tools.catalogs);

@@ -3,13 +3,14 @@
 //! ```text
 //! CREATE TABLE   check ─► allocate id ─► regions ─► one catalog transaction: the table is there
 //! ALTER TABLE    check ─► regions ─► one catalog transaction: statements see it
+//! ALTER TABLE    check ─► regions ─► one catalog transaction: statements see it
 //! DROP TABLE     drop marker: the table is gone ─► one catalog transaction ─► regions
 //! ```
 //!
 //! Invariants:
-//! - Both are procedures ([`procedure`]): a crash, or a store that does not answer, leaves nothing half done for long.
+//! - All are procedures ([`procedure`]): a crash, or a store that does not answer, leaves nothing half done for long.
 //! - The drop marker decides, also for who has only the store ([`recover`]).
-//! - A crash between the regions and the transaction of an ALTER is finished at the next start ([`alter::settle`]).
+//! - Regions that are ahead of the catalog, as before there were procedures, are settled at the start ([`alter::settle`]).
 //! - A name belongs to one table: of two that create it at once, one gets an error and its regions are dropped.
 
 pub mod admin;

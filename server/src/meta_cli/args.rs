@@ -45,6 +45,8 @@ pub(super) enum Verb {
     Txn(TxnArgs),
     Watch(WatchArgs),
     KeysLayout(LayoutArgs),
+    Bench(BenchArgs),
+    Verify(VerifyArgs),
 }
 
 /// Say what the metadata holds: cluster, ids, switches, how many keys of each kind, and whether every value can be read.
@@ -203,6 +205,67 @@ pub(super) struct WatchArgs {
 /// Explain the keys: which there are, and what is under each.
 #[derive(Debug, Args)]
 pub(super) struct LayoutArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Measure the store: puts, gets, transactions of a compare and two puts, lists, and watches.
+///
+/// Each operation is checked before it is timed. Keys begin with --prefix and are deleted at the end. With --raw the same
+/// work is also done by the bare client of the store, in the same run: a redb file beside the metadata, or etcd itself.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    /// A data home, or etcd://...
+    pub(super) target: String,
+    /// Clients at the same time; one measurement for each number
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,16")]
+    pub(super) clients: Vec<usize>,
+    /// Calls of each measurement; lists and watches make a tenth
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(super) calls: usize,
+    /// Bytes of each value
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(super) value_bytes: usize,
+    /// What the keys begin with
+    #[arg(long, default_value = "bench/")]
+    pub(super) prefix: String,
+    /// Measure the bare client of the store too
+    #[arg(long)]
+    pub(super) raw: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Check that the store keeps its word: concurrent writers with ledgers, a watcher, and a comparison of all of it.
+///
+/// Writers put, compare and swap, delete, write pairs and read, on few keys below --prefix, and note what they are told; a
+/// watcher notes the history. At the end lost, repeated, torn, reordered and invented changes, wrong versions, stale reads
+/// and gaps of the watch are looked for. Servers of etcd may be killed and restarted meanwhile. Exit code 1 if anything is
+/// wrong.
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// A data home, or etcd://...
+    pub(super) target: String,
+    /// Writers at the same time
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(super) writers: usize,
+    /// Keys that they share; fewer make more conflicts
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(super) keys: usize,
+    /// Calls of all writers together
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub(super) calls: u64,
+    /// End after so many seconds, even if calls are left
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) seconds: Option<u64>,
+    /// What the writers choose; the same number, the same choices
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// What the keys begin with; there must be none
+    #[arg(long, default_value = "verify/")]
+    pub(super) prefix: String,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -22,6 +22,7 @@ mod txn;
 mod watch;
 mod status;
 mod layout;
+mod tools;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,8 @@ async fn execute(verb: &Verb) -> Exit {
         Verb::Put(args) => return answer(write::put(args), args.json).await,
         Verb::Del(args) => return answer(write::del(args), args.json).await,
         Verb::Txn(args) => return answer(txn::run(args), args.json).await,
+        Verb::Bench(args) => return answer(tools::bench(args), args.json).await,
+        Verb::Verify(args) => return answer(tools::verify(args), args.json).await,
         Verb::KeysLayout(args) => return answer(async { Ok(layout::Layout::new()) }, args.json).await,
         Verb::Get(args) => read::raw(args).await,
         Verb::List(args) => read::list(args).await,

