@@ -52,8 +52,8 @@ pub(super) fn routes() -> Router<Shared> {
         .nest("/procedure-manager", switch(Switch::ProceduresPaused, ["pause", "resume"], paused))
         .route("/procedures", get(procedures))
         .route("/procedures/{id}", get(procedure))
-        .route("/procedures/{id}/cancel", post(|state, path| act(state, path, ProcedureVerb::Cancel)))
-        .route("/procedures/{id}/retry", post(|state, path| act(state, path, ProcedureVerb::Retry)))
+        .route("/procedures/{id}/cancel", post(cancel))
+        .route("/procedures/{id}/retry", post(retry))
         .route("/doctor", get(doctor))
         .layer(DefaultBodyLimit::max(ADMIN_BODY_BYTES_MAX))
 }
@@ -128,8 +128,16 @@ async fn procedure(State(shared): State<Shared>, Path(id): Path<String>) -> Resp
     }
 }
 
-async fn act(State(shared): State<Shared>, Path(id): Path<String>, verb: ProcedureVerb) -> Response {
-    match parse_id(&id) {
+async fn cancel(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
+    act(shared, &id, ProcedureVerb::Cancel).await
+}
+
+async fn retry(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
+    act(shared, &id, ProcedureVerb::Retry).await
+}
+
+async fn act(shared: Shared, id: &str, verb: ProcedureVerb) -> Response {
+    match parse_id(id) {
         Ok(id) => run(shared, move |service| async move { service.act(&id, verb).await.map(|record| ProcedureView::whole(&record)) }).await,
         Err(error) => refuse(&error),
     }

@@ -88,7 +88,7 @@ fn what_is_no_transaction_is_refused_and_says_why() {
         (&["--then", "rename:a"], "no operation"),
         (&["--if", "newer:a", "--then", "get:a"], "no condition"),
         (&["--if", "version:a=x", "--then", "get:a"], "no number"),
-        (&["--then", "put:sequence/table=7", "--force"], "holds a sequence"),
+        (&["--then", "put:sequence/table=7", "--force"], "is no sequence"),
     ] {
         let failure = plan(&txn_args(words)).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage, "{words:?}");

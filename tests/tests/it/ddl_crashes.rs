@@ -91,7 +91,10 @@ fn die_at_every_write(before: &[&str], sql: &str) {
             assert_eq!(ended.code, None, "a signal ended it");
             deaths += 1;
             let found = remains(home.path());
-            assert!(found == done || found == untouched, "died at write {at}{side}: {found:#?}\ndone: {done:#?}\nuntouched: {untouched:#?}");
+            assert!(
+                found == done || found == untouched,
+                "died at write {at}{side}: {found:#?}\ndone: {done:#?}\nuntouched: {untouched:#?}"
+            );
         }
     }
     eprintln!("{sql}: {deaths} deaths");

@@ -91,6 +91,13 @@ impl AlterTable {
             let message = format!("table {} was altered by another statement meanwhile: try again", self.before.table_ref());
             return Err(coded(&ServerError::new(Code::IllegalState, message)));
         }
+        if self.after.name != self.before.name
+            && let Some(other) = self.tools.catalogs.find(&self.after.database, &self.after.name).await.map_err(|error| coded(&error))?
+            && other.info.id != self.after.id
+        {
+            let message = format!("table '{}' already exists in database '{}'", self.after.name, self.after.database);
+            return Err(coded(&ServerError::new(Code::TableAlreadyExists, message)));
+        }
         for region in &self.regions {
             self.tools.catalogs.engine.region(*region).map_err(|error| coded(&from_engine(&error)))?;
         }
@@ -101,12 +108,13 @@ impl AlterTable {
     async fn alter_regions(&mut self) -> Result<Status, StepError> {
         let to = alteration(&self.after);
         let engine = &self.tools.catalogs.engine;
-        let alters = stream::iter(self.regions.clone()).map(|region| {
-            let to = &to;
+        let alter = |region: &RegionId| {
+            let (to, region) = (&to, *region);
             // Opened here if need be: after a restart nobody else may have.
             async move { engine.open_region(region).await?.alter(to).await }
-        });
-        let results: Vec<Result<(), _>> = alters.buffer_unordered(limits::PARALLELISM).collect().await;
+        };
+        let alters: Vec<_> = self.regions.iter().map(alter).collect();
+        let results: Vec<Result<(), _>> = stream::iter(alters).buffer_unordered(limits::PARALLELISM).collect().await;
         if let Some(error) = results.into_iter().find_map(Result::err) {
             return Err(coded(&from_engine(&error)));
         }

@@ -138,8 +138,8 @@ impl CreateTable {
     }
 
     async fn create_regions(&mut self, id: TableId) -> Result<Status, StepError> {
-        let creates = stream::iter(self.metas(id)).map(|meta| self.create_region(meta));
-        let () = creates.buffer_unordered(limits::PARALLELISM).try_collect().await.map_err(|error| coded(&error))?;
+        let creates: Vec<_> = self.metas(id).into_iter().map(|meta| self.create_region(meta)).collect();
+        let () = stream::iter(creates).buffer_unordered(limits::PARALLELISM).try_collect().await.map_err(|error| coded(&error))?;
         self.data.step = Step::Publish(id);
         Ok(Status::Next(Commit::progress("publishing the table", 2, 3)))
     }
@@ -176,8 +176,8 @@ impl CreateTable {
 
     /// Drops what was made of the regions.
     async fn undo(&self, id: TableId) -> Result<Status, StepError> {
-        let drops = stream::iter(self.metas(id)).map(|meta| self.undo_region(meta));
-        let () = drops.buffer_unordered(limits::PARALLELISM).try_collect().await.map_err(|error| coded(&error))?;
+        let drops: Vec<_> = self.metas(id).into_iter().map(|meta| self.undo_region(meta)).collect();
+        let () = stream::iter(drops).buffer_unordered(limits::PARALLELISM).try_collect().await.map_err(|error| coded(&error))?;
         Ok(Status::done())
     }
 
