@@ -76,7 +76,9 @@ impl Region {
             partition_columns: version.meta.partition_columns.clone(),
         };
         let snapshot = frozen.memtable.snapshot();
-        let written = sst::flush(&self.shared.access, snapshot, file).await.map_err(|source| self.rows_error(source))?;
+        let written = sst::flush(&self.shared.access, snapshot, file, version.options.merge_mode.into())
+            .await
+            .map_err(|source| self.rows_error(source))?;
         let add = written.map(|meta| Arc::new(FileRef { key, scope: Scope::all(), meta }));
         let sequence = frozen.memtable.max_sequence();
         let flushed = vec![Flushed { wal: self.shared.parts.wal.id(), position: frozen.position, done: false }];
