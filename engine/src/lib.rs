@@ -20,6 +20,9 @@ pub mod limits;
 #[cfg(test)]
 mod model;
 
+#[cfg(test)]
+mod testing;
+
 /// The messages of an error and of its causes, for assertions.
 #[cfg(test)]
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {

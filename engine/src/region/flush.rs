@@ -6,7 +6,7 @@
 //! - On an unknown outcome nothing is dropped, released or deleted: the manifest is opened again, and the file
 //!   is either found there or written anew under the new epoch.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tessera_manifest::action::{Action, Drop as DropAction, Edit, Flushed};
 use tessera_manifest::file::{FileRef, Scope};
@@ -41,27 +41,16 @@ impl Region {
         if manifest.state().is_dropped() {
             return self.forget_rows(&manifest).await;
         }
-        self.freeze().await;
-        while let Some(frozen) = self.pin().frozen.first().cloned() {
-            self.flush_one(&mut manifest, &frozen).await?;
-        }
-        Ok(())
+        self.flush_all(&mut manifest).await
     }
 
-    /// Closes the gate for a moment and puts an empty memtable in the place of the active one.
-    async fn freeze(&self) {
-        let _closed = self.gate.write().await;
-        let version = self.pin();
-        if version.active.rows() == 0 {
-            return;
+    /// Closes the gate for a moment and flushes everything that was written before.
+    pub(super) async fn flush_all(&self, manifest: &mut Manifest) -> Result<(), Error> {
+        self.rotate(&self.gate.write().await);
+        while let Some(frozen) = self.pin().frozen.first().cloned() {
+            self.flush_one(manifest, &frozen).await?;
         }
-        self.settle_share(version.active.bytes());
-        let position = *self.inserted.lock().unwrap_or_else(PoisonError::into_inner);
-        let frozen = Frozen::new(Arc::clone(&version.active), position, Arc::clone(&self.shared.budget));
-        self.version.update(|version| {
-            version.frozen.push(Arc::new(frozen));
-            version.active = Arc::new(Memtable::new(Arc::clone(&version.meta.schema)));
-        });
+        Ok(())
     }
 
     async fn flush_one(&self, manifest: &mut Manifest, frozen: &Arc<Frozen>) -> Result<(), Error> {
@@ -74,6 +63,7 @@ impl Region {
             generation: version.meta.generation,
             rule: Arc::clone(&version.meta.rule),
             partition_columns: version.meta.partition_columns.clone(),
+            skipping: version.options.skipping.clone(),
         };
         let snapshot = frozen.memtable.snapshot();
         let written = sst::flush(&self.shared.access, snapshot, file, version.options.merge_mode.into())
@@ -99,7 +89,7 @@ impl Region {
     }
 
     /// Commits and answers with the state, or says what became of the region.
-    async fn commit(&self, manifest: &mut Manifest, actions: Vec<Action>) -> Result<RegionState, Error> {
+    pub(super) async fn commit(&self, manifest: &mut Manifest, actions: Vec<Action>) -> Result<RegionState, Error> {
         let outcome = manifest.commit(actions).await;
         match outcome.map_err(|source| self.manifest_error(source))? {
             Outcome::Committed(state) => Ok(*state),
@@ -115,7 +105,7 @@ impl Region {
 
     /// After an unknown outcome: takes the manifest over from oneself and learns what is there. Memtables whose
     /// flush turns out to be in it are dropped.
-    async fn reopen_manifest(&self, manifest: &mut Manifest) -> Result<(), Error> {
+    pub(super) async fn reopen_manifest(&self, manifest: &mut Manifest) -> Result<(), Error> {
         let opener = self.shared.opener();
         match Manifest::open(&self.shared.context, self.id, opener).await {
             Ok(reopened) => *manifest = reopened,
@@ -126,12 +116,12 @@ impl Region {
             Err(source) => return Err(self.manifest_error(source)),
         }
         let state = manifest.state().clone();
+        self.adopt(state.clone()).await?;
         let wal = self.shared.parts.wal.id();
         let landed = state.wals().iter().find(|named| named.id == wal).map(|named| named.flushed);
         let in_ssts: Vec<Arc<Frozen>> =
             self.pin().frozen.iter().filter(|frozen| landed.is_some_and(|landed| frozen.position <= landed)).cloned().collect();
         self.version.update(|version| {
-            version.state = state;
             version.frozen.retain(|frozen| !in_ssts.iter().any(|other| Arc::ptr_eq(other, frozen)));
         });
         for frozen in in_ssts {
@@ -169,7 +159,7 @@ impl Region {
     }
 
     /// After the drop is known to be in the manifest.
-    async fn forget_rows(&self, manifest: &Manifest) -> Result<(), Error> {
+    pub(super) async fn forget_rows(&self, manifest: &Manifest) -> Result<(), Error> {
         self.shut(GateState::Closed).await;
         self.settle_share(0);
         self.version.update(|version| {

@@ -64,12 +64,22 @@ impl Region {
     /// # Errors
     /// [`Error::Fenced`] once another node has taken over; the stream gives what goes wrong later.
     pub async fn scan(&self, request: ScanRequest) -> Result<RegionScan, Error> {
+        self.scan_under(None, request).await
+    }
+
+    /// The same under `schema`, an earlier or a later version of the region's own: positions in the request are those
+    /// of its columns, and rows have them. Values that an earlier, narrower type does not hold are an error of the
+    /// stream.
+    ///
+    /// # Errors
+    /// Those of [`scan`](Self::scan).
+    pub async fn scan_under(&self, schema: Option<Arc<Schema>>, request: ScanRequest) -> Result<RegionScan, Error> {
         let fenced = *self.gate.read().await == super::GateState::Fenced;
         if fenced {
             return Err(Error::Fenced { region: self.id });
         }
         let version = self.pin();
-        let schema = Arc::clone(&version.meta.schema);
+        let schema = schema.unwrap_or_else(|| Arc::clone(&version.meta.schema));
         let wanted = request.projection.as_deref();
         let rows = |source| Error::rows(self.id, source);
         let merging = Arc::new(Layout::merging(Arc::clone(&schema), wanted).map_err(rows)?);
@@ -122,7 +132,7 @@ fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> (Vec<Kept>, usiz
 }
 
 /// The part of scope ∧ region rule that the file's write-time rule and statistics do not imply.
-fn file_residual(version: &Version, file: &FileRef) -> Expr {
+pub(super) fn file_residual(version: &Version, file: &FileRef) -> Expr {
     if file.scope.is_all() && file.meta.rule == version.meta.rule {
         return Expr::always();
     }

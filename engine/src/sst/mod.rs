@@ -8,6 +8,7 @@
 //! - Bytes are trusted only after their size and CRC-32 were compared with the manifest's, once per process.
 
 mod error;
+pub(crate) mod evolve;
 mod pages;
 mod prune;
 mod read;
@@ -30,6 +31,7 @@ use tokio::sync::OnceCell;
 use crate::config::Config;
 
 pub use error::Error;
+pub use evolve::stats_of_absent;
 pub use prune::{excludes, time_bounds};
 pub use read::{ReadOptions, Scan};
 pub use write::{NewFile, flush};
