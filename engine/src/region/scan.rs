@@ -112,7 +112,7 @@ fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> (Vec<Kept>, usiz
 }
 
 /// The part of scope ∧ region rule that the file's write-time rule and statistics do not imply.
-fn file_residual(version: &Version, file: &FileRef) -> Expr {
+pub(super) fn file_residual(version: &Version, file: &FileRef) -> Expr {
     if file.scope.is_all() && file.meta.rule == version.meta.rule {
         return Expr::always();
     }

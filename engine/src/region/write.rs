@@ -29,7 +29,7 @@ impl Region {
     /// anything is written; [`Error::Wal`] when it is not known whether the rows are durable, in which case they
     /// are not visible now and may be after a restart.
     pub async fn write(self: &Arc<Self>, request: WriteRequest) -> Result<WriteOutcome, Error> {
-        let reserved = self.shared.budget.reserve(request.batch.get_array_memory_size()).await?;
+        let reserved = self.budget.reserve(request.batch.get_array_memory_size()).await?;
         let permit = Arc::clone(&self.gate).read_owned().await;
         self.check_gate(*permit)?;
         let meta = self.meta();
@@ -76,9 +76,9 @@ impl Region {
     /// Accounts for what the active memtable gained.
     fn grew(&self, gained: usize) {
         self.active_bytes.fetch_add(gained as u64, Ordering::Relaxed);
-        self.shared.budget.add(gained);
+        self.budget.add(gained);
         if self.active_bytes() >= self.shared.parts.config.region_memtable_bytes as u64 {
-            self.shared.budget.pressure.notify_one();
+            self.shared.scheduler.flush_soon(self.id);
         }
     }
 
@@ -86,9 +86,9 @@ impl Region {
     pub(super) fn settle_share(&self, bytes: usize) {
         let counted = usize::try_from(self.active_bytes.swap(0, Ordering::Relaxed)).unwrap_or(usize::MAX);
         if bytes > counted {
-            self.shared.budget.add(bytes - counted);
+            self.budget.add(bytes - counted);
         } else {
-            self.shared.budget.free(counted - bytes);
+            self.budget.free(counted - bytes);
         }
     }
 
