@@ -268,7 +268,7 @@ fn a_bloom_filter_knows_its_values_and_takes_no_more_room_than_they_need() {
         let file = NewFile { skipping, ..new_file(&schema) };
         let memtable = Memtable::new(Arc::clone(&schema));
         memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
-        flush(&access, memtable.snapshot(), file.clone()).await.unwrap();
+        flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap();
         let bytes = store.get(&sst_path(file.key)).await.unwrap().bytes().await.unwrap();
         let properties = ReaderProperties::builder().set_read_bloom_filter(true).build();
         let options = ReadOptionsBuilder::new().with_reader_properties(properties).build();

@@ -68,16 +68,23 @@ pub async fn flush(access: &Access, snapshot: Snapshot, file: NewFile, dedup: De
         return Ok(None);
     }
     let layout = Arc::new(Layout::merging(Arc::clone(&file.schema), None)?);
-    let path = access.path(file.key);
+    let rows = sorted(snapshot, layout, dedup).await?;
+    access.write(file, rows).await
+}
+
+/// A memtable snapshot's rows as an SST keeps them, in batches of a merging layout.
+///
+/// # Errors
+/// [`Error::BatchShape`] for a plain layout, or when sorting was stopped.
+pub async fn sorted(snapshot: Snapshot, layout: Arc<Layout>, dedup: Dedup) -> Result<BatchStream, Error> {
     let rows = if dedup == Dedup::LastRow { Rows::Newest } else { Rows::All };
     let sorting = Arc::clone(&layout);
     let sorted = env::spawn_blocking(move || snapshot.sorted_rows(&sorting, None, rows)).await;
-    let sorted = sorted.map_err(|_| Error::Stopped { path })??;
-    let rows = match dedup {
+    let sorted = sorted.map_err(|_| Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() })??;
+    Ok(match dedup {
         Dedup::LastRow => sorted.into_stream(),
         _ => merge(layout, vec![sorted.into_run()], Options { dedup, output: Output::Storage })?,
-    };
-    access.write(file, rows).await
+    })
 }
 
 impl Access {
