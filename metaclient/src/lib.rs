@@ -13,6 +13,8 @@ pub mod catalog;
 pub mod conformance;
 pub mod keys;
 pub mod kv;
+pub mod kv_tools;
+pub mod layout;
 pub mod limits;
 pub mod mirror;
 pub mod lock;

@@ -13,9 +13,10 @@
 //! - A read-then-transact loop compares what it read, and gives up after a bounded number of attempts.
 //!
 //! ```text
-//!   allocate_table_id --> create_table --> rename_table / update_table --> drop_table --> tombstone
+//!   allocate_table_id --> create_table --> rename_table / update_table / alter_table --> drop_table --> tombstone
 //! ```
 
+mod alter;
 mod cluster;
 mod database;
 mod error;
@@ -30,7 +31,9 @@ use std::sync::Arc;
 
 pub use self::cluster::{Bootstrap, Identity};
 pub use self::error::CatalogError;
-pub use self::model::{DEFAULT_DATABASE, Database, DroppedTable, FIRST_TABLE_ID, Route, TableError, TableInfo, TableRef, Tombstone};
+pub use self::model::{
+    DEFAULT_DATABASE, Database, DroppedTable, FIRST_TABLE_ID, Planned, Route, TableError, TableInfo, TableRef, Tombstone,
+};
 pub use self::pages::TablePages;
 pub use self::sequence::WithTableId;
 pub use self::switches::SwitchedOn;

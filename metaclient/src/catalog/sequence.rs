@@ -13,7 +13,7 @@ use tessera_manifest::id::TableId;
 
 use super::Catalog;
 use super::error::CatalogError;
-use super::model::FIRST_TABLE_ID;
+use super::model::{FIRST_TABLE_ID, Planned};
 use crate::keys::{self, MetaKey, Switch};
 use crate::kv::{Compare, Entry, Key, KeyRange, Op, RangeRequest, Txn};
 use crate::limits::ATTEMPTS_MAX;
@@ -39,6 +39,10 @@ fn unchanged(entry: Option<&Entry>) -> Compare {
 
 fn put_next(next: TableId) -> Op {
     Op::put(key(), values::encode(&NextTableId(next)))
+}
+
+fn plan_allocation(entry: Option<&Entry>, id: TableId) -> Result<Planned, CatalogError> {
+    Ok(Planned { compares: vec![Switch::Recovery.is_off(), unchanged(entry)], ops: vec![put_next(after(id)?)] })
 }
 
 fn after(id: TableId) -> Result<TableId, CatalogError> {
@@ -81,17 +85,10 @@ impl Catalog {
         with: impl Fn(TableId) -> WithTableId + Send + Sync,
     ) -> Result<TableId, CatalogError> {
         for _ in 0..ATTEMPTS_MAX {
-            let (entry, id) = self.read_sequence().await?;
-            if let Some(highest) = in_use.filter(|highest| *highest >= id) {
-                return Err(CatalogError::SequenceBehind { next: id, highest });
-            }
+            let (entry, id) = self.readable_next(in_use).await?;
             let WithTableId { compares, ops } = with(id);
-            let mut txn = Txn::new()
-                .when(Switch::Recovery.is_off())
-                .when(unchanged(entry.as_ref()))
-                .then([put_next(after(id)?)])
-                .then(ops)
-                .otherwise([Op::get(key()), Op::get(Switch::Recovery.key())]);
+            let mut txn =
+                plan_allocation(entry.as_ref(), id)?.into_txn().then(ops).otherwise([Op::get(key()), Op::get(Switch::Recovery.key())]);
             txn.compares.extend(compares);
             let answer = self.kv.txn(txn).await?;
             if answer.succeeded {
@@ -105,6 +102,27 @@ impl Catalog {
             }
         }
         Err(CatalogError::Contended { what: MetaKey::TableSequence.to_string() })
+    }
+
+    async fn readable_next(&self, in_use: Option<TableId>) -> Result<(Option<Entry>, TableId), CatalogError> {
+        let (entry, id) = self.read_sequence().await?;
+        match in_use.filter(|highest| *highest >= id) {
+            Some(highest) => Err(CatalogError::SequenceBehind { next: id, highest }),
+            None => Ok((entry, id)),
+        }
+    }
+
+    /// What takes the next id, to be done in a transaction of the caller; the id is the caller's if that succeeds.
+    /// When its conditions fail another took the id: plan again.
+    ///
+    /// # Errors
+    /// As [`allocate_table_id`](Self::allocate_table_id).
+    pub async fn plan_table_id(&self, in_use: Option<TableId>) -> Result<(TableId, Planned), CatalogError> {
+        if self.switch(Switch::Recovery).await?.is_some() {
+            return Err(CatalogError::RecoveryMode { what: "table" });
+        }
+        let (entry, id) = self.readable_next(in_use).await?;
+        Ok((id, plan_allocation(entry.as_ref(), id)?))
     }
 
     /// Makes `asked` the next id. It must be greater than the present one, than every table id in the catalog, dropped

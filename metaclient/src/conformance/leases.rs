@@ -114,7 +114,7 @@ pub async fn a_lease_that_is_kept_alive_lasts(kv: Kv, scope: &str) -> Result<(),
     }
     let found = kv.get(&key(scope, "a")).await?.entry;
     assert!(found.is_some() || Moment::now().since(asked) >= lease.ttl, "it was kept alive past its first term");
-    Ok(())
+    kv.revoke(lease.id).await
 }
 
 pub async fn a_put_replaces_the_attachment(kv: Kv, scope: &str) -> Result<(), KvError> {
@@ -194,5 +194,5 @@ pub async fn watchers_and_readers_see_the_lease_of_a_key(kv: Kv, scope: &str) ->
     }
     let entries = crate::kv::range_all(&*kv, whole(scope)).await?;
     assert!(entries.len() == 2 && entries.iter().all(|entry| entry.lease == Some(lease.id)));
-    Ok(())
+    kv.revoke(lease.id).await
 }

@@ -258,7 +258,7 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn txns() -> impl Strategy<Value = Txn> {
+pub(in crate::kv) fn txns() -> impl Strategy<Value = Txn> {
     let branch = || proptest::collection::vec(ops(), 0..5);
     (proptest::collection::vec(compares(), 0..2), branch(), branch()).prop_map(|(compares, then_ops, else_ops)| Txn {
         compares,

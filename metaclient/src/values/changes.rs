@@ -72,6 +72,12 @@ impl Kind {
         }
     }
 
+    /// The kind with this number.
+    #[must_use]
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+
     /// The version that this program writes, and up to which it reads.
     #[must_use]
     pub fn current(self) -> &'static VersionChange {
@@ -136,6 +142,7 @@ pub const CHANGES: &[VersionChange] = &[
     },
     VersionChange { kind: Kind::Holder, ver: 1, min_reader_ver: 1, what: "name, permits, since when" },
     VersionChange { kind: Kind::Node, ver: 1, min_reader_ver: 1, what: "id, address, program version, incarnation, start time" },
+    VersionChange { kind: Kind::Database, ver: 2, min_reader_ver: 1, what: "options" },
 ];
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Stored holders of locks and elections, and stored nodes.
 
 use prost::Message;
+use serde::{Deserialize, Serialize};
 use tessera_manifest::id::NodeId;
 
 use super::changes::Kind;
@@ -9,7 +10,8 @@ use crate::lock::Holder;
 use crate::node::Node;
 
 /// Who holds, or waits for, a lock or an election.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HolderMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]
@@ -29,7 +31,8 @@ pub struct HolderMessage {
 }
 
 /// A node.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NodeMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]

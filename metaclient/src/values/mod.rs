@@ -15,6 +15,7 @@
 
 pub mod changes;
 mod convert;
+pub mod json;
 pub mod messages;
 pub mod coordination;
 pub mod procedure;

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use super::changes::Kind;
 use super::convert::{Malformed, Stored};
+use super::json::embedded_or_hex;
 use crate::kv::Revision;
 use crate::procedure::{Blocked, Direction, LockMode, Locks, Phase, Progress, Record, RunnerClaim, State};
 
 /// Who runs procedures.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ProcedureRunnerMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]
@@ -30,18 +33,21 @@ pub struct ProcedureRunnerMessage {
 }
 
 /// The state of a procedure.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StateMessage {
     /// The version of its form, counted by the procedure's kind.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// The state in that form.
     #[prost(bytes = "bytes", tag = "2")]
+    #[serde(with = "embedded_or_hex")]
     pub bytes: bytes::Bytes,
 }
 
 /// A procedure.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ProcedureMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]

@@ -16,9 +16,6 @@ use super::failure::{Failure, NoAnswer};
 use super::options::EtcdOptions;
 use crate::kv::{KvError, Limits};
 
-/// Bytes of one answer of the server that are read into memory. A page that is larger is asked for in parts.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -39,6 +36,10 @@ impl Backoff {
     pub(super) async fn wait(&mut self) {
         let tenths = u32::try_from(Env::system().nonce().0 % 11).unwrap_or(0);
         env::sleep(self.0 / 2 + self.0 * tenths / 20).await;
+        self.lengthen();
+    }
+
+    pub(super) fn lengthen(&mut self) {
         self.0 = (self.0 * 2).min(BACKOFF_MAX);
     }
 }
@@ -56,6 +57,8 @@ pub(super) struct Client {
     pub(super) kv: KvClient,
     pub(super) lease: LeaseClient,
     pub(super) watch: WatchClient,
+    /// Reads on the connections of the watches, which have a token of their own.
+    watch_kv: KvClient,
     pub(super) limits: Limits,
     endpoints: String,
     request_timeout: Duration,
@@ -84,9 +87,10 @@ impl Client {
             other => KvError::Refused { endpoints: endpoints.clone(), doing: "log in", reason: format!("{other:?}") },
         })?;
         let client = Self {
-            kv: requests.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX),
+            kv: requests.kv_client().max_decoding_message_size(options.answer_bytes_max),
             lease: requests.lease_client(),
-            watch: watches.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX),
+            watch_kv: watches.kv_client(),
+            watch: watches.watch_client().max_decoding_message_size(options.answer_bytes_max),
             limits: options.limits(),
             endpoints,
             request_timeout: options.request_timeout,
@@ -95,10 +99,10 @@ impl Client {
         Ok(client)
     }
 
-    /// A linearizable read of nothing much.
+    /// A linearizable read of nothing much, on the connections of the watches. It renews their token.
     pub(super) async fn probe(&self) -> Result<(), KvError> {
         let probed = self.call(Repeat::Always, || {
-            let mut kv = self.kv.clone();
+            let mut kv = self.watch_kv.clone();
             async move { kv.get(b"\0", Some(GetOptions::new().with_keys_only())).await }
         });
         probed.await.map(|_| ()).map_err(|failure| self.error("read from", failure))

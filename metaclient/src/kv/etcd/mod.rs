@@ -193,17 +193,21 @@ impl KvBackend for EtcdBackend {
     }
 
     async fn revoke(&self, id: LeaseId) -> Result<(), KvError> {
-        let mut attempts = 0_u32;
-        let revoked = self.client.call(Repeat::Always, || {
-            attempts += 1;
-            let mut lease = self.client.lease.clone();
-            async move { lease.revoke(lease_number(id)).await }
-        });
-        match revoked.await {
+        let revoke = || {
+            self.client.call(Repeat::WhenNotApplied, || {
+                let mut lease = self.client.lease.clone();
+                async move { lease.revoke(lease_number(id)).await }
+            })
+        };
+        match revoke().await {
             Ok(_) => Ok(()),
-            // An attempt before this one may have ended it.
-            Err(Failure::LeaseNotFound) if attempts > 1 => Ok(()),
             Err(Failure::LeaseNotFound) => Err(KvError::LeaseNotFound { id }),
+            // It may have ended the lease, and then a second one does not find it.
+            Err(Failure::Unknown(_)) => match revoke().await {
+                Ok(_) | Err(Failure::LeaseNotFound) => Ok(()),
+                Err(Failure::Unknown(source)) => Err(KvError::CommitUnknown { store: self.client.store(), source }),
+                Err(failure) => Err(self.client.error("end a lease on", failure)),
+            },
             Err(failure) => Err(self.client.error("end a lease on", failure)),
         }
     }
@@ -212,3 +216,6 @@ impl KvBackend for EtcdBackend {
 fn seconds_to_ttl(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,6 +80,9 @@ pub struct EtcdOptions {
     pub txn_ops_max: usize,
     /// The servers' `--max-request-bytes`; as above.
     pub request_bytes_max: usize,
+    /// Bytes of one answer that are read into memory. A page that is larger is asked for in parts; a transaction
+    /// whose answer is larger fails.
+    pub answer_bytes_max: usize,
 }
 
 impl EtcdOptions {
@@ -94,6 +97,7 @@ impl EtcdOptions {
             connect_timeout: Duration::from_secs(3),
             txn_ops_max: ETCD_TXN_OPS_MAX,
             request_bytes_max: ETCD_REQUEST_BYTES_MAX,
+            answer_bytes_max: 64 << 20,
         }
     }
 

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use etcd_client::proto::{PbEvent, PbWatchResponse};
 use etcd_client::{EventType, WatchOptions, WatchStream};
+use tessera_manifest::env;
+use tokio::task::JoinHandle;
 
 use super::client::{Backoff, Client, Repeat};
 use super::convert::{bounds, entry, revision};
@@ -21,12 +23,24 @@ use super::failure::Failure;
 use crate::kv::interpret::Change;
 use crate::kv::{Key, KeyRange, KvError, Revision, Watch, WatchBatch};
 
+type Opening = JoinHandle<Result<WatchStream, KvError>>;
+
+/// The server's side of a watch.
+enum Source {
+    /// It comes from here.
+    Stream(Box<WatchStream>),
+    /// A task looks for a server: a caller that asks often and waits for a moment only must not stop it.
+    Opening(Opening),
+    /// The range has no keys: nothing ever comes.
+    Nothing,
+}
+
 pub(super) struct EtcdWatch {
     client: Arc<Client>,
-    /// First key and end; `None` for a range without keys, where nothing ever happens.
-    bounds: Option<(Vec<u8>, Vec<u8>)>,
+    /// First key and end.
+    bounds: (Vec<u8>, Vec<u8>),
     next: Revision,
-    stream: Option<WatchStream>,
+    source: Source,
     partial: Option<WatchBatch>,
     ready: VecDeque<WatchBatch>,
     backoff: Backoff,
@@ -34,7 +48,42 @@ pub(super) struct EtcdWatch {
 
 impl std::fmt::Debug for EtcdWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EtcdWatch").field("next", &self.next).field("connected", &self.stream.is_some()).finish_non_exhaustive()
+        f.debug_struct("EtcdWatch").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Drop for EtcdWatch {
+    fn drop(&mut self) {
+        if let Source::Opening(task) = &self.source {
+            task.abort();
+        }
+    }
+}
+
+/// Opens a stream, trying for as long as any other call.
+async fn open(client: &Client, (start, end): &(Vec<u8>, Vec<u8>), next: Revision) -> Result<WatchStream, KvError> {
+    let from = i64::try_from(next.0).unwrap_or(i64::MAX);
+    let opened = client.call(Repeat::Always, || {
+        let options = WatchOptions::new().with_range(end.clone()).with_start_revision(from).with_fragment();
+        let (mut watcher, start) = (client.watch.clone(), start.clone());
+        async move { watcher.watch(start, Some(options)).await }
+    });
+    opened.await.map_err(|failure| client.error("watch", failure))
+}
+
+/// Opens a stream, however long it takes.
+async fn open_again(client: Arc<Client>, bounds: (Vec<u8>, Vec<u8>), next: Revision, mut backoff: Backoff) -> Result<WatchStream, KvError> {
+    loop {
+        backoff.wait().await;
+        // The read renews the token, and fails for good when the user may no longer read.
+        let opened = match client.probe().await {
+            Ok(()) => open(&client, &bounds, next).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Err(KvError::Unavailable { .. }) => {}
+            done => return done,
+        }
     }
 }
 
@@ -42,24 +91,14 @@ impl EtcdWatch {
     /// Starts a watch; answers once a server has accepted it.
     pub(super) async fn start(client: Arc<Client>, range: &KeyRange, from: Revision) -> Result<Self, KvError> {
         let next = from.max(Revision(1));
-        let backoff = Backoff::default();
-        let mut watch = Self { client, bounds: bounds(range), next, stream: None, partial: None, ready: VecDeque::new(), backoff };
-        watch.open().await?;
-        Ok(watch)
-    }
-
-    /// Opens a stream at `next`, trying for as long as any other call.
-    async fn open(&mut self) -> Result<(), KvError> {
-        let Some((start, end)) = self.bounds.clone() else { return Ok(()) };
-        let from = i64::try_from(self.next.0).unwrap_or(i64::MAX);
-        let options = WatchOptions::new().with_range(end).with_start_revision(from).with_fragment();
-        let opened = self.client.call(Repeat::Always, || {
-            let (mut watcher, start, options) = (self.client.watch.clone(), start.clone(), options.clone());
-            async move { watcher.watch(start, Some(options)).await }
-        });
-        let stream = opened.await.map_err(|failure| self.client.error("watch", failure))?;
-        self.stream = Some(stream);
-        Ok(())
+        let (bounds, source) = match bounds(range) {
+            Some(bounds) => {
+                let stream = open(&client, &bounds, next).await?;
+                (bounds, Source::Stream(Box::new(stream)))
+            }
+            None => (Default::default(), Source::Nothing),
+        };
+        Ok(Self { client, bounds, next, source, partial: None, ready: VecDeque::new(), backoff: Backoff::default() })
     }
 
     /// Queues what the server sent.
@@ -118,49 +157,33 @@ impl EtcdWatch {
 
     fn lose(&mut self, reason: &str) {
         tracing::info!(next = %self.next, reason, "a watch on etcd ended and is resumed");
-        self.stream = None;
         self.partial = None;
+        let opening = open_again(Arc::clone(&self.client), self.bounds.clone(), self.next, self.backoff.clone());
+        self.backoff.lengthen();
+        self.source = Source::Opening(env::spawn(opening));
     }
 
-    /// Waits for the server's next word, on a new stream when the old one has ended.
+    /// Waits for the server's next word, or for a new stream.
     async fn advance(&mut self) -> Result<(), KvError> {
-        let Some(stream) = &mut self.stream else {
-            self.backoff.wait().await;
-            // A read renews the token, and fails for good when the user may no longer read.
-            return match self.client.probe().await {
-                Ok(()) => self.open_again().await,
-                Err(error @ KvError::Refused { .. }) => Err(error),
-                Err(_) => Ok(()),
-            };
-        };
-        match stream.message().await {
-            Ok(Some(response)) => self.take(response.0),
-            Ok(None) => {
-                self.lose("the server closed it");
-                Ok(())
+        match &mut self.source {
+            Source::Nothing => std::future::pending().await,
+            Source::Opening(task) => {
+                let stream = task.await.map_err(|source| KvError::Aborted { source })??;
+                self.source = Source::Stream(Box::new(stream));
             }
-            Err(error) => {
-                self.lose(&error.to_string());
-                Ok(())
-            }
+            Source::Stream(stream) => match stream.message().await {
+                Ok(Some(response)) => self.take(response.0)?,
+                Ok(None) => self.lose("the server closed it"),
+                Err(error) => self.lose(&error.to_string()),
+            },
         }
-    }
-
-    async fn open_again(&mut self) -> Result<(), KvError> {
-        match self.open().await {
-            Err(error @ KvError::Refused { .. }) => Err(error),
-            // No server now; the next round tries again.
-            Ok(()) | Err(_) => Ok(()),
-        }
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Watch for EtcdWatch {
     async fn next(&mut self) -> Result<WatchBatch, KvError> {
-        if self.bounds.is_none() {
-            return std::future::pending().await;
-        }
         loop {
             if let Some(batch) = self.ready.pop_front() {
                 return Ok(batch);
