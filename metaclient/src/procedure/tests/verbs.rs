@@ -60,14 +60,14 @@ async fn a_paused_runner_starts_no_step_until_it_is_resumed() {
     pause(&kv, true).await;
     procedures(&kv).submit(&id("p"), &Sample::new("x")).await.unwrap();
     let runner = start(Arc::clone(&kv), 1).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
     assert_eq!(runner.state(), RunnerState::Paused);
     assert_eq!(procedures(&kv).procedure(&id("p")).await.unwrap().phase, Phase::Queued);
     pause(&kv, false).await;
     assert_eq!(settled(&kv, "p").await.phase, Phase::Done);
     pause(&kv, true).await;
     procedures(&kv).submit(&id("q"), &Sample::new("y")).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
     assert_eq!(procedures(&kv).procedure(&id("q")).await.unwrap().steps, 0);
     runner.close().await;
 }
@@ -123,16 +123,16 @@ async fn locks_are_kept_over_restarts_and_given_in_order() {
     }
     let soon = Duration::from_secs(5);
     let mut runner = start_gates(&kv, 1).await;
-    tokio::time::sleep(soon).await;
+    tessera_manifest::env::sleep(soon).await;
     let open = async |name: &str| {
         kv.txn(Txn::new().then([Op::put(format!("open/{name}"), "")])).await.unwrap();
-        tokio::time::sleep(soon).await;
+        tessera_manifest::env::sleep(soon).await;
     };
     assert_eq!(phases(&kv).await, "a running, b running, c queued, d queued");
     open("a").await;
     drop(runner);
     runner = start_gates(&kv, 2).await;
-    tokio::time::sleep(soon).await;
+    tessera_manifest::env::sleep(soon).await;
     assert_eq!(phases(&kv).await, "a done, b running, c queued, d queued");
     open("b").await;
     assert_eq!(phases(&kv).await, "a done, b done, c running, d queued");
@@ -333,7 +333,7 @@ async fn a_close_that_is_given_up_stops_the_step_under_way() {
     assert!(timeout(Duration::from_secs(60), runner.close()).await.is_err());
     let before = everything(&kv).await;
     process.thaw();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
     assert_eq!(everything(&kv).await, before);
 }
 
@@ -346,7 +346,7 @@ async fn history_is_bounded_and_the_newest_stay() {
         procedures(&kv).submit(&id(&name), &Sample::new(&name)).await.unwrap();
         settled(&kv, &name).await;
     }
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(5)).await;
     assert_eq!(phases(&kv).await, "p5 done, p6 done, p7 done");
     runner.close().await;
 }
@@ -371,7 +371,7 @@ async fn while_a_record_cannot_be_read_nothing_new_gets_its_locks() {
     kv.txn(Txn::new().then([Op::put(damaged.clone(), "?")])).await.unwrap();
     procedures(&kv).submit(&id("p"), &Sample::new("x")).await.unwrap();
     let runner = start(Arc::clone(&kv), 1).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
     assert_eq!(procedures(&kv).procedure(&id("p")).await.unwrap().phase, Phase::Queued);
     kv.txn(Txn::new().then([Op::delete(damaged)])).await.unwrap();
     assert_eq!(settled(&kv, "p").await.phase, Phase::Done);
@@ -400,7 +400,7 @@ async fn a_closed_runner_finishes_the_step_under_way_and_starts_no_other() {
     runner.close().await;
     kv.txn(Txn::new().then([Op::put("open/p", "")])).await.unwrap();
     let before = everything(&kv).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
     assert_eq!(everything(&kv).await, before);
     let runner = start_gates(&kv, 2).await;
     assert_eq!(settled(&kv, "p").await.phase, Phase::Done);
