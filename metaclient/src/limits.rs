@@ -51,6 +51,10 @@ pub const PROCEDURE_ID_BYTES_MAX: usize = 64;
 /// Bytes of the error that is kept of a procedure. Longer ones are cut.
 pub const PROCEDURE_ERROR_BYTES_MAX: usize = 4096;
 
+/// Bytes by which the record of a procedure stays below the largest value, so that an error, a progress text and
+/// counters always fit. More: [`ProcedureError::TooLarge`](crate::procedure::ProcedureError::TooLarge).
+pub const PROCEDURE_SLACK_BYTES: usize = 2 * PROCEDURE_ERROR_BYTES_MAX;
+
 /// Steps of procedures that a runner has under way at once. Others wait.
 pub const PROCEDURE_STEPS_PARALLEL_MAX: usize = 16;
 

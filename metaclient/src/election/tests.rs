@@ -1,6 +1,7 @@
 //! Elections in virtual time.
 
-use tokio::time::{sleep, timeout};
+use tessera_manifest::env::sleep;
+use tokio::time::timeout;
 
 use super::*;
 use crate::kv::{MemoryBackend, Op, Txn};

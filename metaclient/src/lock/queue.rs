@@ -163,17 +163,14 @@ impl Queue {
             return Err(self.lost());
         }
         let mut before = BTreeSet::new();
-        for entry in entries {
-            if entry.key != place.key {
-                let holder: Holder = values::decode_entry(&entry)?;
-                if holder.permits != place.permits {
-                    let queue = self.range.start.to_string();
-                    return Err(LockError::PermitsDiffer { queue, asked: place.permits, found: holder.permits, holder: holder.name });
-                }
-                if rank(&entry) < (place.token, &place.key) {
-                    before.insert(entry.key);
-                }
+        // Whoever comes behind with another number gets the error, not those before.
+        for entry in entries.into_iter().filter(|entry| rank(entry) < (place.token, &place.key)) {
+            let holder: Holder = values::decode_entry(&entry)?;
+            if holder.permits != place.permits {
+                let queue = self.range.start.to_string();
+                return Err(LockError::PermitsDiffer { queue, asked: place.permits, found: holder.permits, holder: holder.name });
             }
+            before.insert(entry.key);
         }
         Ok(before)
     }

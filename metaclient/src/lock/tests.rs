@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use tessera_manifest::env::Moment;
-use tokio::time::{sleep, timeout};
+use tessera_manifest::env::{Moment, sleep};
+use tokio::time::timeout;
 
 use super::*;
 use crate::kv::{KeyRange, MemoryBackend, Op, Txn, range_all};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::{sleep, timeout};
+use tessera_manifest::env::sleep;
+use tokio::time::timeout;
 
 use super::*;
 use crate::kv::{Entry, Key, KvError, Limits, MemoryBackend, Op, Txn, range_all};

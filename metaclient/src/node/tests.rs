@@ -1,6 +1,6 @@
 //! The registry in virtual time.
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::*;
 use crate::kv::MemoryBackend;
@@ -19,11 +19,11 @@ async fn nodes_are_listed_while_they_live() {
     let process = FaultKv::sound(Arc::clone(&kv));
     let dying = Nodes::new(process.clone(), counting_env(1)).register(NodeId(10), "a:1", "0.1", TTL).await.unwrap();
     let living = Nodes::new(Arc::clone(&kv), counting_env(2)).register(NodeId(2), "b:1", "0.1", TTL).await.unwrap();
-    sleep(TTL * 10).await;
+    env::sleep(TTL * 10).await;
     assert_eq!(addresses(&kv).await, "2=b:1 10=a:1");
     process.freeze();
     timeout(TTL, dying.lost()).await.expect("it is told");
-    sleep(TTL).await;
+    env::sleep(TTL).await;
     assert_eq!(addresses(&kv).await, "2=b:1");
     assert!(living.is_held());
     living.leave().await;

@@ -14,7 +14,7 @@ use super::id::ProcedureId;
 use super::life::{Event, Refused};
 use super::record::{Phase, Progress, Record};
 use super::steps::Procedure;
-use super::writer::{Row, row_key};
+use super::writer::{Row, check_size, row_key};
 use crate::keys;
 use crate::kv::{Compare, KeyRange, KvBackend, KvError, Op, RangeRequest, Revision, Txn};
 use crate::limits::ATTEMPTS_MAX;
@@ -47,13 +47,13 @@ impl Procedures {
     /// procedure under the same id again does nothing, for as long as its history is kept.
     ///
     /// # Errors
-    /// [`ProcedureError::IdInUse`] when the id stands for something else; a state that is too large is refused by
-    /// the store.
+    /// [`ProcedureError::IdInUse`] when the id stands for something else; [`ProcedureError::TooLarge`].
     pub async fn submit(&self, id: &ProcedureId, procedure: &dyn Procedure) -> Result<Submitted, ProcedureError> {
         let record = self.plan_record(id, procedure);
-        let key = row_key(id);
+        let (key, value) = (row_key(id), values::encode(&record));
+        check_size(id, &value, &*self.kv)?;
         for _ in 0..ATTEMPTS_MAX {
-            let put = Op::put(key.clone(), values::encode(&record));
+            let put = Op::put(key.clone(), value.clone());
             let txn = Txn::new().when(Compare::Absent { key: key.clone() }).then([put]).otherwise([Op::get(key.clone())]);
             let answer = match self.kv.txn(txn).await {
                 // Perhaps stored: the next attempt finds it.

@@ -1,6 +1,8 @@
 //! What can go wrong with procedures.
 
+use std::any::Any;
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tessera_manifest::error::ErrorClass;
 
@@ -41,6 +43,16 @@ pub enum ProcedureError {
         /// The kind of the one that has it.
         kind: String,
     },
+    /// The record leaves no room for what is added to it later.
+    #[error("procedure '{id}' has {bytes} bytes, more than the {bytes_max} that the store takes: make it smaller")]
+    TooLarge {
+        /// Its id.
+        id: ProcedureId,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// The procedure is not in a phase where that can be done.
     #[error("procedure '{id}' cannot be {verb}: {reason}")]
     Refused {
@@ -72,7 +84,7 @@ impl ProcedureError {
         match self {
             Self::Kv { source } => source.class(),
             Self::Value { source } => source.class(),
-            Self::NotFound { .. } | Self::IdInUse { .. } | Self::Refused { .. } => ErrorClass::Invalid,
+            Self::NotFound { .. } | Self::IdInUse { .. } | Self::TooLarge { .. } | Self::Refused { .. } => ErrorClass::Invalid,
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::Contended { .. } => ErrorClass::Retry,
         }
@@ -136,6 +148,18 @@ impl From<ValueError> for StepError {
     fn from(error: ValueError) -> Self {
         Self::of_class(error.class(), error)
     }
+}
+
+/// What a panic in the code of a procedure says.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the procedure panicked: {}", text.as_deref().unwrap_or("without a message"))
+}
+
+/// Runs code of a procedure; a panic in it becomes an error. What it borrows is thrown away afterwards.
+pub(super) fn sure<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_message(&*panic))
 }
 
 /// An error and its causes in one line.

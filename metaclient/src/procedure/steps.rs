@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tessera_manifest::env::Env;
 
-use super::error::StepError;
+use super::error::{StepError, sure};
 use super::fence::{Fence, Fenced};
 use super::id::ProcedureId;
 use super::life::Retry;
@@ -30,6 +30,8 @@ use crate::kv::{Compare, KvBackend, Op, Txn, TxnAnswer};
 ///
 /// Two ways to act on the metadata: [`StepContext::txn`], for idempotent changes, and [`Commit`], which happens
 /// together with the storing of the result and therefore exactly once.
+///
+/// A step must not wait for another procedure: it holds one of the runner's slots.
 #[async_trait]
 pub trait Procedure: fmt::Debug + Send + Sync {
     /// The kind's name, by which its loader is registered.
@@ -243,6 +245,8 @@ impl Registry {
         let Some(load) = self.loaders.get(&record.kind) else {
             return Err(format!("this program knows no procedure of kind '{}': run one that does", record.kind));
         };
-        load(&record.state).map_err(|reason| format!("the state of this {} procedure cannot be read: {reason}", record.kind))
+        sure(|| load(&record.state))
+            .flatten()
+            .map_err(|reason| format!("the state of this {} procedure cannot be read: {reason}", record.kind))
     }
 }

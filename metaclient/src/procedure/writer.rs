@@ -20,6 +20,7 @@ use super::record::{Progress, Record};
 use super::steps::Commit;
 use crate::keys::MetaKey;
 use crate::kv::{Compare, Entry, Key, KvBackend, Op, Revision, Txn};
+use crate::limits::PROCEDURE_SLACK_BYTES;
 use crate::values;
 
 /// A record with the revisions of its key.
@@ -51,6 +52,13 @@ pub(super) enum Written {
     ConditionsFailed,
     /// Another epoch is current; nothing was stored.
     Fenced,
+}
+
+/// Checks that a record with a new state leaves room for an error and a progress text.
+pub(super) fn check_size(id: &ProcedureId, value: &Bytes, kv: &dyn KvBackend) -> Result<(), ProcedureError> {
+    let bytes_max = kv.limits().value_bytes_max.saturating_sub(PROCEDURE_SLACK_BYTES);
+    let bytes = value.len();
+    if bytes > bytes_max { Err(ProcedureError::TooLarge { id: id.clone(), bytes, bytes_max }) } else { Ok(()) }
 }
 
 /// The key of a procedure's record.
@@ -116,11 +124,15 @@ impl RowWriter {
             return Ok(Written::RowMoved);
         }
         let refused = |reason| ProcedureError::Refused { id: self.id.clone(), verb: "written", reason };
+        let grows = matches!(event, Event::Stepped { .. });
         let mut record = row.record.after(event).map_err(refused)?;
         record.epoch = self.fence.epoch();
         record.writes = record.writes.saturating_add(1);
         record.written_unix_ms = self.env.unix_ms();
         let value: Bytes = values::encode(&record);
+        if grows {
+            check_size(&self.id, &value, &*self.kv)?;
+        }
         let key = row_key(&self.id);
         let mut txn = Txn::new().when(Compare::ModRevision { key: key.clone(), revision: row.written });
         txn.compares.extend(commit.compares);

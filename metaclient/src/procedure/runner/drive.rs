@@ -5,7 +5,6 @@
 //! - A result is stored only if nobody changed the record meanwhile; else it is thrown away, as after a crash.
 //! - A step that panics has failed for good; it takes nothing else with it.
 
-use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -17,7 +16,7 @@ use tessera_manifest::env;
 use tessera_manifest::error::ErrorClass;
 use tokio::sync::Notify;
 
-use super::super::error::{ProcedureError, StepError, chain};
+use super::super::error::{ProcedureError, StepError, chain, panic_message, sure};
 use super::super::life::{Event, Next, Retry};
 use super::super::record::{Direction, Phase};
 use super::super::steps::{Commit, Procedure, Status, StepContext};
@@ -114,15 +113,15 @@ async fn step(
     mut procedure: Box<dyn Procedure>,
     direction: Direction,
 ) -> Result<Turn, ProcedureError> {
-    let retry = procedure.retry();
+    let retry = sure(|| procedure.retry()).unwrap_or(Retry::DEFAULT);
     let failed = |error: String, retryable| Event::StepFailed { error, retryable, attempts_max: retry.attempts_max };
     let outcome = act(shared, writer, &mut *procedure, direction).await;
     let (event, commit) = match outcome {
         Ok(Status::Later(wait)) => return Ok(Turn::After(wait)),
-        Ok(Status::Next(commit)) => {
-            let (state, past_no_return, progress) = (procedure.state(), procedure.past_no_return(), commit.progress.clone());
-            (Event::Stepped { state, past_no_return, progress }, commit)
-        }
+        Ok(Status::Next(commit)) => match sure(|| (procedure.state(), procedure.past_no_return())) {
+            Ok((state, past_no_return)) => (Event::Stepped { state, past_no_return, progress: commit.progress.clone() }, commit),
+            Err(panic) => (failed(panic, false), Commit::default()),
+        },
         Ok(Status::Done { output, commit }) => (Event::Finished { output }, commit),
         Err(StepError::Fenced) if !shared.fence.is_current(&*shared.kv).await? => {
             shared.halt_for(Halt::Fenced);
@@ -139,10 +138,10 @@ async fn step(
             let error = "the conditions of the step's transaction do not hold".to_owned();
             store(shared, writer, &row, failed(error, true), &retry).await
         }
-        Err(ProcedureError::Kv { source }) if source.class() == ErrorClass::Invalid => {
+        Err(error) if error.class() == ErrorClass::Invalid => {
             // The store will never take it: it is too large, or writes one key twice.
             writer.learn(row.clone()).await;
-            store(shared, writer, &row, failed(chain(&source), false), &retry).await
+            store(shared, writer, &row, failed(chain(&error), false), &retry).await
         }
         written => Ok(settle(shared, writer, written?, &retry).await),
     }
@@ -165,7 +164,7 @@ async fn act(
         Direction::Forward => procedure.step(&context),
         Direction::Back => procedure.rollback(&context),
     };
-    caught(work).await.unwrap_or_else(|panic| Err(StepError::fatal(format!("the step panicked: {panic}"))))
+    caught(work).await.unwrap_or_else(|panic| Err(StepError::fatal(panic)))
 }
 
 /// Runs `work`; a panic in it becomes an error with the panic's message.
@@ -175,14 +174,9 @@ async fn caught<F: Future>(work: F) -> Result<F::Output, String> {
     poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(panic) => Poll::Ready(Err(message(&*panic))),
+        Err(panic) => Poll::Ready(Err(panic_message(&*panic))),
     })
     .await
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
 async fn store(shared: &Shared, writer: &RowWriter, row: &Row, event: Event, retry: &Retry) -> Result<Turn, ProcedureError> {

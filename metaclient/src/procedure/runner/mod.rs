@@ -101,12 +101,21 @@ impl Shared {
     }
 }
 
+/// Says that the runner has ended, however its scheduler did.
+struct EndMark(Arc<Shared>);
+
+impl Drop for EndMark {
+    fn drop(&mut self) {
+        self.0.halt_for(Halt::Closing);
+    }
+}
+
 /// A running runner. Dropping it stops everything where it stands, as a crash would; [`close`](Self::close) lets
 /// the steps that are under way finish.
 #[derive(Debug)]
 pub struct Runner {
     shared: Arc<Shared>,
-    task: Option<JoinHandle<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Runner {
@@ -121,8 +130,12 @@ impl Runner {
         // Paused until the switch has been read.
         let (halt, paused) = (Signal::new(Halt::No), Signal::new(true));
         let shared = Arc::new(Shared { kv, env, fence, registry, options, halt, paused, slots });
-        let task = env::spawn(Scheduler::new(Arc::clone(&shared)).run());
-        Ok(Self { shared, task: Some(task) })
+        let (scheduler, mark) = (Scheduler::new(Arc::clone(&shared)), EndMark(Arc::clone(&shared)));
+        let task = env::spawn(async move {
+            let _mark = mark;
+            scheduler.run().await;
+        });
+        Ok(Self { shared, task })
     }
 
     /// Its epoch.
@@ -150,9 +163,8 @@ impl Runner {
     /// Starts no further step, lets those under way finish and store their results, and ends.
     pub async fn close(mut self) {
         self.shared.halt_for(Halt::Closing);
-        if let Some(task) = self.task.take()
-            && let Err(error) = task.await
-        {
+        // Awaited in place: when this is cancelled, dropping the runner still stops everything.
+        if let Err(error) = (&mut self.task).await {
             tracing::error!(%error, "the runner of procedures ended badly");
         }
     }
@@ -160,8 +172,6 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.task.abort();
     }
 }

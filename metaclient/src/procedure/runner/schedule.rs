@@ -183,11 +183,10 @@ impl Scheduler {
         if self.shared.halt() != Halt::No {
             return Ok(());
         }
-        let stepping: Vec<Row> = self.rows.values().filter(|row| steps(row)).cloned().collect();
-        for row in stepping {
-            if !self.driven.contains_key(&row.record.id) {
-                self.drive(row).await;
-            }
+        let waiting = |row: &&Row| steps(row) && !self.driven.contains_key(&row.record.id);
+        let waiting: Vec<Row> = self.rows.values().filter(waiting).cloned().collect();
+        for row in waiting {
+            self.drive(row).await;
         }
         if !self.shared.paused.get() {
             self.wake_readable().await?;
@@ -243,12 +242,7 @@ impl Scheduler {
         let blocked = |row: &&Row| matches!(row.record.phase, Phase::Blocked { on: Blocked::Unreadable, .. });
         let readable = |row: &&Row| self.shared.registry.load(&row.record).is_ok();
         let rows: Vec<Row> = self.rows.values().filter(blocked).filter(readable).cloned().collect();
-        for row in rows {
-            if let Some(row) = self.write(&row, Event::Readable).await? {
-                self.drive(row).await;
-            }
-        }
-        Ok(())
+        self.write_all(rows, &Event::Readable).await
     }
 
     async fn grant(&mut self) -> Result<(), ProcedureError> {
@@ -262,13 +256,23 @@ impl Scheduler {
                 .into_iter()
                 .cloned()
                 .collect();
-        for id in granted {
-            let Some(row) = self.rows.get(&id).cloned() else { continue };
-            if let Some(row) = self.write(&row, Event::Granted).await? {
-                self.drive(row).await;
+        let rows = granted.iter().filter_map(|id| self.rows.get(id)).cloned().collect();
+        self.write_all(rows, &Event::Granted).await
+    }
+
+    /// Writes `event` to each record and drives it. One that fails does not hold up the others; the last failure
+    /// is answered.
+    async fn write_all(&mut self, rows: Vec<Row>, event: &Event) -> Result<(), ProcedureError> {
+        let mut result = Ok(());
+        for row in rows {
+            match self.write(&row, event.clone()).await {
+                Ok(Some(row)) => self.drive(row).await,
+                Ok(None) => {}
+                Err(error @ ProcedureError::Fenced { .. }) => return Err(error),
+                Err(error) => result = Err(error),
             }
         }
-        Ok(())
+        result
     }
 
     /// Drops the oldest of those that are over, in one transaction.

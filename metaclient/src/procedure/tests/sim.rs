@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use tessera_manifest::env;
-use tokio::time::{sleep, timeout};
+use tessera_manifest::env::{self, sleep};
+use tokio::time::timeout;
 
 use super::*;
 use crate::keys::Switch;
@@ -84,7 +84,7 @@ impl Procedure for Watched {
     async fn step(&mut self, context: &StepContext) -> Result<Status, StepError> {
         let _inside = self.enter(context);
         sleep(Duration::from_millis(u64::try_from(context.env().nonce().0 % 40).unwrap())).await;
-        if context.env().nonce().0 % 5 == 0 {
+        if context.env().nonce().0.is_multiple_of(5) {
             context.report(Progress::of("under way", 1, 2)).await?;
         }
         self.sample.step(context).await
@@ -185,7 +185,7 @@ fn simulate(seed: u64) -> Stats {
 async fn run(seed: u64) -> Stats {
     let kv = memory();
     let oracle = Shared::default();
-    let submitted = Arc::default();
+    let submitted: Arc<Mutex<BTreeMap<ProcedureId, Sample>>> = Arc::default();
     let mut random = Random::new(seed);
     let mut tasks = Vec::new();
     for number in 0..3 {
@@ -196,10 +196,10 @@ async fn run(seed: u64) -> Stats {
         task.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
     let last = Runner::start(Arc::clone(&kv), counting_env(9999), watched(&oracle), RunnerOptions::DEFAULT).await.unwrap();
-    check(&kv, &oracle, &submitted.lock().unwrap().clone(), seed).await;
+    let submitted = submitted.lock().unwrap().clone();
+    check(&kv, &oracle, &submitted, seed).await;
     last.close().await;
-    let stats = oracle.lock().unwrap().stats;
-    stats
+    oracle.lock().unwrap().stats
 }
 
 async fn check(kv: &Arc<dyn KvBackend>, oracle: &Shared, submitted: &BTreeMap<ProcedureId, Sample>, seed: u64) {

@@ -60,14 +60,14 @@ async fn a_paused_runner_starts_no_step_until_it_is_resumed() {
     pause(&kv, true).await;
     procedures(&kv).submit(&id("p"), &Sample::new("x")).await.unwrap();
     let runner = start(Arc::clone(&kv), 1).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
     assert_eq!(runner.state(), RunnerState::Paused);
     assert_eq!(procedures(&kv).procedure(&id("p")).await.unwrap().phase, Phase::Queued);
     pause(&kv, false).await;
     assert_eq!(settled(&kv, "p").await.phase, Phase::Done);
     pause(&kv, true).await;
     procedures(&kv).submit(&id("q"), &Sample::new("y")).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
     assert_eq!(procedures(&kv).procedure(&id("q")).await.unwrap().steps, 0);
     runner.close().await;
 }
@@ -123,16 +123,16 @@ async fn locks_are_kept_over_restarts_and_given_in_order() {
     }
     let soon = Duration::from_secs(5);
     let mut runner = start_gates(&kv, 1).await;
-    tokio::time::sleep(soon).await;
+    tessera_manifest::env::sleep(soon).await;
     let open = async |name: &str| {
         kv.txn(Txn::new().then([Op::put(format!("open/{name}"), "")])).await.unwrap();
-        tokio::time::sleep(soon).await;
+        tessera_manifest::env::sleep(soon).await;
     };
     assert_eq!(phases(&kv).await, "a running, b running, c queued, d queued");
     open("a").await;
     drop(runner);
     runner = start_gates(&kv, 2).await;
-    tokio::time::sleep(soon).await;
+    tessera_manifest::env::sleep(soon).await;
     assert_eq!(phases(&kv).await, "a done, b running, c queued, d queued");
     open("b").await;
     assert_eq!(phases(&kv).await, "a done, b done, c running, d queued");
@@ -198,7 +198,7 @@ async fn an_accepted_cancel_survives_the_runner() {
 
 /// Does what the key `how` says, and is done when there is none.
 #[derive(Debug)]
-struct Flaky;
+struct Flaky(bool);
 
 #[async_trait]
 impl Procedure for Flaky {
@@ -207,6 +207,7 @@ impl Procedure for Flaky {
     }
 
     fn state(&self) -> State {
+        assert!(!self.0, "so it says");
         State { version: 1, bytes: Bytes::new() }
     }
 
@@ -222,6 +223,10 @@ impl Procedure for Flaky {
         let how = context.kv().get(&"how".into()).await?.entry.map(|entry| entry.value);
         match how.as_deref() {
             Some(b"panic") => panic!("so it says"),
+            Some(b"state") => {
+                self.0 = true;
+                Ok(Status::next())
+            }
             Some(b"large") => Ok(Status::Next(Commit::default().then([Op::put("large", vec![0; 2 << 20])]))),
             Some(b"twice") => Ok(Status::Next(Commit::default().then([Op::put("k", "1"), Op::put("k", "2")]))),
             Some(b"conditions") => Ok(Status::Next(Commit::default().when(Compare::Exists { key: "absent".into() }))),
@@ -243,17 +248,17 @@ async fn say(kv: &Arc<dyn KvBackend>, how: Option<&str>) {
 }
 
 async fn start_flaky(kv: &Arc<dyn KvBackend>) -> Runner {
-    let registry = registry().with("flaky", |_| Ok(Box::new(Flaky)));
+    let registry = registry().with("flaky", |_| Ok(Box::new(Flaky(false))));
     Runner::start(Arc::clone(kv), counting_env(1), registry, RunnerOptions { history_max: 3, ..RunnerOptions::DEFAULT }).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_fails_for_good_past_the_point_is_blocked_until_somebody_says_retry() {
-    for (how, reason) in [("panic", "so it says"), ("large", "bytes"), ("twice", "twice"), ("no", "no")] {
+    for (how, reason) in [("panic", "so it says"), ("state", "so it says"), ("large", "bytes"), ("twice", "twice"), ("no", "no")] {
         let kv = memory();
         say(&kv, Some(how)).await;
         let runner = start_flaky(&kv).await;
-        procedures(&kv).submit(&id("p"), &Flaky).await.unwrap();
+        procedures(&kv).submit(&id("p"), &Flaky(false)).await.unwrap();
         procedures(&kv).submit(&id("q"), &Sample::new("beside")).await.unwrap();
         let blocked = settled(&kv, "p").await;
         assert_eq!(blocked.phase, Phase::Blocked { direction: Direction::Forward, on: Blocked::Failed }, "{how}");
@@ -272,7 +277,7 @@ async fn what_may_succeed_later_is_tried_until_it_does() {
         let kv = memory();
         say(&kv, Some(how)).await;
         let runner = start_flaky(&kv).await;
-        procedures(&kv).submit(&id("p"), &Flaky).await.unwrap();
+        procedures(&kv).submit(&id("p"), &Flaky(false)).await.unwrap();
         let tried = reached(&kv, "p", |record| record.attempts >= 20).await;
         assert!(tried.error.is_some(), "{how}");
         assert_eq!(runner.state(), RunnerState::Running, "{how}");
@@ -286,6 +291,53 @@ async fn what_may_succeed_later_is_tried_until_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loader_that_panics_blocks_only_its_own_procedures() {
+    let kv = memory();
+    let registry = registry().with("flaky", |_| panic!("so it says"));
+    let runner = Runner::start(Arc::clone(&kv), counting_env(1), registry, RunnerOptions::DEFAULT).await.unwrap();
+    procedures(&kv).submit(&id("p"), &Flaky(false)).await.unwrap();
+    procedures(&kv).submit(&id("q"), &Sample::new("x")).await.unwrap();
+    let blocked = reached(&kv, "p", |record| matches!(record.phase, Phase::Blocked { .. })).await;
+    assert!(blocked.error.is_some_and(|error| error.contains("so it says")));
+    assert_eq!(settled(&kv, "q").await.phase, Phase::Done);
+    assert_eq!(runner.state(), RunnerState::Running);
+    runner.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_grows_too_large_turns_the_procedure_back() {
+    let mut kv = memory();
+    // The smallest store that takes it at submit: the token that the first step draws does not fit any more.
+    for room in (0..1000).step_by(8) {
+        let limits = Limits { value_bytes_max: crate::limits::PROCEDURE_SLACK_BYTES + room, ..Limits::EMBEDDED };
+        kv = Arc::new(MemoryBackend::with_limits(limits));
+        if procedures(&kv).submit(&id("p"), &Sample::new("x")).await.is_ok() {
+            break;
+        }
+    }
+    let runner = start(Arc::clone(&kv), 1).await;
+    let failed = settled(&kv, "p").await;
+    assert_eq!(failed.phase, Phase::Failed);
+    assert!(failed.error.is_some_and(|error| error.contains("bytes")));
+    assert_eq!(left(&kv).await, []);
+    runner.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_is_given_up_stops_the_step_under_way() {
+    let kv = memory();
+    procedures(&kv).submit(&id("p"), &Sample::new("x")).await.unwrap();
+    let process = FaultKv::once(Arc::clone(&kv), 12, Fault::FreezeAfter);
+    let runner = start(process.clone(), 1).await;
+    timeout(Duration::from_secs(60), process.down()).await.expect("it falls asleep");
+    assert!(timeout(Duration::from_secs(60), runner.close()).await.is_err());
+    let before = everything(&kv).await;
+    process.thaw();
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
+    assert_eq!(everything(&kv).await, before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn history_is_bounded_and_the_newest_stay() {
     let kv = memory();
     let runner = start_flaky(&kv).await;
@@ -294,7 +346,7 @@ async fn history_is_bounded_and_the_newest_stay() {
         procedures(&kv).submit(&id(&name), &Sample::new(&name)).await.unwrap();
         settled(&kv, &name).await;
     }
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(5)).await;
     assert_eq!(phases(&kv).await, "p5 done, p6 done, p7 done");
     runner.close().await;
 }
@@ -302,7 +354,7 @@ async fn history_is_bounded_and_the_newest_stay() {
 #[tokio::test(start_paused = true)]
 async fn a_procedure_of_an_unknown_kind_or_newer_state_waits_for_a_program_that_knows_it() {
     let kv = memory();
-    procedures(&kv).submit(&id("p"), &Flaky).await.unwrap();
+    procedures(&kv).submit(&id("p"), &Flaky(false)).await.unwrap();
     let runner = start(Arc::clone(&kv), 1).await;
     let waiting = reached(&kv, "p", |record| matches!(record.phase, Phase::Blocked { .. })).await;
     assert!(waiting.error.is_some_and(|error| error.contains("'flaky'")));
@@ -319,7 +371,7 @@ async fn while_a_record_cannot_be_read_nothing_new_gets_its_locks() {
     kv.txn(Txn::new().then([Op::put(damaged.clone(), "?")])).await.unwrap();
     procedures(&kv).submit(&id("p"), &Sample::new("x")).await.unwrap();
     let runner = start(Arc::clone(&kv), 1).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
     assert_eq!(procedures(&kv).procedure(&id("p")).await.unwrap().phase, Phase::Queued);
     kv.txn(Txn::new().then([Op::delete(damaged)])).await.unwrap();
     assert_eq!(settled(&kv, "p").await.phase, Phase::Done);
@@ -348,7 +400,7 @@ async fn a_closed_runner_finishes_the_step_under_way_and_starts_no_other() {
     runner.close().await;
     kv.txn(Txn::new().then([Op::put("open/p", "")])).await.unwrap();
     let before = everything(&kv).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tessera_manifest::env::sleep(Duration::from_secs(60)).await;
     assert_eq!(everything(&kv).await, before);
     let runner = start_gates(&kv, 2).await;
     assert_eq!(settled(&kv, "p").await.phase, Phase::Done);
