@@ -5,9 +5,34 @@ use std::sync::Arc;
 use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::{Generation, RegionId};
 use tessera_manifest::rule::RuleVersion;
+use tessera_manifest::schema::EvolveError;
 
+use crate::options::{MergeMode, OptionError};
 use crate::wal::WalError;
 use crate::{codec, sst};
+
+/// Why a region cannot become what an alteration says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AlterError {
+    /// The schema does not follow from the present one.
+    #[error(transparent)]
+    Schema(#[from] EvolveError),
+    /// An option that cannot be.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// Another alteration took the version.
+    #[error("schema version {version} is taken by another alteration")]
+    VersionTaken {
+        /// The version.
+        version: u32,
+    },
+    /// The rows that there are would mean something else.
+    #[error("the merge mode of a table is for life: rows were written under {from:?}")]
+    MergeMode {
+        /// The present mode.
+        from: MergeMode,
+    },
+}
 
 /// Why a region could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +51,14 @@ pub enum Error {
         region: RegionId,
         /// Why.
         source: Arc<Error>,
+    },
+    /// The region's table options cannot be read.
+    #[error("the table options of region {region} cannot be read")]
+    Options {
+        /// The region.
+        region: RegionId,
+        /// Which option, and why.
+        source: OptionError,
     },
     /// The region is being closed or dropped.
     #[error("region {region} is closed")]
@@ -48,6 +81,30 @@ pub enum Error {
         generation: Generation,
         /// The region's rule version now.
         rule_version: RuleVersion,
+    },
+    /// The caller knows a later schema than the region.
+    #[error("region {region} is at schema version {version}, the request at {requested}: the table is being altered, retry")]
+    SchemaBehind {
+        /// The region.
+        region: RegionId,
+        /// The region's schema version.
+        version: u32,
+        /// That of the request.
+        requested: u32,
+    },
+    /// The region cannot become what an alteration says.
+    #[error("region {region} cannot be altered")]
+    Alter {
+        /// The region.
+        region: RegionId,
+        /// Why.
+        source: AlterError,
+    },
+    /// A delete in a table that keeps every row.
+    #[error("region {region} is of a table with append_mode, in which rows have no key to delete them by: use TRUNCATE or a TTL")]
+    AppendOnly {
+        /// The region.
+        region: RegionId,
     },
     /// A row does not belong to the region.
     #[error("row {row} does not satisfy the rule of region {region}: {rule}")]
@@ -150,7 +207,9 @@ impl Error {
             Self::OpenFailed { source, .. } => source.class(),
             Self::Closed { .. } | Self::Stopped { .. } => ErrorClass::Unavailable,
             Self::Fenced { .. } => ErrorClass::Fenced,
-            Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
+            Self::Options { .. } | Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
+            Self::Alter { .. } | Self::AppendOnly { .. } => ErrorClass::Invalid,
+            Self::SchemaBehind { .. } => ErrorClass::Retry,
             Self::Overloaded { .. } => ErrorClass::Retry,
             Self::Manifest { source, .. } => source.class(),
             Self::Wal { source, .. } => source.class(),
@@ -159,4 +218,15 @@ impl Error {
             Self::Rows { source, .. } => source.class(),
         }
     }
+}
+
+/// The messages of an error and of its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }

@@ -5,17 +5,26 @@
 
 pub mod engine;
 pub mod region;
+pub mod options;
 pub mod request;
 pub mod wal;
 pub mod codec;
 pub mod memtable;
 pub mod merge;
 pub mod sst;
+pub mod compaction;
+mod scheduler;
 mod shared;
+mod amplification;
 mod budget;
 pub mod config;
 pub mod error;
 pub mod limits;
+#[cfg(test)]
+mod model;
+
+#[cfg(test)]
+mod testing;
 
 /// The messages of an error and of its causes, for assertions.
 #[cfg(test)]

@@ -12,11 +12,15 @@ use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::wal::WalPosition;
 use tokio::sync::RwLock;
 
+use super::compact::Compactions;
+use super::in_flight::InFlight;
 use super::version::{Version, VersionCell};
 use super::{GateState, Region, Sequencer};
+use crate::budget::Budget;
 use crate::codec;
 use crate::error::Error;
 use crate::memtable::Memtable;
+use crate::options::TableOptions;
 use crate::shared::Shared;
 
 impl Region {
@@ -47,14 +51,20 @@ impl Region {
         let flushed = state.flushed_sequence();
         let next = if flushed.generation() == meta.generation { flushed.counter() + 1 } else { 1 };
         let rule_version = meta.rule_version();
+        let options = TableOptions::parse(&meta.options).map_err(|source| Error::Options { region, source })?;
+        let options = Arc::new(options);
         Ok(Self {
             id: region,
             shared: Arc::clone(shared),
             gate: Arc::new(RwLock::new(GateState::Open)),
             order: tokio::sync::Mutex::new(Sequencer { next }),
             inserted: Mutex::new(WalPosition::START),
-            version: VersionCell::new(Version { state, meta, rule_version, active, frozen: Vec::new() }),
+            version: VersionCell::new(Version { state, meta, rule_version, options, active, frozen: Vec::new() }),
             manifest: tokio::sync::Mutex::new(manifest),
+            flushing: tokio::sync::Mutex::new(()),
+            compactions: Compactions::default(),
+            in_flight: InFlight::default(),
+            budget: Arc::new(Budget::part(&shared.budget, shared.parts.config.region_memtable_bytes_max)),
             active_bytes: AtomicU64::new(0),
         })
     }
@@ -76,6 +86,11 @@ impl Region {
                 continue;
             }
             let decoded = codec::decode(&bytes).map_err(|source| Error::WalEntry { region: self.id, position, source })?;
+            // An append that failed can leave an entry behind a position that was passed since; nobody was told of it.
+            let newest_row = decoded.first_sequence.as_u64().saturating_add(decoded.rows.saturating_sub(1) as u64);
+            if newest_row <= version.state.flushed_sequence().as_u64() {
+                continue;
+            }
             let batch = decoded.to_batch(version.active.schema()).map_err(|source| Error::rows(self.id, source))?;
             rows += batch.num_rows();
             let inserted = version.active.insert(batch, decoded.op, decoded.first_sequence);
@@ -100,7 +115,7 @@ impl Region {
 
     fn settle_replayed(&self, bytes: usize) {
         self.active_bytes.store(bytes as u64, std::sync::atomic::Ordering::Relaxed);
-        self.shared.budget.add(bytes);
+        self.budget.add(bytes);
     }
 }
 

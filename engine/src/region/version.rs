@@ -9,6 +9,7 @@ use tessera_manifest::wal::WalPosition;
 
 use crate::budget::Budget;
 use crate::memtable::Memtable;
+use crate::options::TableOptions;
 
 /// A memtable that takes no more rows and waits to be flushed.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(super) struct Version {
     pub(super) meta: Arc<RegionMeta>,
     /// The hash of the rule in `meta`.
     pub(super) rule_version: RuleVersion,
+    /// What the options in `meta` mean.
+    pub(super) options: Arc<TableOptions>,
     pub(super) active: Arc<Memtable>,
     /// Oldest first.
     pub(super) frozen: Vec<Arc<Frozen>>,

@@ -11,9 +11,9 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, Schema};
 use tessera_manifest::value::DataType;
 
+use super::evolve::conform_column;
 use super::prune::excludes;
 use super::read::Footer;
-use crate::merge::layout::conform_column;
 use crate::merge::value::value_at;
 
 /// What is to be read of a file.

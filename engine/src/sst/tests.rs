@@ -13,6 +13,7 @@ use tessera_manifest::value::{DataType, Value};
 use super::{Access, Error, NewFile, ReadOptions, flush, sst_path};
 use crate::config::Config;
 use crate::memtable::Memtable;
+use crate::merge::Dedup;
 use crate::merge::Layout;
 use crate::merge::fixtures::{
     MS, batch, block_on, collect, column, every_type, every_type_schema, memory, new_file, reference, rows_of, sequence,
@@ -61,7 +62,7 @@ fn extremes_of_every_type_come_back() {
         let memtable = Memtable::new(Arc::clone(&schema));
         memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
         let file = new_file(&schema);
-        let meta = flush(&access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+        let meta = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
         assert_eq!((meta.rows, meta.deletes, meta.time_range), (8, 0, (0, 7)));
         assert_eq!(meta.sequences, (sequence(1), sequence(8)));
         for plain in [true, false] {
@@ -93,7 +94,7 @@ async fn write_cpu(access: &Access, hosts: usize, points: usize) -> (NewFile, Fi
     let rows: Vec<_> = (0..hosts * points).map(row).collect();
     memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
     let file = new_file(&schema);
-    let meta = flush(access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+    let meta = flush(access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
     (file.clone(), reference(&file, meta))
 }
 
@@ -181,12 +182,12 @@ fn a_name_in_use_is_refused_but_the_same_bytes_are_not() {
         let memtable = Memtable::new(cpu());
         let row = vec![Value::Null, Value::Timestamp(0), Value::Null];
         memtable.insert(batch(&cpu(), OpType::Put, &[row]), OpType::Put, sequence(1)).unwrap();
-        let first = flush(&access, memtable.snapshot(), file.clone()).await;
+        let first = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await;
         assert!(matches!(first, Err(Error::Exists { .. })), "{first:?}");
         assert_eq!(read_all(&store, &reference, true).await.unwrap(), 12);
         let other = new_file(&cpu());
-        let once = flush(&access, memtable.snapshot(), other.clone()).await.unwrap();
-        assert_eq!(flush(&access, memtable.snapshot(), other).await.unwrap(), once);
+        let once = flush(&access, memtable.snapshot(), other.clone(), Dedup::LastRow).await.unwrap();
+        assert_eq!(flush(&access, memtable.snapshot(), other, Dedup::LastRow).await.unwrap(), once);
     });
 }
 
@@ -219,7 +220,7 @@ fn a_file_of_several_parts_is_one_object_with_one_checksum() {
         let memtable = Memtable::new(Arc::clone(&schema));
         memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
         let file = new_file(&schema);
-        let meta = flush(&access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+        let meta = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
         assert!(meta.bytes > 2 * (8 << 20), "{} bytes are more than two parts", meta.bytes);
         assert_eq!(store.head(&sst_path(file.key)).await.unwrap().size, meta.bytes);
         let layout = Arc::new(Layout::plain(schema, None).unwrap());
@@ -245,4 +246,41 @@ fn a_write_whose_input_fails_leaves_no_object() {
         assert!(matches!(store.head(&sst_path(file.key)).await, Err(object_store::Error::NotFound { .. })));
         assert_eq!(access.write(file, futures::stream::empty().boxed()).await.unwrap(), None);
     });
+}
+
+#[test]
+fn a_bloom_filter_knows_its_values_and_takes_no_more_room_than_they_need() {
+    use parquet::file::properties::ReaderProperties;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::file::serialized_reader::ReadOptionsBuilder;
+    let columns = vec![
+        column(0, "host", DataType::String, SemanticType::Tag),
+        column(1, "ts", MS, SemanticType::TimeIndex),
+        column(2, "trace", DataType::Int64, SemanticType::Field),
+        column(3, "plain", DataType::Int64, SemanticType::Field),
+    ];
+    let schema = Arc::new(Schema::new(columns, vec![ColumnId(0)]).unwrap());
+    let rows: Vec<Vec<Value>> =
+        (0..20_000).map(|i| vec![Value::String(format!("h{}", i % 8)), Value::Timestamp(i), Value::Int(i * 7919), Value::Int(i)]).collect();
+    let lengths = block_on(async {
+        let (store, access) = memory(100_000);
+        let skipping = [0, 2].map(|id| (ColumnId(id), crate::options::SkippingIndex::DEFAULT)).into();
+        let file = NewFile { skipping, ..new_file(&schema) };
+        let memtable = Memtable::new(Arc::clone(&schema));
+        memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
+        flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap();
+        let bytes = store.get(&sst_path(file.key)).await.unwrap().bytes().await.unwrap();
+        let properties = ReaderProperties::builder().set_read_bloom_filter(true).build();
+        let options = ReadOptionsBuilder::new().with_reader_properties(properties).build();
+        let reader = SerializedFileReader::new_with_options(bytes, options).unwrap();
+        let group = reader.get_row_group(0).unwrap();
+        let trace = group.get_column_bloom_filter(2).expect("the filter that was asked for");
+        assert!((0..20_000).all(|i| trace.check(&(i * 7919_i64))), "a value of the column is not in its filter");
+        let wrong = (0..20_000).filter(|i| trace.check(&(i * 7919_i64 + 1))).count();
+        assert!(wrong < 600, "{wrong} of 20000 values that are not there seem to be");
+        (0..4).map(|leaf| group.metadata().column(leaf).bloom_filter_length()).collect::<Vec<_>>()
+    });
+    println!("bytes of the filters of 8 strings, 20,000 integers: {lengths:?}");
+    assert!(lengths[0].unwrap() <= 128 && lengths[2].unwrap() <= 64 << 10);
+    assert_eq!((lengths[1], lengths[3]), (None, None));
 }
