@@ -97,6 +97,7 @@ pub enum Error {
 
 /// Calls that end a run are repeated this often while servers fail.
 const ENDINGS_MAX: usize = 30;
+const ENDING_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs writers and a watcher, compares what they were told, and deletes the keys of the run.
 ///
@@ -173,7 +174,10 @@ async fn persist(kv: &dyn KvBackend, txn: &Txn) -> Result<Revision, KvError> {
     let mut attempt = 1;
     loop {
         match kv.txn(txn.clone()).await {
-            Err(KvError::Unavailable { .. } | KvError::CommitUnknown { .. }) if attempt < ENDINGS_MAX => attempt += 1,
+            Err(KvError::Unavailable { .. } | KvError::CommitUnknown { .. }) if attempt < ENDINGS_MAX => {
+                attempt += 1;
+                env::sleep(ENDING_PAUSE).await;
+            }
             done => return Ok(done?.revision),
         }
     }

@@ -188,7 +188,7 @@ impl Watch for LyingWatch {
         let batch = self.inner.next().await?;
         self.seen += 1;
         let is_end = batch.changes.iter().any(|change| matches!(change, Change::Put(entry) if entry.value == "end"));
-        if self.seen % 50 == 0 && !is_end {
+        if self.seen.is_multiple_of(50) && !is_end {
             match self.lie {
                 Lie::WatchSkips => return self.inner.next().await,
                 Lie::WatchRepeats => self.again = Some(batch.clone()),
