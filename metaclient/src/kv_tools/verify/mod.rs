@@ -2,7 +2,7 @@
 //!
 //! The writers put, compare and swap, delete (one key, many, with and without a signature), write pairs and
 //! read, all on keys under one prefix. Each notes what it was told. The watcher notes the history. When all is
-//! done the whole prefix is read, and ledgers, reads and history are compared ([`judge`](self::judge)): lost,
+//! done the whole prefix is read, and ledgers, reads and history are compared (`judge.rs`): lost,
 //! repeated, torn, reordered and invented changes, wrong versions, stale reads and gaps of the watch all show.
 //! Whoever was told that an outcome is unknown accepts either.
 //!
