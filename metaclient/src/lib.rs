@@ -4,7 +4,7 @@
 //! Invariants:
 //! - The object store is the truth about data and rules. What is kept here is the index that finds it, and
 //!   can be rebuilt from it.
-//! - Every change is one transaction of [`kv`], decided by one pure interpreter whatever the backend.
+//! - Every change is one transaction of [`kv`], with one semantics on every backend.
 //! - Every value says which readers may read it ([`values`]); every key has one text form ([`keys`]).
 //! - The crate knows nothing of regions' contents, WALs, files or SQL.
 

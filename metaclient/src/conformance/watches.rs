@@ -129,6 +129,7 @@ pub async fn what_is_compacted_is_refused_and_the_rest_is_delivered(kv: Kv, scop
     assert_eq!(super::values(&*kv, scope).await?, "2 3", "what is there stays");
     kv.compact(first).await?;
     kv.compact(Revision(u64::MAX)).await?;
+    assert_eq!(first_of(&*kv, whole(scope), third).await?.revision, third, "the newest revision stays");
     let fourth = put(&*kv, scope, "a", "4").await?;
     expect_next(&mut watch, scope, fourth, "a=4").await
 }

@@ -89,10 +89,10 @@ impl History {
         self.published.update(|published| Some(Published { revision, ..published }));
     }
 
-    /// Forgets the changes before `before`, of those that are published.
+    /// Forgets the changes before `before`, but never those of the newest revision.
     pub(super) fn compact(&self, before: Revision) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        while recent.oldest < before && !recent.batches.is_empty() {
+        while recent.oldest < before && recent.batches.len() > 1 {
             recent.drop_oldest();
         }
     }

@@ -140,8 +140,8 @@ pub trait Watch: fmt::Debug + Send {
     ///
     /// # Errors
     /// [`KvError::Compacted`] when changes were missed: read the range again and watch from the revision
-    /// after that of the answer. [`KvError::Closed`] when the backend is gone, [`KvError::Refused`] when the user
-    /// may no longer read. The watch ends with each of them. While the servers of a backend cannot be reached
+    /// after that of the answer. [`KvError::Closed`] when an embedded store was dropped, [`KvError::Refused`]
+    /// when the user may no longer read. The watch ends with each of them. While the servers of a backend cannot be reached
     /// this waits.
     async fn next(&mut self) -> Result<WatchBatch, KvError>;
 

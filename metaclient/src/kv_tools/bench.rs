@@ -11,7 +11,7 @@ mod store;
 #[cfg(feature = "etcd")]
 pub use self::peer::raw_etcd;
 pub use self::peer::raw_redb;
-pub use self::rows::{Error, Options, Row};
+pub use self::rows::{Error, Options, Row, measure};
 pub use self::store::bench;
 
 #[cfg(test)]

@@ -16,11 +16,17 @@ use super::failure::{Failure, NoAnswer};
 use super::options::EtcdOptions;
 use crate::kv::{KvError, Limits};
 
+/// Bytes of one message to a watcher. Servers cut them at their `--max-request-bytes`, up to one change more.
+const WATCH_BYTES_MAX: usize = 64 << 20;
+
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Attempts of a read within its time, when servers do not answer at all.
 const READ_ATTEMPTS: u32 = 3;
+
+/// An attempt begins only with this part of the time of a call before it.
+const ATTEMPT_SHARE: u32 = 10;
 
 /// Waits between attempts: longer each time, and by chance, so that clients do not come all at once.
 #[derive(Debug, Clone)]
@@ -90,7 +96,7 @@ impl Client {
             kv: requests.kv_client().max_decoding_message_size(options.answer_bytes_max),
             lease: requests.lease_client(),
             watch_kv: watches.kv_client(),
-            watch: watches.watch_client().max_decoding_message_size(options.answer_bytes_max),
+            watch: watches.watch_client().max_decoding_message_size(options.answer_bytes_max.max(WATCH_BYTES_MAX)),
             limits: options.limits(),
             endpoints,
             request_timeout: options.request_timeout,
@@ -131,10 +137,15 @@ impl Client {
                 Failure::Unknown(_) => repeat == Repeat::Always,
                 _ => false,
             };
-            if !again || Moment::now().since(started) >= self.request_timeout {
+            if !again {
                 return Err(failure);
             }
             backoff.wait().await;
+            // A last attempt without the time for an answer would only make a known outcome unknown.
+            let left = self.request_timeout.saturating_sub(Moment::now().since(started));
+            if left < self.request_timeout / ATTEMPT_SHARE {
+                return Err(failure);
+            }
         }
     }
 

@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn ranges_without_keys_are_not_sent_and_others_have_etcds_bounds() {
-        let sent = |range: KeyRange| bounds(&range).map(|(start, end)| (start, end));
+        let sent = |range: KeyRange| bounds(&range);
         assert_eq!(sent(KeyRange::all()), Some((b"\0".to_vec(), b"\0".to_vec())));
         assert_eq!(sent(KeyRange::prefix("a")), Some((b"a".to_vec(), b"b".to_vec())));
         assert_eq!(sent(KeyRange::prefix(vec![0xff])), Some((vec![0xff], b"\0".to_vec())));

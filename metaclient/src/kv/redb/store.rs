@@ -17,7 +17,7 @@ use super::layout::{
 use crate::kv::history::History;
 use crate::kv::interpret::{Change, Plan, plan_txn};
 use crate::kv::lease::Deadlines;
-use crate::kv::{Key, KvError, Lease, LeaseId, Limits, Revision, Txn, TxnAnswer};
+use crate::kv::{Entry, Key, KvError, Lease, LeaseId, Limits, Revision, Txn, TxnAnswer};
 use crate::limits::LEASES_MAX;
 
 type Snapshot<'a> = TableView<'a, redb::ReadOnlyTable<&'static [u8], &'static [u8]>>;
@@ -167,20 +167,26 @@ impl Store {
     fn apply(&self, begun: &WriteTransaction, revision: Revision, changes: &[Change]) -> Result<(), KvError> {
         let failed = |e| storage_error(&self.path, "write", e);
         let mut table = begun.open_table(KV).map_err(|e| table_error(&self.path, "write", e))?;
-        let mut attached = begun.open_table(ATTACHED).map_err(|e| table_error(&self.path, "write", e))?;
+        let (mut detached, mut attached) = (Vec::new(), Vec::new());
         for change in changes {
             let key = change.key().as_bytes();
             let before = match change {
                 Change::Put(entry) => table.insert(key, encode_entry(entry).as_slice()),
                 Change::Delete { .. } => table.remove(key),
             };
-            if let Some(lease) = before.map_err(failed)?.and_then(|before| lease_of(before.value())) {
-                attached.remove((lease.0, key)).map_err(failed)?;
+            let lease = before.map_err(failed)?.and_then(|before| lease_of(before.value()));
+            detached.extend(lease.map(|lease| (lease.0, key)));
+            if let Change::Put(Entry { lease: Some(lease), .. }) = change {
+                attached.push((lease.0, key));
             }
-            if let Change::Put(entry) = change
-                && let Some(lease) = entry.lease
-            {
-                attached.insert((lease.0, key), ()).map_err(failed)?;
+        }
+        if !detached.is_empty() || !attached.is_empty() {
+            let mut table = begun.open_table(ATTACHED).map_err(|e| table_error(&self.path, "write", e))?;
+            for row in detached {
+                table.remove(row).map_err(failed)?;
+            }
+            for row in attached {
+                table.insert(row, ()).map_err(failed)?;
             }
         }
         let mut store = begun.open_table(STORE).map_err(|e| table_error(&self.path, "write", e))?;

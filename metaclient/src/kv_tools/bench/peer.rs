@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tessera_manifest::env;
 
 use super::rows::{Error, Options, Row, measure};
@@ -24,8 +24,8 @@ fn write(db: &Database, keys: &[Vec<u8>], value: &[u8]) -> Result<(), Error> {
     let begun = db.begin_write().map_err(redb_failed)?;
     {
         let mut table = begun.open_table(TABLE).map_err(redb_failed)?;
-        if table.insert(&b"never"[..], value).map_err(redb_failed)?.is_some() {
-            table.remove(&b"never"[..]).map_err(redb_failed)?;
+        if table.get(&b"never"[..]).map_err(redb_failed)?.is_some() {
+            return Err(Error::Wrong { what: "txn" });
         }
         for key in keys {
             table.insert(key.as_slice(), value).map_err(redb_failed)?;

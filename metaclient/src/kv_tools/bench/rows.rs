@@ -114,13 +114,16 @@ impl Row {
     }
 }
 
-/// Lets `clients` tasks make `calls` calls; each gets the number of the client and of the call.
-pub(super) async fn measure<F, C>(of: &str, what: &'static str, clients: usize, calls: usize, call: F) -> Result<Row, Error>
+/// Lets `clients` tasks make `calls` calls; each gets the number of the client and of the call. One call before
+/// them, whose time does not count, shows that it works.
+///
+/// # Errors
+/// That of the first call that fails.
+pub async fn measure<F, C>(of: &str, what: &'static str, clients: usize, calls: usize, call: F) -> Result<Row, Error>
 where
     F: Fn(usize, usize) -> C + Clone + Send + 'static,
     C: Future<Output = Result<(), Error>> + Send + 'static,
 {
-    // Once to see that it works; its time does not count.
     call(0, calls).await?;
     let started = Stopwatch::start();
     let mut running = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! The writers put, compare and swap, delete (one key, many, with and without a signature), write pairs and
 //! read, all on keys under one prefix. Each notes what it was told. The watcher notes the history. When all is
-//! done the whole prefix is read, and ledgers, reads and history are compared ([`judge`](self::judge)): lost,
+//! done the whole prefix is read, and ledgers, reads and history are compared (`judge.rs`): lost,
 //! repeated, torn, reordered and invented changes, wrong versions, stale reads and gaps of the watch all show.
 //! Whoever was told that an outcome is unknown accepts either.
 //!
@@ -97,6 +97,7 @@ pub enum Error {
 
 /// Calls that end a run are repeated this often while servers fail.
 const ENDINGS_MAX: usize = 30;
+const ENDING_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs writers and a watcher, compares what they were told, and deletes the keys of the run.
 ///
@@ -173,7 +174,10 @@ async fn persist(kv: &dyn KvBackend, txn: &Txn) -> Result<Revision, KvError> {
     let mut attempt = 1;
     loop {
         match kv.txn(txn.clone()).await {
-            Err(KvError::Unavailable { .. } | KvError::CommitUnknown { .. }) if attempt < ENDINGS_MAX => attempt += 1,
+            Err(KvError::Unavailable { .. } | KvError::CommitUnknown { .. }) if attempt < ENDINGS_MAX => {
+                attempt += 1;
+                env::sleep(ENDING_PAUSE).await;
+            }
             done => return Ok(done?.revision),
         }
     }

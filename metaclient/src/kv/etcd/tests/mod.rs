@@ -5,6 +5,7 @@ mod limits;
 mod proxy;
 mod secure;
 mod suite;
+mod word;
 
 use crate::conformance::etcd::{Cluster, ClusterOptions};
 use crate::kv::{EtcdBackend, EtcdOptions};

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 struct Switches {
     /// New connections are closed at once.
     refusing: AtomicBool,
-    /// What the server says is swallowed.
+    /// What the server says is swallowed, until the end of the connection.
     mute: AtomicBool,
 }
 
@@ -83,9 +83,12 @@ async fn accept(listener: TcpListener, target: String, switches: Arc<Switches>, 
 
 async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, switches: Arc<Switches>) {
     let mut buffer = vec![0; 16 << 10];
+    let mut mute = false;
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
-        if !switches.mute.load(Ordering::SeqCst) && to.write_all(&buffer[..count]).await.is_err() {
+        // Once, always: what follows a hole may not arrive, as it never does with TCP.
+        mute |= switches.mute.load(Ordering::SeqCst);
+        if !mute && to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }
