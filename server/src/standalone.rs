@@ -126,7 +126,7 @@ impl Standalone {
             | Statement::CreateTable(_)
             | Statement::AlterTable { .. }
             | Statement::Truncate { .. }
-            | Statement::DropTable { .. } => self.define(statement, database).await,
+            | Statement::DropTable { .. } => self.define_to_the_end(statement, database).await,
             Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.catalogs).await,
             Statement::ShowDatabases { .. } | Statement::ShowTables { .. } | Statement::ShowCreateTable(_) | Statement::Describe(_) => {
                 self.show(statement, database).await
@@ -139,6 +139,13 @@ impl Standalone {
             )),
             Statement::Unsupported(what) => Err(ServerError::new(Code::Unsupported, format!("{what} is not supported yet"))),
         }
+    }
+
+    /// DDL that is finished even if the client goes away: half of it would be left to the next start.
+    async fn define_to_the_end(&self, statement: Statement, session: &str) -> Result<Output, ServerError> {
+        let (server, session) = (self.clone(), session.to_owned());
+        let work = tessera_manifest::env::spawn(async move { server.define(statement, &session).await });
+        work.await.unwrap_or_else(|error| Err(ServerError::new(Code::Internal, format!("the statement ended early: {error}"))))
     }
 
     /// DDL. The answer counts like that of GreptimeDB: a new database is one row.
