@@ -12,11 +12,16 @@ pub mod codec;
 pub mod memtable;
 pub mod merge;
 pub mod sst;
+pub mod compaction;
+mod scheduler;
 mod shared;
+mod amplification;
 mod budget;
 pub mod config;
 pub mod error;
 pub mod limits;
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod testing;

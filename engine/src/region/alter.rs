@@ -117,7 +117,7 @@ impl Region {
             return;
         }
         self.settle_share(version.active.bytes());
-        let frozen = Frozen::new(Arc::clone(&version.active), self.inserted_position(), Arc::clone(&self.shared.budget));
+        let frozen = Frozen::new(Arc::clone(&version.active), self.inserted_position(), Arc::clone(&self.budget));
         self.version.update(|version| {
             version.frozen.push(Arc::new(frozen));
             version.active = Arc::new(Memtable::new(Arc::clone(&version.meta.schema)));

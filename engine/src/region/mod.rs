@@ -18,7 +18,10 @@
 //! or entries that a replay skips.
 
 mod alter;
+mod commit;
+mod compact;
 mod flush;
+mod in_flight;
 mod info;
 mod open;
 mod scan;
@@ -36,7 +39,10 @@ use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::wal::WalPosition;
 use tokio::sync::RwLock;
 
+use crate::budget::Budget;
 use crate::error::Error;
+use crate::region::compact::Compactions;
+use crate::region::in_flight::InFlight;
 use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
@@ -54,9 +60,16 @@ pub struct Region {
     /// What is inserted; only read under a closed gate.
     inserted: Mutex<WalPosition>,
     version: VersionCell,
-    /// One flush at a time, and the only committer.
+    /// Held for a commit and for what decides it, not while rows are read or written.
     manifest: tokio::sync::Mutex<Manifest>,
-    /// Bytes of the active memtable, for the flusher.
+    /// One flush at a time. Taken before the manifest.
+    flushing: tokio::sync::Mutex<()>,
+    /// One compaction at a time. Taken before the manifest.
+    compactions: Compactions,
+    in_flight: InFlight,
+    /// The region's part of the memory for memtables.
+    budget: Arc<Budget>,
+    /// Bytes of the active memtable that the budget counts.
     active_bytes: AtomicU64,
 }
 
@@ -95,9 +108,9 @@ impl Region {
         self.active_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the memtables whose flush has begun, or has failed.
-    pub(crate) fn frozen_bytes(&self) -> u64 {
-        self.pin().frozen_bytes() as u64
+    /// Bytes of all memtables.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        self.active_bytes() + self.pin().frozen_bytes() as u64
     }
 
     fn check_gate(&self, state: GateState) -> Result<(), Error> {

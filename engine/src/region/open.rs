@@ -12,8 +12,11 @@ use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::wal::WalPosition;
 use tokio::sync::RwLock;
 
+use super::compact::Compactions;
+use super::in_flight::InFlight;
 use super::version::{Version, VersionCell};
 use super::{GateState, Region, Sequencer};
+use crate::budget::Budget;
 use crate::codec;
 use crate::error::Error;
 use crate::memtable::Memtable;
@@ -58,6 +61,10 @@ impl Region {
             inserted: Mutex::new(WalPosition::START),
             version: VersionCell::new(Version { state, meta, rule_version, options, active, frozen: Vec::new() }),
             manifest: tokio::sync::Mutex::new(manifest),
+            flushing: tokio::sync::Mutex::new(()),
+            compactions: Compactions::default(),
+            in_flight: InFlight::default(),
+            budget: Arc::new(Budget::part(&shared.budget, shared.parts.config.region_memtable_bytes_max)),
             active_bytes: AtomicU64::new(0),
         })
     }
@@ -108,7 +115,7 @@ impl Region {
 
     fn settle_replayed(&self, bytes: usize) {
         self.active_bytes.store(bytes as u64, std::sync::atomic::Ordering::Relaxed);
-        self.shared.budget.add(bytes);
+        self.budget.add(bytes);
     }
 }
 

@@ -17,8 +17,7 @@ use arrow::compute::filter_record_batch;
 use futures::StreamExt;
 use tessera_manifest::action::{Action, Edit, Flushed, Truncate};
 use tessera_manifest::file::{FileRef, Scope};
-use tessera_manifest::id::{FileKey, Sequence};
-use tessera_manifest::log::Manifest;
+use tessera_manifest::id::Sequence;
 use tessera_manifest::rule::{CompareOp, Expr};
 use tessera_manifest::schema::Schema;
 use tessera_manifest::value::Value;
@@ -80,12 +79,14 @@ impl Region {
     /// # Errors
     /// The store's and the manifest's; then no row is gone, or it is not known whether.
     pub async fn truncate_ranges(&self, ranges: &[(i64, i64)]) -> Result<Truncated, Error> {
+        let _no_other_flush = self.flushing.lock().await;
+        self.flush_frozen().await?;
+        let _no_compaction = self.pause_compaction().await;
+        // Nothing else is committed from here on: what is read stays what is there.
         let mut manifest = self.writable_manifest().await?;
-        self.flush_all(&mut manifest).await?;
         let version = self.pin();
         let ranges = joined(ranges);
-        let mut done = Truncated::default();
-        let mut edit = Edit::new(version.meta.generation);
+        let (mut done, mut edit, mut begun) = (Truncated::default(), Edit::new(version.meta.generation), Vec::new());
         for file in version.state.files().in_time((i64::MIN, i64::MAX)) {
             let (from, to) = file.meta.time_range;
             if !ranges.iter().any(|range| range.0 <= to && from <= range.1) {
@@ -97,19 +98,39 @@ impl Region {
                 continue;
             }
             done.files_rewritten += 1;
-            edit.add.extend(self.rewrite_without(&manifest, &version, &file, &ranges).await?);
+            let new = self.new_file(&version, manifest.epoch(), file.meta.level);
+            begun.push(new.key);
+            match self.rewrite_without(new, &version, &file, &ranges).await {
+                Ok(written) => edit.add.extend(written),
+                Err(error) => {
+                    drop(manifest);
+                    self.discard(begun).await;
+                    return Err(error);
+                }
+            }
         }
-        if !edit.remove.is_empty() {
-            let state = self.commit(&mut manifest, vec![Action::Edit(edit)]).await?;
-            self.version.update(|version| version.state = state);
+        if edit.remove.is_empty() {
+            return Ok(done);
         }
+        match self.try_commit(&mut manifest, vec![Action::Edit(edit)]).await {
+            Ok(state) => self.version.update(|version| version.state = state),
+            Err(failed) => {
+                drop(manifest);
+                if failed.certain {
+                    self.discard(begun).await;
+                }
+                return Err(failed.error);
+            }
+        }
+        drop(manifest);
+        self.in_flight.end(begun);
         Ok(done)
     }
 
     /// Writes a file anew without the rows in the ranges; `None` if none is left.
     async fn rewrite_without(
         &self,
-        manifest: &Manifest,
+        new: NewFile,
         version: &Version,
         file: &FileRef,
         ranges: &[(i64, i64)],
@@ -121,16 +142,7 @@ impl Region {
         let scan = self.shared.access.scan(file, &ReadOptions { layout: Arc::clone(&layout), filter }).await.map_err(rows)?;
         let keep = Keep { layout, residual: file_residual(version, file), schema: Arc::clone(&schema), ranges: ranges.to_vec() };
         let kept: BatchStream = scan.stream.map(move |batch| keep.apply(&batch?)).boxed();
-        let key = FileKey { origin: self.id, file: self.shared.parts.env.file_id(manifest.epoch()) };
-        let new = NewFile {
-            key,
-            schema,
-            level: file.meta.level,
-            generation: version.meta.generation,
-            rule: Arc::clone(&version.meta.rule),
-            partition_columns: version.meta.partition_columns.clone(),
-            skipping: version.options.skipping.clone(),
-        };
+        let key = new.key;
         let written = self.shared.access.write(new, kept).await.map_err(rows)?;
         Ok(written.map(|meta| Arc::new(FileRef { key, scope: Scope::all(), meta })))
     }

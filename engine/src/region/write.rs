@@ -40,7 +40,7 @@ impl Region {
     /// # Errors
     /// Those of [`write`](Self::write), and [`Error::SchemaBehind`] for a later schema.
     pub async fn write_under(self: &Arc<Self>, schema: Option<Arc<Schema>>, request: WriteRequest) -> Result<WriteOutcome, Error> {
-        let reserved = self.shared.budget.reserve(request.batch.get_array_memory_size()).await?;
+        let reserved = self.budget.reserve(request.batch.get_array_memory_size()).await?;
         let permit = Arc::clone(&self.gate).read_owned().await;
         self.check_gate(*permit)?;
         let version = self.pin();
@@ -95,9 +95,9 @@ impl Region {
     /// Accounts for what the active memtable gained.
     fn grew(&self, gained: usize) {
         self.active_bytes.fetch_add(gained as u64, Ordering::Relaxed);
-        self.shared.budget.add(gained);
+        self.budget.add(gained);
         if self.active_bytes() >= self.shared.parts.config.region_memtable_bytes as u64 {
-            self.shared.budget.pressure.notify_one();
+            self.shared.scheduler.flush_soon(self.id);
         }
     }
 
@@ -105,9 +105,9 @@ impl Region {
     pub(super) fn settle_share(&self, bytes: usize) {
         let counted = usize::try_from(self.active_bytes.swap(0, Ordering::Relaxed)).unwrap_or(usize::MAX);
         if bytes > counted {
-            self.shared.budget.add(bytes - counted);
+            self.budget.add(bytes - counted);
         } else {
-            self.shared.budget.free(counted - bytes);
+            self.budget.free(counted - bytes);
         }
     }
 

@@ -22,8 +22,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use moka::sync::Cache;
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tessera_manifest::id::FileKey;
 use tessera_manifest::paths::Root;
 use tokio::sync::OnceCell;
@@ -34,7 +34,7 @@ pub use error::Error;
 pub use evolve::stats_of_absent;
 pub use prune::{excludes, time_bounds};
 pub use read::{ReadOptions, Scan};
-pub use write::{NewFile, flush};
+pub use write::{NewFile, flush, sorted};
 
 /// The format number that is written.
 pub const FORMAT: u32 = 1;
@@ -96,6 +96,16 @@ impl Access {
     #[must_use]
     pub fn path(&self, key: FileKey) -> Path {
         self.root.sst(key)
+    }
+
+    /// Deletes a file that no manifest names, nor will. What cannot be deleted is left for the next sweep.
+    pub(crate) async fn discard(&self, key: FileKey) {
+        let path = self.path(key);
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => tracing::debug!(%path, %error, "left an orphan for the next sweep"),
+        }
+        self.forget(&key);
     }
 
     /// Forgets what is cached of a file that was deleted.

@@ -27,9 +27,9 @@ use tokio::sync::mpsc;
 
 use super::stats::{Totals, has_few_values};
 use super::{Access, Error, FORMAT, MIN_READER};
-use crate::memtable::Snapshot;
-use crate::merge::BatchStream;
+use crate::memtable::{Rows, Snapshot};
 use crate::merge::layout::{Layout, OP_TYPE_COLUMN, SEQUENCE_COLUMN};
+use crate::merge::{BatchStream, Dedup, Options, Output, merge};
 use crate::options::SkippingIndex;
 
 /// Bytes of a part of a multi-part upload; files up to this size are one put.
@@ -58,18 +58,33 @@ pub struct NewFile {
     pub skipping: BTreeMap<ColumnId, SkippingIndex>,
 }
 
-/// Writes a memtable snapshot as one SST, deletes included; `None` if it is empty.
+/// Writes a memtable snapshot as one SST, deletes included, and of each (primary key, time) what `dedup` leaves;
+/// `None` if it is empty.
 ///
 /// # Errors
 /// See [`Access::write`].
-pub async fn flush(access: &Access, snapshot: Snapshot, file: NewFile) -> Result<Option<FileMeta>, Error> {
+pub async fn flush(access: &Access, snapshot: Snapshot, file: NewFile, dedup: Dedup) -> Result<Option<FileMeta>, Error> {
     if snapshot.is_empty() {
         return Ok(None);
     }
     let layout = Arc::new(Layout::merging(Arc::clone(&file.schema), None)?);
-    let path = access.path(file.key);
-    let sorted = env::spawn_blocking(move || snapshot.sorted(&layout, None)).await.map_err(|_| Error::Stopped { path })??;
-    access.write(file, sorted.into_stream()).await
+    let rows = sorted(snapshot, layout, dedup).await?;
+    access.write(file, rows).await
+}
+
+/// A memtable snapshot's rows as an SST keeps them, in batches of a merging layout.
+///
+/// # Errors
+/// [`Error::BatchShape`] for a plain layout, or when sorting was stopped.
+pub async fn sorted(snapshot: Snapshot, layout: Arc<Layout>, dedup: Dedup) -> Result<BatchStream, Error> {
+    let rows = if dedup == Dedup::LastRow { Rows::Newest } else { Rows::All };
+    let sorting = Arc::clone(&layout);
+    let sorted = env::spawn_blocking(move || snapshot.sorted_rows(&sorting, None, rows)).await;
+    let sorted = sorted.map_err(|_| Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() })??;
+    Ok(match dedup {
+        Dedup::LastRow => sorted.into_stream(),
+        _ => merge(layout, vec![sorted.into_run()], Options { dedup, output: Output::Storage })?,
+    })
 }
 
 impl Access {
