@@ -91,8 +91,9 @@ impl Standalone {
         recover::finish_alterations(&catalogs).await?;
         catalogs.engine.forget_dropped().await;
         recover::report_orphans(&catalogs, &store).await;
-        let expirer = Arc::new(ttl::Expirer::start(catalogs.clone()));
-        Ok(Self { catalogs, expirer, sessions: Arc::new(Sessions::new()?), store, node, ddl: Arc::new(Mutex::new(())) })
+        let ddl = Arc::new(Mutex::new(()));
+        let expirer = Arc::new(ttl::Expirer::start(catalogs.clone(), Arc::clone(&ddl)));
+        Ok(Self { catalogs, expirer, sessions: Arc::new(Sessions::new()?), store, node, ddl })
     }
 
     /// Flushes and closes every region. Statements that still run fail.

@@ -72,7 +72,8 @@ impl Region {
     /// stream.
     ///
     /// # Errors
-    /// Those of [`scan`](Self::scan).
+    /// Those of [`scan`](Self::scan), and [`Error::ColumnDropped`] when a column of an earlier schema is wanted that
+    /// was dropped since: its values go with each flush.
     pub async fn scan_under(&self, schema: Option<Arc<Schema>>, request: ScanRequest) -> Result<RegionScan, Error> {
         let fenced = *self.gate.read().await == super::GateState::Fenced;
         if fenced {
@@ -81,6 +82,7 @@ impl Region {
         let version = self.pin();
         let schema = schema.unwrap_or_else(|| Arc::clone(&version.meta.schema));
         let wanted = request.projection.as_deref();
+        self.check_columns(&version.meta.schema, &schema, wanted)?;
         let rows = |source| Error::rows(self.id, source);
         let merging = Arc::new(Layout::merging(Arc::clone(&schema), wanted).map_err(rows)?);
         let plain = Arc::new(Layout::plain(Arc::clone(&schema), wanted).map_err(rows)?);
@@ -105,6 +107,18 @@ impl Region {
         let stream = limited(reader.read(sources), request.limit);
         metrics::counter!("tessera_scans_total").increment(1);
         Ok(RegionScan { schema: output, stream, files: listed, files_skipped })
+    }
+
+    /// That the region still has the columns that are wanted under an earlier schema.
+    fn check_columns(&self, present: &Schema, planned: &Schema, wanted: Option<&[usize]>) -> Result<(), Error> {
+        if planned.version() >= present.version() {
+            return Ok(());
+        }
+        let mut columns = planned.columns().iter().enumerate().filter(|(at, _)| wanted.is_none_or(|wanted| wanted.contains(at)));
+        match columns.find(|(_, column)| present.column(column.id).is_none()) {
+            Some((_, column)) => Err(Error::ColumnDropped { region: self.id, column: column.name.clone() }),
+            None => Ok(()),
+        }
     }
 }
 

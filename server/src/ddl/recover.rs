@@ -10,7 +10,7 @@ use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 
 use super::{alter, drop, marker};
 use crate::catalog::closed::Why;
-use crate::catalog::{Catalogs, from_catalog};
+use crate::catalog::{Catalogs, Table, from_catalog};
 use crate::error::{ServerError, chain};
 use crate::query::limits;
 
@@ -102,19 +102,31 @@ fn table_of_folder(name: &str) -> Option<TableId> {
 }
 
 /// Finishes alterations that reached some regions and not the catalog. A table of which a region is not open stays as
-/// the catalog says it is, which every region can be read and written as; the next alteration tries again.
+/// the catalog says it is, which every region can be read and written as; it is tried again later.
 ///
 /// # Errors
 /// When the catalog does not answer.
 pub async fn finish_alterations(catalogs: &Catalogs) -> Result<(), ServerError> {
-    for table in catalogs.all_tables().await? {
-        if catalogs.closed.contains(table.info.id) {
-            continue;
-        }
+    for table in unsettled(catalogs).await? {
         let shown = table.shown();
         if let Err(error) = alter::settle(table, catalogs).await {
-            tracing::warn!(table = %shown, %error, "whether its regions have one schema could not be settled");
+            tracing::warn!(table = %shown, %error, "an interrupted ALTER TABLE could not be finished");
         }
     }
     Ok(())
+}
+
+/// The tables with an open region that has another schema than the catalog says.
+///
+/// # Errors
+/// When the catalog does not answer.
+pub async fn unsettled(catalogs: &Catalogs) -> Result<Vec<Arc<Table>>, ServerError> {
+    let mut tables = catalogs.all_tables().await?;
+    let differs = |table: &Table| {
+        let open = table.routes.iter().filter_map(|route| catalogs.engine.region(route.region).ok());
+        let mut versions = open.map(|region| region.meta().schema.version());
+        versions.any(|version| version != table.info.schema.version())
+    };
+    tables.retain(|table| !catalogs.closed.contains(table.info.id) && differs(table));
+    Ok(tables)
 }
