@@ -16,7 +16,7 @@ use tessera_manifest::id::ColumnId;
 use tessera_manifest::schema::{Column, Schema, SemanticType};
 
 use crate::sst::Error;
-use crate::sst::evolve::conform_column;
+pub(crate) use crate::sst::evolve::conform_column;
 
 /// The internal column that holds a row's [`Sequence`](tessera_manifest::id::Sequence), UInt64.
 pub const SEQUENCE_COLUMN: &str = "__sequence";

@@ -11,7 +11,7 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, Schema};
 use tessera_manifest::value::DataType;
 
-use super::evolve::conform_column;
+use super::evolve::{conform_column, stats_of_absent};
 use super::prune::excludes;
 use super::read::Footer;
 use crate::merge::value::value_at;
@@ -35,7 +35,8 @@ pub(super) fn select(footer: &Footer, schema: &Schema, filter: &Expr, usable: im
         .filter(|column| usable(column))
         .filter_map(|column| FileColumn::new(footer, column))
         .collect();
-    let stats: Vec<Vec<ColumnStats>> = columns.iter().filter_map(FileColumn::of_row_groups).collect();
+    let mut stats: Vec<Vec<ColumnStats>> = columns.iter().filter_map(FileColumn::of_row_groups).collect();
+    stats.extend(of_absent(footer, schema, filter, &usable));
     let alive = |group: &usize| {
         let known: Vec<ColumnStats> = stats.iter().filter_map(|column| column.get(*group).cloned()).collect();
         !excludes(filter, &known)
@@ -43,6 +44,13 @@ pub(super) fn select(footer: &Footer, schema: &Schema, filter: &Expr, usable: im
     let row_groups: Vec<usize> = (0..total).filter(alive).collect();
     let rows = select_rows(footer, filter, &columns, &row_groups);
     Selected { skipped: total - row_groups.len(), row_groups, rows }
+}
+
+/// Statistics of the columns that the file was written without, for each row group: their default, or NULL.
+fn of_absent(footer: &Footer, schema: &Schema, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Vec<Vec<ColumnStats>> {
+    let columns = filter.columns();
+    let absent = columns.iter().filter_map(|id| schema.column(*id)).filter(|column| usable(column) && footer.leaf(column.id).is_none());
+    absent.map(|column| vec![stats_of_absent(column); footer.row_groups()]).collect()
 }
 
 fn select_rows(footer: &Footer, filter: &Expr, columns: &[FileColumn<'_>], row_groups: &[usize]) -> Option<RowSelection> {

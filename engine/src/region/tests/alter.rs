@@ -66,6 +66,25 @@ async fn an_added_column_has_its_default_in_files_memtables_and_the_log() {
 }
 
 #[tokio::test]
+async fn files_without_a_column_are_skipped_by_its_default() {
+    let node = Node::new(Config::default());
+    let engine = node.start().await;
+    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    put(&region, &[row("a", 1, 1.0)]).await;
+    region.flush().await.unwrap();
+    alter(&region, &[field("n", DataType::Int64, Some(Value::Int(7))), field("m", DataType::Int64, None)]).await;
+    let columns = Arc::clone(&region.meta().schema);
+    let read_where = async |name: &str, op, value| {
+        let column = columns.column_by_name(name).unwrap().id;
+        read(&region, ScanRequest { filter: Expr::Compare { column, op, value }, ..everything() }).await.len()
+    };
+    assert_eq!(read_where("n", CompareOp::Eq, Value::Int(7)).await, 1);
+    assert_eq!(read_where("n", CompareOp::Eq, Value::Int(8)).await, 0);
+    assert_eq!(read_where("m", CompareOp::GtEq, Value::Int(0)).await, 0);
+    assert_eq!(read_where("m", CompareOp::Lt, Value::Int(0)).await, 1, "NULL is below every value");
+}
+
+#[tokio::test]
 async fn a_column_that_comes_back_under_its_old_name_is_empty() {
     let node = Node::new(Config::default());
     let engine = node.start().await;
