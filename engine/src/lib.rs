@@ -12,6 +12,7 @@ pub mod codec;
 pub mod memtable;
 pub mod merge;
 pub mod sst;
+mod cache;
 mod shared;
 mod budget;
 pub mod config;

@@ -37,6 +37,8 @@ use crate::error::Error;
 use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
+pub use scan::RegionScan;
+
 /// An open region.
 #[derive(Debug)]
 pub struct Region {
@@ -48,7 +50,7 @@ pub struct Region {
     order: tokio::sync::Mutex<Sequencer>,
     /// What is inserted; only read under a closed gate.
     inserted: Mutex<WalPosition>,
-    version: VersionCell,
+    version: Arc<VersionCell>,
     /// One flush at a time, and the only committer.
     manifest: tokio::sync::Mutex<Manifest>,
     /// Bytes of the active memtable, for the flusher.
