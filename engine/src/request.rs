@@ -65,11 +65,12 @@ pub enum AsOf {
 pub struct ScanRequest {
     /// Positions of the columns wanted, in display order of the schema; `None` for all. May be empty (to count).
     pub projection: Option<Vec<usize>>,
-    /// A predicate that every wanted row satisfies, under the two-valued order of the rules. It is used to
-    /// skip files, row groups and rows; rows that do not satisfy it may still come out.
+    /// A predicate that every wanted row satisfies, under the two-valued order of the rules. Every row that comes out
+    /// satisfies those parts of a conjunction that name tags alone, and lies within the bounds that the whole sets to
+    /// the time; rows that do not satisfy the rest may still come out.
     pub filter: Expr,
     /// At least this many rows are wanted, if there are as many; more may come out. With an order by time these are
-    /// the first in that order, of all rows of the region: it is for requests whose filter leaves nothing to test.
+    /// the first in that order, of all rows that may come out: it is for requests whose filter leaves nothing to test.
     pub limit: Option<usize>,
     /// The order of rows.
     pub order: Order,

@@ -72,6 +72,11 @@ impl Assembly {
         self.parts.iter().any(|part| matches!(part, Part::Tag(_)))
     }
 
+    /// Whether this tag comes out.
+    pub(crate) fn has_tag(&self, tag: usize) -> bool {
+        self.parts.contains(&Part::Tag(tag))
+    }
+
     /// A batch of the output; `tag` makes the column of a tag.
     pub(crate) fn batch(&self, payload: &RecordBatch, mut tag: impl FnMut(usize) -> Result<ArrayRef, Error>) -> Result<RecordBatch, Error> {
         let columns = self.parts.iter().map(|part| match part {
