@@ -68,7 +68,10 @@ impl Job {
             deletes |= scan.traits.deletes;
             runs.push(match residual {
                 None => scan.into_run(),
-                Some(residual) => Run::new(self.visible(scan.stream, Arc::clone(residual)), scan.traits),
+                Some(residual) => {
+                    let traits = scan.traits;
+                    Run::new(self.visible(scan.into_stream(), Arc::clone(residual)), traits)
+                }
             });
         }
         let options = Options { dedup: self.dedup, output: Shape::Storage };

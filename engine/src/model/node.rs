@@ -164,10 +164,11 @@ impl Node {
         columns.sort_unstable();
         columns.dedup();
         let limit = limit.filter(|_| *filter == Expr::always());
-        let request = ScanRequest { projection: projection.map(|_| columns.clone()), filter: filter.clone(), limit };
+        let request =
+            ScanRequest { projection: projection.map(|_| columns.clone()), filter: filter.clone(), limit, ..ScanRequest::default() };
         let failed = |error: crate::error::Error| crate::error_chain(&error);
         let scan = self.region().scan(request).await.map_err(failed)?;
-        let batches: Vec<_> = scan.stream.try_collect().await.map_err(failed)?;
+        let batches: Vec<_> = scan.into_stream().try_collect().await.map_err(failed)?;
         let found = if columns.is_empty() {
             vec![Vec::new(); batches.iter().map(arrow::array::RecordBatch::num_rows).sum()]
         } else {

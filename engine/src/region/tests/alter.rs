@@ -128,14 +128,14 @@ async fn statements_go_on_under_the_schema_that_they_know() {
     };
     assert_eq!(read(&region, everything()).await, rows(Value::Int(7), Value::Int(7)));
     let scan = region.scan_under(Some(Arc::clone(&before.schema)), everything()).await.unwrap();
-    let batches: Vec<_> = scan.stream.try_collect().await.unwrap();
+    let batches: Vec<_> = scan.into_stream().try_collect().await.unwrap();
     let mut seen = rows_of(&batches);
     seen.sort();
     assert_eq!(seen, rows(Value::Float(1.0), Value::Null), "what was written before the drop is still there for who began before it");
     // A later schema than the region's can be read, and not written.
     let later = Arc::new(region.meta().schema.evolve(&[field("m", DataType::Boolean, None)], &[]).unwrap());
     let scan = region.scan_under(Some(Arc::clone(&later)), everything()).await.unwrap();
-    let batches: Vec<_> = scan.stream.try_collect().await.unwrap();
+    let batches: Vec<_> = scan.into_stream().try_collect().await.unwrap();
     assert!(rows_of(&batches).iter().all(|row| row.len() == 4 && row[3] == Value::Null));
     let ahead = WriteRequest { batch: batch(&later, OpType::Put, &[]), ..request(&region, OpType::Put, &[]) };
     assert!(matches!(region.write_under(Some(later), ahead).await, Err(Error::SchemaBehind { version: 2, requested: 3, .. })));
@@ -151,7 +151,7 @@ async fn a_value_that_an_earlier_type_cannot_hold_is_an_error_there() {
     alter(&region, &[ColumnChange::Modify { name: "n".into(), data_type: DataType::Int64 }]).await;
     put(&region, &[wide("a", 1, Value::Null, Value::Int(1000))]).await;
     let scan = region.scan_under(Some(before), everything()).await.unwrap();
-    let error = scan.stream.try_collect::<Vec<_>>().await.unwrap_err();
+    let error = scan.into_stream().try_collect::<Vec<_>>().await.unwrap_err();
     assert!(crate::error_chain(&error).contains("'n' was widened"), "{}", crate::error_chain(&error));
 }
 
