@@ -20,6 +20,8 @@ mod budget;
 pub mod config;
 pub mod error;
 pub mod limits;
+#[cfg(test)]
+mod testing;
 
 /// The messages of an error and of its causes, for assertions.
 #[cfg(test)]

@@ -61,16 +61,16 @@ impl Job {
     /// The merged rows that stay, from the start of a slot on; some earlier ones may be among them.
     async fn rows(&self, access: &Access, from: Option<Slot>) -> Result<BatchStream, Error> {
         let filter = Arc::new(from.map_or_else(Expr::always, |slot| self.not_before(self.split.start(slot))));
-        let mut runs = Vec::with_capacity(self.inputs.len());
+        let (mut runs, mut deletes) = (Vec::with_capacity(self.inputs.len()), false);
         for Input { file, residual } in &self.inputs {
             let options = ReadOptions { layout: Arc::clone(&self.layout), filter: Arc::clone(&filter) };
-            let run = access.scan(file, &options).await?.into_run();
+            let scan = access.scan(file, &options).await?;
+            deletes |= scan.traits.deletes;
             runs.push(match residual {
-                None => run,
-                Some(residual) => Run { stream: self.visible(run.stream, Arc::clone(residual)), ..run },
+                None => scan.into_run(),
+                Some(residual) => Run::new(self.visible(scan.stream, Arc::clone(residual)), scan.traits),
             });
         }
-        let deletes = runs.iter().any(|run| run.deletes);
         let options = Options { dedup: self.dedup, output: Shape::Storage };
         let merged = merge::merge(Arc::clone(&self.layout), runs, options)?;
         Ok(if deletes { self.without_idle_deletes(merged) } else { merged })

@@ -27,7 +27,7 @@ use crate::merge::value;
 use crate::request::OpType;
 use crate::sst::Error;
 
-pub use sort::SortedRun;
+pub use sort::{Rows, SortedRun};
 
 /// Batches below this many rows are joined with their neighbours.
 const JOIN_ROWS_MAX: usize = 4096;
@@ -186,12 +186,21 @@ impl Snapshot {
     /// [`Error::BatchShape`] for a plain layout, [`Error::NoValue`] when the layout's schema has a column that
     /// these rows cannot have.
     pub fn sorted(&self, layout: &Arc<Layout>, time: Option<(i64, i64)>) -> Result<SortedRun, Error> {
+        self.sorted_rows(layout, time, Rows::Newest)
+    }
+
+    /// [`sorted`](Self::sorted), with a choice of what stays of each (primary key, time): merge modes other than
+    /// the newest row need all rows.
+    ///
+    /// # Errors
+    /// As [`sorted`](Self::sorted).
+    pub fn sorted_rows(&self, layout: &Arc<Layout>, time: Option<(i64, i64)>, rows: Rows) -> Result<SortedRun, Error> {
         let wanted = time.unwrap_or((i64::MIN, i64::MAX));
         let overlaps = |entry: &&Arc<Entry>| entry.time_range.0 <= wanted.1 && wanted.0 <= entry.time_range.1;
         let entries: Vec<&Arc<Entry>> = self.state.entries.iter().filter(overlaps).collect();
         let sources = entries.iter().map(|entry| layout.conform(&entry.source(&self.schema)));
         let sources = sources.collect::<Result<Vec<_>, _>>()?;
-        SortedRun::new(layout, sources, wanted)
+        SortedRun::new(layout, sources, wanted, rows)
     }
 }
 

@@ -16,10 +16,19 @@ use futures::stream::{self, StreamExt};
 
 use crate::merge::key::KeyEncoder;
 use crate::merge::layout::{KeyColumns, Layout};
-use crate::merge::{self, BATCH_ROWS, BatchStream, Run, value};
+use crate::merge::{self, BATCH_ROWS, BatchStream, Run, RunTraits, value};
 use crate::sst::Error;
 
-/// Sorted rows, each (primary key, time) once; batches are formed as they are asked for.
+/// Which rows of a (primary key, time) stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// The newest.
+    Newest,
+    /// All, the newest first.
+    All,
+}
+
+/// Sorted rows; batches are formed as they are asked for.
 #[derive(Debug)]
 pub struct SortedRun {
     layout: Arc<Layout>,
@@ -28,6 +37,8 @@ pub struct SortedRun {
     order: Vec<(u32, u32)>,
     at: usize,
     deletes: bool,
+    duplicates: bool,
+    sequences: Option<(u64, u64)>,
 }
 
 /// A row on its way to its place.
@@ -40,14 +51,18 @@ struct Placed {
 }
 
 impl SortedRun {
-    pub(super) fn new(layout: &Arc<Layout>, sources: Vec<RecordBatch>, time: (i64, i64)) -> Result<Self, Error> {
+    pub(super) fn new(layout: &Arc<Layout>, sources: Vec<RecordBatch>, time: (i64, i64), rows: Rows) -> Result<Self, Error> {
         let keys = layout.keys().ok_or_else(|| Error::BatchShape { detail: "sorting needs key columns".to_owned() })?;
-        let order = sort(layout, keys, &sources, time)?;
-        let mut deletes = false;
+        let (order, duplicates) = sort(layout, keys, &sources, time, rows)?;
+        let (mut deletes, mut sequences) = (false, None);
         for source in &sources {
             deletes |= merge::op_types(source, keys.op_type)?.contains(&merge::layout::DELETE);
+            let own = source.column(keys.sequence).as_primitive::<UInt64Type>().values();
+            sequences = own.iter().fold(sequences, |bounds: Option<(u64, u64)>, sequence| {
+                Some(bounds.map_or((*sequence, *sequence), |(low, high)| (low.min(*sequence), high.max(*sequence))))
+            });
         }
-        Ok(Self { layout: Arc::clone(layout), sources, order, at: 0, deletes })
+        Ok(Self { layout: Arc::clone(layout), sources, order, at: 0, deletes, duplicates, sequences })
     }
 
     /// Rows not yet taken.
@@ -71,7 +86,8 @@ impl SortedRun {
     /// Itself as an input of a merge.
     #[must_use]
     pub fn into_run(self) -> Run {
-        Run { deletes: self.deletes, stream: self.into_stream() }
+        let traits = RunTraits { deletes: self.deletes, duplicates: self.duplicates, sequences: self.sequences };
+        Run::new(self.into_stream(), traits)
     }
 
     /// Its batches.
@@ -98,8 +114,14 @@ impl Iterator for SortedRun {
     }
 }
 
-/// The places of the newest row of each key within the time range, in key order.
-fn sort(layout: &Layout, keys: &KeyColumns, sources: &[RecordBatch], time: (i64, i64)) -> Result<Vec<(u32, u32)>, Error> {
+/// The places of the rows within the time range, in key order, and whether a key is there more than once.
+fn sort(
+    layout: &Layout,
+    keys: &KeyColumns,
+    sources: &[RecordBatch],
+    time: (i64, i64),
+    rows: Rows,
+) -> Result<(Vec<(u32, u32)>, bool), Error> {
     let mut numbers = number_series(layout, keys, sources)?;
     let ranks = numbers.ranks();
     let mut starts = vec![0_usize; ranks.len() + 1];
@@ -126,12 +148,13 @@ fn sort(layout: &Layout, keys: &KeyColumns, sources: &[RecordBatch], time: (i64,
             }
         }
     }
-    Ok(newest_of_each(&mut placed, &bounds))
+    Ok(sort_each(&mut placed, &bounds, rows))
 }
 
-/// Sorts each series by time and keeps the newest row of each time.
-fn newest_of_each(placed: &mut [Placed], bounds: &[usize]) -> Vec<(u32, u32)> {
-    let mut order = Vec::with_capacity(placed.len());
+/// Sorts each series by time, the newest row of each time first, and keeps that row or all. Says whether several
+/// rows of one time are kept.
+fn sort_each(placed: &mut [Placed], bounds: &[usize], rows: Rows) -> (Vec<(u32, u32)>, bool) {
+    let (mut order, mut duplicates) = (Vec::with_capacity(placed.len()), false);
     for bound in bounds.windows(2) {
         let series = &mut placed[bound[0]..bound[1]];
         if series.windows(2).all(|pair| pair[0].time < pair[1].time) {
@@ -141,12 +164,14 @@ fn newest_of_each(placed: &mut [Placed], bounds: &[usize]) -> Vec<(u32, u32)> {
         series.sort_unstable_by_key(|p| (p.time, Reverse(p.sequence)));
         let mut last = None;
         for p in series.iter() {
-            if last.replace(p.time) != Some(p.time) {
+            let again = last.replace(p.time) == Some(p.time);
+            if !again || rows == Rows::All {
                 order.push((p.source, p.row));
+                duplicates |= again;
             }
         }
     }
-    order
+    (order, duplicates)
 }
 
 #[derive(Default)]

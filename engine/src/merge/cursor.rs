@@ -1,188 +1,116 @@
-//! Positions in runs, and the heap that finds the least of them.
-//!
-//! Invariant: a run is sorted, so rows of a series stand together; its tags are encoded once per stretch of rows
-//! with the same tags, not once per row, and times are compared as numbers.
+//! The next row of a run.
 
-use std::cmp::Ordering;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::buffer::ScalarBuffer;
-use arrow::compute::{partition, take};
-use arrow::datatypes::UInt64Type;
-use arrow::row::Rows;
 use futures::StreamExt;
 
-use super::BatchStream;
-use super::key::KeyEncoder;
-use super::layout::{KeyColumns, Layout};
-use super::value;
+use super::block::{Block, BlockStream};
+use super::series::{SeriesTable, Stretch};
 use crate::sst::Error;
 
-/// The tags, encoded, and the time of a row.
-pub(super) type Key<'a> = (&'a [u8], i64);
-
-/// A run and the next row of it.
+/// A run and its next row.
 pub(super) struct Cursor {
-    stream: BatchStream,
-    /// `None` without tags.
-    encoder: Option<KeyEncoder>,
-    columns: KeyColumns,
-    pub(super) batch: RecordBatch,
-    /// The tags of each stretch; `None` without tags.
-    tags: Option<Rows>,
-    /// The stretch of each row.
-    stretches: Vec<u32>,
-    times: Vec<i64>,
-    sequences: ScalarBuffer<u64>,
+    blocks: BlockStream,
+    /// Whether a key may be there more than once.
+    pub(super) duplicates: bool,
+    /// Whether one is within the present block.
+    pub(super) block_duplicates: bool,
+    /// Stands for the sequence of rows whose own is not needed.
+    rank: u64,
+    pub(super) block: Option<Block>,
     pub(super) position: usize,
-    /// Which batch of the output chunk this one is, once rows of it were taken.
-    pub(super) held: Option<usize>,
+    stretch: usize,
+    /// Where the present block is in the output chunk, once rows of it were taken.
+    pub(super) held: Option<u32>,
+    /// Rows of the present block that go out: (first, rows), ascending.
+    pub(super) kept: Vec<(u32, u32)>,
 }
 
 impl Cursor {
-    pub(super) fn new(layout: &Layout, stream: BatchStream) -> Result<Self, Error> {
-        let columns = layout.keys().cloned().ok_or_else(|| Error::BatchShape { detail: "a run without key columns".to_owned() })?;
-        let types = columns.tags.iter().map(|p| layout.arrow().field(*p).data_type().clone());
-        let encoder = if columns.tags.is_empty() { None } else { Some(KeyEncoder::new(types)?) };
-        let batch = RecordBatch::new_empty(layout.arrow().clone());
-        let (stretches, times, sequences) = (Vec::new(), Vec::new(), Vec::new().into());
-        Ok(Self { stream, encoder, columns, batch, tags: None, stretches, times, sequences, position: 0, held: None })
+    pub(super) fn new(blocks: BlockStream, duplicates: bool, rank: u64) -> Self {
+        Self { blocks, duplicates, block_duplicates: false, rank, block: None, position: 0, stretch: 0, held: None, kept: Vec::new() }
     }
 
-    /// Goes to the next batch that has rows; `false` at the end of the run.
+    /// Goes to the next block that has rows; `false` at the end of the run.
     pub(super) async fn load(&mut self) -> Result<bool, Error> {
-        while let Some(batch) = self.stream.next().await {
-            let batch = batch?;
-            if batch.num_rows() == 0 {
-                continue;
+        (self.block, self.position, self.stretch, self.held) = (None, 0, 0, None);
+        self.kept.clear();
+        while let Some(block) = self.blocks.next().await {
+            let block = block?;
+            if block.rows() > 0 {
+                debug_assert_eq!(block.stretches.rows() as usize, block.rows());
+                // Equal times of different series are counted too: that costs time only.
+                self.block_duplicates = self.duplicates && block.times.windows(2).any(|pair| pair[0] == pair[1]);
+                self.block = Some(block);
+                return Ok(true);
             }
-            self.load_tags(&batch)?;
-            let times = value::times(batch.column(self.columns.time));
-            let times = times.ok_or_else(|| Error::BatchShape { detail: "time index is not a timestamp".to_owned() })?;
-            self.times.clear();
-            self.times.extend_from_slice(times);
-            let sequences = batch.column(self.columns.sequence).as_primitive_opt::<UInt64Type>();
-            let sequences = sequences.ok_or_else(|| Error::BatchShape { detail: "__sequence is not uint64".to_owned() })?;
-            self.sequences = sequences.values().clone();
-            self.batch = batch;
-            self.position = 0;
-            self.held = None;
-            return Ok(true);
         }
         Ok(false)
     }
 
-    /// Finds the stretches of rows with the same tags and encodes the tags of each.
-    fn load_tags(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        self.stretches.clear();
-        let Some(encoder) = &self.encoder else { return Ok(()) };
-        let columns: Vec<ArrayRef> = self.columns.tags.iter().map(|p| batch.column(*p).clone()).collect();
-        let ranges = partition(&columns).map_err(Error::arrow("find rows of the same tags"))?.ranges();
-        for (stretch, range) in ranges.iter().enumerate() {
-            self.stretches.extend(std::iter::repeat_n(stretch as u32, range.len()));
+    pub(super) fn block(&self) -> &Block {
+        self.block.as_ref().expect("a cursor in use has a block: it is dropped when load finds none")
+    }
+
+    fn stretch(&self) -> Stretch {
+        self.block().stretches.list[self.stretch]
+    }
+
+    pub(super) fn series(&self) -> (&Arc<SeriesTable>, u32) {
+        (&self.block().stretches.table, self.stretch().series)
+    }
+
+    /// The tags of the present row.
+    pub(super) fn key(&self) -> &[u8] {
+        self.block().stretches.table.key(self.stretch().series)
+    }
+
+    /// The row behind the last of the present series in this block.
+    pub(super) fn series_end(&self) -> usize {
+        self.stretch().end as usize
+    }
+
+    pub(super) fn time(&self) -> i64 {
+        self.block().times[self.position]
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.block().sequences.as_ref().map_or(self.rank, |sequences| sequences[self.position])
+    }
+
+    /// Goes to `position`, which is not behind the end of the series. Says what lies there.
+    pub(super) fn go(&mut self, position: usize) -> At {
+        self.position = position;
+        if position < self.series_end() {
+            At::SameSeries
+        } else if position < self.block().rows() {
+            self.stretch += 1;
+            At::NextSeries
+        } else {
+            At::End
         }
-        let firsts = UInt32Array::from_iter_values(ranges.iter().map(|range| range.start as u32));
-        let columns = columns.iter().map(|column| take(column, &firsts, None)).collect::<Result<Vec<_>, _>>();
-        self.tags = Some(encoder.encode(&columns.map_err(Error::arrow("pick tags"))?)?);
-        Ok(())
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.batch.num_rows()
-    }
-
-    pub(super) fn is_drained(&self) -> bool {
-        self.position >= self.rows()
-    }
-
-    /// The (primary key, time) of a row.
-    pub(super) fn key(&self, row: usize) -> Key<'_> {
-        let tags = self.tags.as_ref().map_or(&[][..], |tags| tags.row(self.stretches[row] as usize).data());
-        (tags, self.times[row])
-    }
-
-    fn cmp_rows(&self, row: usize, other: &Self, other_row: usize) -> Ordering {
-        let by_key = self.key(row).cmp(&other.key(other_row));
-        by_key.then_with(|| other.sequences[other_row].cmp(&self.sequences[row]))
-    }
-
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.cmp_rows(self.position, other, other.position)
-    }
-
-    /// The first row, after the present one, that does not come before the other's present row.
-    pub(super) fn advance_before(&self, other: &Self) -> usize {
-        let before = |row: usize| self.cmp_rows(row, other, other.position) == Ordering::Less;
-        let (mut low, mut step) = (self.position + 1, 1);
+    /// The first row of the series, from the present one on, whose time is not below `time`.
+    pub(super) fn seek(&self, time: i64) -> usize {
+        let times = &self.block().times[..self.series_end()];
+        let (mut low, mut step) = (self.position, 1);
         let mut high = low;
-        while high < self.rows() && before(high) {
+        while high < times.len() && times[high] < time {
             low = high + 1;
+            high += step;
             step *= 2;
-            high = high.saturating_add(step);
         }
-        let mut high = high.min(self.rows());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if before(middle) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        let high = high.min(times.len());
+        low + times[low..high].partition_point(|t| *t < time)
     }
 }
 
-/// A binary heap of positions into a list of cursors, the least first.
-#[derive(Default)]
-pub(super) struct Heap {
-    items: Vec<usize>,
-}
-
-impl Heap {
-    pub(super) fn build(&mut self, cursors: &[Cursor]) {
-        self.items = (0..cursors.len()).collect();
-        self.items.sort_by(|a, b| cursors[*a].cmp(&cursors[*b]));
-    }
-
-    pub(super) fn first(&self) -> Option<usize> {
-        self.items.first().copied()
-    }
-
-    /// The least but for the first.
-    pub(super) fn second(&self, cursors: &[Cursor]) -> Option<usize> {
-        match (self.items.get(1), self.items.get(2)) {
-            (Some(a), Some(b)) if cursors[*b].cmp(&cursors[*a]) == Ordering::Less => Some(*b),
-            (a, _) => a.copied(),
-        }
-    }
-
-    /// Removes the first, whose run has ended.
-    pub(super) fn pop(&mut self, cursors: &[Cursor]) {
-        if !self.items.is_empty() {
-            self.items.swap_remove(0);
-            self.sift_down(cursors);
-        }
-    }
-
-    /// Restores the order after the first one's row changed.
-    pub(super) fn sift_down(&mut self, cursors: &[Cursor]) {
-        let less = |a: usize, b: usize| cursors[a].cmp(&cursors[b]) == Ordering::Less;
-        let mut at = 0;
-        loop {
-            let (left, right) = (2 * at + 1, 2 * at + 2);
-            let mut least = at;
-            if left < self.items.len() && less(self.items[left], self.items[least]) {
-                least = left;
-            }
-            if right < self.items.len() && less(self.items[right], self.items[least]) {
-                least = right;
-            }
-            if least == at {
-                return;
-            }
-            self.items.swap(at, least);
-            at = least;
-        }
-    }
+/// Where a cursor came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    SameSeries,
+    NextSeries,
+    /// The end of the block.
+    End,
 }

@@ -145,6 +145,11 @@ impl Layout {
         self.positions.iter().map(|p| &self.schema.columns()[*p])
     }
 
+    /// Positions of the output's columns in batches of the layout.
+    pub(crate) fn picks(&self) -> &[usize] {
+        &self.picks
+    }
+
     /// What the user sees of a batch without deletes.
     ///
     /// # Errors

@@ -2,61 +2,141 @@
 //!
 //! Invariants:
 //! - A *run* is a stream of batches of one merging [`Layout`], ordered by (primary key, time, sequence
-//!   descending) in the one total order of values, and holds each (primary key, time) once. Memtable snapshots
-//!   and SSTs give such runs.
-//! - Of all rows with one (primary key, time) the one with the highest sequence wins; if that is a delete, the
-//!   key is gone.
-//! - Memory: one batch per run, and one output batch.
+//!   descending) in the one total order of values. Memtable snapshots and SSTs give such runs.
+//! - Only rows newer than the newest delete of their (primary key, time) count. What becomes of them is the
+//!   [`Dedup`]: `LastRow` keeps the newest, `LastNonNull` makes one row of them, `Keep` keeps all.
+//! - A row's sequence decides, never the run that it comes from: rows of a later generation win, whichever region
+//!   wrote them.
+//! - Merging some runs for storage and the result with the others gives what merging all at once gives:
+//!   always for `LastRow` and `Keep`; for `LastNonNull` if no other run has a row of the same key with a sequence
+//!   between those that are merged, since one merged row cannot be both older and newer than a third.
+//! - Storage keeps, of each key, what older rows elsewhere must still meet: the newest delete with its own sequence,
+//!   beside the row that stands for the newer puts. So a delete followed by a partial put is two rows; dropping
+//!   either would bring older fields back or lose newer ones.
+//! - Memory: one block per run, and what one output batch refers to.
 //! - Rows may be left out of a run before the merge only by what is the same for all rows of a key: a predicate
 //!   on tags and time index. Leaving out the newest row by its fields would bring an older one back.
 
+pub(crate) mod block;
 mod cursor;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub(crate) mod gather;
 pub(crate) mod key;
 pub mod layout;
+mod merger;
+#[cfg(test)]
+mod mode_tests;
+pub(crate) mod series;
 #[cfg(test)]
 mod speed;
 #[cfg(test)]
 mod tests;
 pub(crate) mod value;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch};
 use arrow::datatypes::UInt8Type;
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt};
 
-use cursor::{Cursor, Heap};
+use block::{Assembly, Block, BlockStream, Need};
+use cursor::Cursor;
+use key::KeyEncoder;
 pub use layout::Layout;
+pub(crate) use merger::RowOrder;
+use merger::{Merger, Policy};
 
+use crate::options::MergeMode;
 use crate::sst::Error;
 
 /// Rows of an output batch, about.
 pub const BATCH_ROWS: usize = 8192;
-
-/// From this many rows per piece on, pieces are copied as a whole rather than row by row.
-const PIECE_ROWS_MIN: usize = 16;
 
 /// A stream of batches.
 pub type BatchStream = BoxStream<'static, Result<RecordBatch, Error>>;
 
 /// A sorted run.
 pub struct Run {
-    /// Its batches.
-    pub stream: BatchStream,
-    /// Whether it may hold deletes.
-    pub deletes: bool,
+    source: Source,
+    traits: RunTraits,
 }
 
-/// What becomes of rows with the same (primary key, time).
+enum Source {
+    /// Batches of the merging layout.
+    Batches(BatchStream),
+    /// Makes blocks of what the merge needs.
+    Blocks(Box<dyn FnOnce(&Need) -> BlockStream + Send>),
+}
+
+/// What is known of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunTraits {
+    /// Whether it may hold deletes.
+    pub deletes: bool,
+    /// Whether it may hold a (primary key, time) more than once.
+    pub duplicates: bool,
+    /// Bounds of its rows' sequences, inclusive; `None` if unknown.
+    pub sequences: Option<(u64, u64)>,
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("traits", &self.traits).finish_non_exhaustive()
+    }
+}
+
+impl Run {
+    /// A run of batches of the merging layout.
+    #[must_use]
+    pub fn new(batches: BatchStream, traits: RunTraits) -> Self {
+        Self { source: Source::Batches(batches), traits }
+    }
+
+    /// A run that makes blocks of what a merge needs.
+    pub(crate) fn of_blocks(open: impl FnOnce(&Need) -> BlockStream + Send + 'static, traits: RunTraits) -> Self {
+        Self { source: Source::Blocks(Box::new(open)), traits }
+    }
+
+    fn open(self, layout: &Arc<Layout>, need: &Need) -> Result<BlockStream, Error> {
+        match self.source {
+            Source::Blocks(open) => Ok(open(need)),
+            Source::Batches(batches) => {
+                let keys = layout.keys().ok_or_else(no_keys)?;
+                let types = keys.tags.iter().map(|p| layout.arrow().field(*p).data_type().clone());
+                let encoder = if keys.tags.is_empty() { None } else { Some(KeyEncoder::new(types)?) };
+                let (layout, need) = (Arc::clone(layout), need.clone());
+                Ok(batches.map(move |batch| Block::new(&layout, &need, encoder.as_ref(), &batch?)).boxed())
+            }
+        }
+    }
+}
+
+fn no_keys() -> Error {
+    Error::BatchShape { detail: "runs without key columns cannot be merged".to_owned() }
+}
+
+/// What becomes of the rows of one (primary key, time) that are newer than its newest delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dedup {
     /// The newest wins.
     LastRow,
+    /// One row, of which each field is the newest that is not NULL.
+    LastNonNull,
     /// All stay, in order of sequence descending.
     Keep,
+}
+
+impl From<MergeMode> for Dedup {
+    fn from(mode: MergeMode) -> Self {
+        match mode {
+            MergeMode::LastRow => Self::LastRow,
+            MergeMode::LastNonNull => Self::LastNonNull,
+            MergeMode::Append => Self::Keep,
+        }
+    }
 }
 
 /// What comes out.
@@ -64,6 +144,8 @@ pub enum Dedup {
 pub enum Output {
     /// Batches of the layout, internal columns and deletes included: for an SST.
     Storage,
+    /// The same without deletes: for an SST when no older row of its keys can be anywhere else.
+    Live,
     /// The wanted columns of visible rows.
     User,
 }
@@ -77,34 +159,77 @@ pub struct Options {
     pub output: Output,
 }
 
+/// Series that are done, by key.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<HashSet<Box<[u8]>>>>);
+
+impl Seen {
+    fn add(&self, key: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.into());
+    }
+
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+}
+
+/// Which rows of a merge go out, and in which order.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection {
+    pub(crate) order: RowOrder,
+    /// Only the last row of each series that is not seen yet, which then is; in order of key.
+    pub(crate) last_rows: Option<Seen>,
+}
+
 /// Merges runs into one stream in (primary key, time) order. Dropping the stream ends the work.
 ///
 /// # Errors
 /// [`Error::BatchShape`] for a plain layout; the stream gives the first error of any run and ends.
 pub fn merge(layout: Arc<Layout>, runs: Vec<Run>, options: Options) -> Result<BatchStream, Error> {
+    merge_selected(&layout, runs, options, Selection { order: RowOrder::Key, last_rows: None })
+}
+
+/// [`merge`], with a choice of rows and order.
+pub(crate) fn merge_selected(layout: &Arc<Layout>, runs: Vec<Run>, options: Options, select: Selection) -> Result<BatchStream, Error> {
     if layout.keys().is_none() {
-        return Err(Error::BatchShape { detail: "runs without key columns cannot be merged".to_owned() });
+        return Err(no_keys());
     }
-    let deletes = runs.iter().any(|run| run.deletes);
-    let finish = Finish { layout: Arc::clone(&layout), output: options.output, deletes };
-    let early = options.output == Output::User && !deletes && !layout.output().fields().is_empty();
-    if runs.len() <= 1 {
-        let stream = runs.into_iter().next().map_or_else(|| stream::empty().boxed(), |run| run.stream);
-        let finished = stream.map(move |batch| finish.apply(&batch?));
-        return Ok(finished.try_filter(|batch| std::future::ready(batch.num_rows() > 0)).boxed());
+    let assembly = Arc::new(Assembly::new(layout, options.output));
+    let drop_deletes = options.output != Output::Storage;
+    let alone = runs.len() <= 1;
+    let deletes = runs.iter().any(|run| run.traits.deletes);
+    let decides =
+        select.last_rows.is_some() || runs.iter().any(|run| run.traits.duplicates && (run.traits.deletes || options.dedup != Dedup::Keep));
+    let need = Need { assembly, times: !alone || decides, sequences: !alone && !are_disjoint(&runs), op_types: deletes };
+    if alone && !decides {
+        let Some(run) = runs.into_iter().next() else { return Ok(stream::empty().boxed()) };
+        let blocks = run.open(layout, &need)?;
+        let finished = blocks.filter_map(move |block| std::future::ready(finish(&need, drop_deletes, block).transpose()));
+        return Ok(finished.boxed());
     }
-    let merger =
-        Merger { layout, waiting: runs, cursors: Vec::new(), heap: Heap::default(), chunk: Chunk::default(), last: None, options, early };
-    let merged = stream::try_unfold((merger, finish), move |(mut merger, finish)| async move {
-        while let Some(batch) = merger.next().await? {
-            let batch = if early { batch } else { finish.apply(&batch)? };
-            if batch.num_rows() > 0 {
-                return Ok(Some((batch, (merger, finish))));
-            }
-        }
-        Ok(None)
-    });
+    let mut cursors = Vec::with_capacity(runs.len());
+    for run in runs {
+        let RunTraits { duplicates, sequences, .. } = run.traits;
+        let rank = sequences.map_or(0, |(least, _)| least);
+        cursors.push(Cursor::new(run.open(layout, &need)?, duplicates, rank));
+    }
+    let policy = Policy { dedup: options.dedup, drop_deletes, order: select.order, last_rows: select.last_rows };
+    let merger = Merger::new(need, policy, cursors);
+    let merged = stream::try_unfold(merger, |mut merger| async move { Ok(merger.next().await?.map(|batch| (batch, merger))) });
     Ok(merged.boxed())
+}
+
+fn finish(need: &Need, drop_deletes: bool, block: Result<Block, Error>) -> Result<Option<RecordBatch>, Error> {
+    let block = block?;
+    let pieces = block.pieces(drop_deletes);
+    if pieces.is_empty() { Ok(None) } else { block.finish(&need.assembly, &pieces).map(Some) }
+}
+
+/// Whether every run is as a whole newer or older than every other, so that no row's own sequence is needed.
+fn are_disjoint(runs: &[Run]) -> bool {
+    let Some(mut ranges) = runs.iter().map(|run| run.traits.sequences).collect::<Option<Vec<_>>>() else { return false };
+    ranges.sort_unstable();
+    ranges.windows(2).all(|pair| pair[0].1 < pair[1].0)
 }
 
 /// Groups inclusive time ranges (as positions into `ranges`) so that no two groups overlap in time, ordered by
@@ -126,156 +251,9 @@ pub fn group_by_time(ranges: &[(i64, i64)]) -> Vec<Vec<usize>> {
     groups
 }
 
-struct Finish {
-    layout: Arc<Layout>,
-    output: Output,
-    deletes: bool,
-}
-
-impl Finish {
-    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
-        match (self.output, self.deletes) {
-            (Output::Storage, _) => Ok(batch.clone()),
-            (Output::User, false) => self.layout.finish(batch),
-            (Output::User, true) => self.layout.finish(&without_deletes(&self.layout, batch)?),
-        }
-    }
-}
-
-fn without_deletes(layout: &Layout, batch: &RecordBatch) -> Result<RecordBatch, Error> {
-    let Some(keys) = layout.keys() else { return Ok(batch.clone()) };
-    let ops = op_types(batch, keys.op_type)?;
-    if ops.iter().all(|op| *op != layout::DELETE) {
-        return Ok(batch.clone());
-    }
-    let puts = ops.iter().map(|op| Some(*op != layout::DELETE)).collect();
-    filter_record_batch(batch, &puts).map_err(Error::arrow("drop deletes"))
-}
-
 /// The values of `__op_type`.
 pub(crate) fn op_types(batch: &RecordBatch, position: usize) -> Result<&[u8], Error> {
     let array = batch.column(position).as_primitive_opt::<UInt8Type>();
     let array = array.ok_or_else(|| Error::BatchShape { detail: "__op_type is not uint8".to_owned() })?;
     Ok(array.values())
-}
-
-/// Pieces of input batches that make the next output batch.
-#[derive(Default)]
-struct Chunk {
-    batches: Vec<RecordBatch>,
-    /// (batch, first row, rows)
-    pieces: Vec<(usize, usize, usize)>,
-    rows: usize,
-}
-
-impl Chunk {
-    fn push(&mut self, batch: usize, from: usize, rows: usize) {
-        self.rows += rows;
-        match self.pieces.last_mut() {
-            Some((last, start, count)) if *last == batch && *start + *count == from => *count += rows,
-            _ => self.pieces.push((batch, from, rows)),
-        }
-    }
-
-    fn take(&mut self) -> Result<Option<RecordBatch>, Error> {
-        let Self { batches, pieces, rows } = std::mem::take(self);
-        let slice = |&(batch, from, rows): &(usize, usize, usize)| batches[batch].slice(from, rows);
-        Ok(match pieces.as_slice() {
-            [] => None,
-            [piece] => Some(slice(piece)),
-            many if rows >= many.len() * PIECE_ROWS_MIN => {
-                let slices: Vec<RecordBatch> = many.iter().map(slice).collect();
-                let schema = slices[0].schema();
-                Some(concat_batches(&schema, &slices).map_err(Error::arrow("merge rows"))?)
-            }
-            many => {
-                let places: Vec<(usize, usize)> = many.iter().flat_map(|&(b, from, n)| (from..from + n).map(move |row| (b, row))).collect();
-                let batches: Vec<&RecordBatch> = batches.iter().collect();
-                Some(interleave_record_batch(&batches, &places).map_err(Error::arrow("merge rows"))?)
-            }
-        })
-    }
-}
-
-struct Merger {
-    layout: Arc<Layout>,
-    waiting: Vec<Run>,
-    cursors: Vec<Cursor>,
-    heap: Heap,
-    chunk: Chunk,
-    /// The (primary key, time) of the last row that was taken or passed over.
-    last: Option<(Vec<u8>, i64)>,
-    options: Options,
-    /// Whether the columns that the user does not want are left out before rows are gathered.
-    early: bool,
-}
-
-impl Merger {
-    async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
-        if !self.waiting.is_empty() {
-            self.start().await?;
-        }
-        while let Some(top) = self.heap.first() {
-            self.step(top)?;
-            if self.cursors[top].is_drained() {
-                if self.cursors[top].load().await? {
-                    self.heap.sift_down(&self.cursors);
-                } else {
-                    self.heap.pop(&self.cursors);
-                }
-            } else {
-                self.heap.sift_down(&self.cursors);
-            }
-            if self.chunk.rows >= BATCH_ROWS {
-                break;
-            }
-        }
-        self.cursors.iter_mut().for_each(|cursor| cursor.held = None);
-        self.chunk.take()
-    }
-
-    async fn start(&mut self) -> Result<(), Error> {
-        for run in std::mem::take(&mut self.waiting) {
-            let mut cursor = Cursor::new(&self.layout, run.stream)?;
-            if cursor.load().await? {
-                self.cursors.push(cursor);
-            }
-        }
-        self.heap.build(&self.cursors);
-        Ok(())
-    }
-
-    /// Takes from the least run all rows that come before the least row of the others.
-    fn step(&mut self, top: usize) -> Result<(), Error> {
-        let limit = self.heap.second(&self.cursors);
-        let end = match limit {
-            Some(limit) => self.cursors[top].advance_before(&self.cursors[limit]),
-            None => self.cursors[top].rows(),
-        };
-        let cursor = &mut self.cursors[top];
-        let mut from = cursor.position;
-        cursor.position = end;
-        if self.options.dedup == Dedup::LastRow {
-            if self.last.as_ref().is_some_and(|(tags, time)| cursor.key(from) == (tags.as_slice(), *time)) {
-                from += 1;
-            }
-            let (key, at) = cursor.key(end - 1);
-            let (tags, time) = self.last.get_or_insert_default();
-            tags.clear();
-            tags.extend_from_slice(key);
-            *time = at;
-        }
-        if from < end {
-            let held = match cursor.held {
-                Some(held) => held,
-                None => {
-                    self.chunk.batches.push(if self.early { self.layout.finish(&cursor.batch)? } else { cursor.batch.clone() });
-                    self.chunk.batches.len() - 1
-                }
-            };
-            cursor.held = Some(held);
-            self.chunk.push(held, from, end - from);
-        }
-        Ok(())
-    }
 }

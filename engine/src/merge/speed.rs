@@ -75,7 +75,7 @@ fn rows_per_second() {
         for memtable in &memtables {
             let file = new_file(&schema);
             let watch = Stopwatch::start();
-            let meta = flush(&access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+            let meta = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
             report("flush", rows, watch.elapsed());
             println!("file                           {:8.1} bytes per row", meta.bytes as f64 / rows as f64);
             files.push(reference(&file, meta));

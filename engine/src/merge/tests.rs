@@ -156,7 +156,7 @@ impl World {
                 let file = new_file(&schema);
                 let snapshot = self.renew(schema);
                 let rows = snapshot.rows() as u64;
-                let meta = flush(&self.access, snapshot, file.clone()).await.unwrap();
+                let meta = flush(&self.access, snapshot, file.clone(), Dedup::LastRow).await.unwrap();
                 assert_eq!(meta.is_none(), rows == 0);
                 if let Some(meta) = meta {
                     assert!(meta.rows <= rows);

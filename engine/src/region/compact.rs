@@ -26,8 +26,7 @@ use super::version::Version;
 use super::{GateState, Region};
 use crate::compaction::{self, Candidate, Input, Job, Pick, Report, Settings, Strategy};
 use crate::error::Error;
-use crate::merge::{Dedup, Layout};
-use crate::options::MergeMode;
+use crate::merge::Layout;
 
 /// The turn of the compactions of one region, and the way to stop the one whose turn it is.
 #[derive(Debug, Default)]
@@ -177,7 +176,7 @@ impl Region {
         });
         let job = Job {
             layout: Arc::new(layout),
-            dedup: dedup_of(version.options.merge_mode),
+            dedup: version.options.merge_mode.into(),
             inputs: visible.collect(),
             split: pick.split.clone(),
             older: pick.older.clone().into(),
@@ -241,13 +240,5 @@ fn report(inputs: &[Arc<FileRef>], outputs: &[Arc<FileRef>]) -> Report {
         bytes_in: sum(inputs, |file| file.meta.bytes),
         bytes_out: sum(outputs, |file| file.meta.bytes),
         deletes_dropped: deletes(inputs).saturating_sub(deletes(outputs)),
-    }
-}
-
-/// How rows of one key are merged.
-fn dedup_of(mode: MergeMode) -> Dedup {
-    match mode {
-        MergeMode::LastRow | MergeMode::LastNonNull => Dedup::LastRow,
-        MergeMode::Append => Dedup::Keep,
     }
 }

@@ -135,7 +135,7 @@ impl Region {
         let split = Split { windows: flush_windows(version, &snapshot), cuts: Vec::new() };
         let schema = Arc::clone(&version.meta.schema);
         let layout = Arc::new(Layout::merging(schema, None)?);
-        let rows = sorted(snapshot, Arc::clone(&layout)).await?;
+        let rows = sst::sorted(snapshot, Arc::clone(&layout), version.options.merge_mode.into()).await?;
         let plan = Plan { split: &split, from: None, files_max: WINDOWS_MAX as usize };
         let pass = write_split(access, &layout, plan, rows, name).await?;
         let reference = |(key, meta)| Arc::new(FileRef { key, scope: Scope::all(), meta });
@@ -220,10 +220,4 @@ fn flush_windows(version: &Version, snapshot: &Snapshot) -> Option<Windows> {
         Windows::infer(&files, settings.ticks_per_second)
     });
     (windows.touched(range) <= WINDOWS_MAX).then_some(windows)
-}
-
-async fn sorted(snapshot: Snapshot, layout: Arc<Layout>) -> Result<crate::merge::BatchStream, sst::Error> {
-    let stopped = |_| sst::Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() };
-    let sorted = tessera_manifest::env::spawn_blocking(move || snapshot.sorted(&layout, None)).await.map_err(stopped)??;
-    Ok(sorted.into_stream())
 }

@@ -140,4 +140,6 @@ impl Sequencer {
 }
 
 #[cfg(test)]
+mod compact_tests;
+#[cfg(test)]
 mod tests;

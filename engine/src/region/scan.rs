@@ -22,7 +22,7 @@ use tessera_manifest::schema::Schema;
 use super::Region;
 use super::version::Version;
 use crate::error::Error;
-use crate::memtable::Snapshot;
+use crate::memtable::{Rows, Snapshot};
 use crate::merge::{BatchStream, Dedup, Layout, Options, Output, Run, group_by_time, merge};
 use crate::request::{RegionScan, ScanRequest};
 use crate::sst::{self, Access, ReadOptions, excludes, time_bounds};
@@ -54,6 +54,7 @@ struct Reader {
     plain: Arc<Layout>,
     filter: Arc<Expr>,
     time: (i64, i64),
+    dedup: Dedup,
 }
 
 impl Region {
@@ -81,7 +82,16 @@ impl Region {
         let sources: Vec<Source> = sources.chain(memtables.map(Source::Memtable)).collect();
         let output = Arc::clone(plain.output());
         let filter = Arc::new(request.filter);
-        let reader = Reader { region: self.id, access: self.shared.access.clone(), schema, merging, plain, filter, time };
+        let reader = Reader {
+            region: self.id,
+            access: self.shared.access.clone(),
+            schema,
+            merging,
+            plain,
+            filter,
+            time,
+            dedup: version.options.merge_mode.into(),
+        };
         let stream = limited(reader.read(sources), request.limit);
         metrics::counter!("tessera_scans_total").increment(1);
         Ok(RegionScan { schema: output, stream, files: listed, files_skipped })
@@ -149,22 +159,23 @@ impl Reader {
         for source in group.drain(..) {
             runs.push(self.open_run(source).await?);
         }
-        merge(Arc::clone(&self.merging), runs, Options { dedup: Dedup::LastRow, output: Output::User })
+        merge(Arc::clone(&self.merging), runs, Options { dedup: self.dedup, output: Output::User })
     }
 
     async fn open_run(&self, source: Source) -> Result<Run, sst::Error> {
         match source {
             Source::File { file, residual } => {
                 let options = ReadOptions { layout: Arc::clone(&self.merging), filter: Arc::clone(&self.filter) };
-                let run = self.access.scan(&file, &options).await?.into_run();
+                let scan = self.access.scan(&file, &options).await?;
                 Ok(match residual {
-                    None => run,
-                    Some(predicate) => Run { stream: self.visible_rows(run.stream, predicate), deletes: run.deletes },
+                    None => scan.into_run(),
+                    Some(predicate) => Run::new(self.visible_rows(scan.stream, predicate), scan.traits),
                 })
             }
             Source::Memtable(snapshot) => {
                 let (layout, time) = (Arc::clone(&self.merging), self.time);
-                let sorted = env::spawn_blocking(move || snapshot.sorted(&layout, Some(time))).await;
+                let rows = if self.dedup == Dedup::LastRow { Rows::Newest } else { Rows::All };
+                let sorted = env::spawn_blocking(move || snapshot.sorted_rows(&layout, Some(time), rows)).await;
                 let stopped = |_| sst::Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() };
                 Ok(sorted.map_err(stopped)??.into_run())
             }

@@ -32,6 +32,7 @@ use crate::config::Config;
 pub use error::Error;
 pub use prune::{excludes, time_bounds};
 pub use read::{ReadOptions, Scan};
+pub(crate) use write::sorted;
 pub use write::{NewFile, flush};
 
 /// The format number that is written.

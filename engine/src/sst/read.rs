@@ -20,7 +20,7 @@ use super::pages::select;
 use super::store_reader::{StoreReader, read_range, verify};
 use super::{Access, Error, FORMAT};
 use crate::merge::layout::{Layout, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID, Source, field_id};
-use crate::merge::{BATCH_ROWS, BatchStream, Run};
+use crate::merge::{BATCH_ROWS, BatchStream, Run, RunTraits};
 
 /// Bytes at the end of a file that are read first; footer and page index mostly fit.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -40,8 +40,8 @@ pub struct ReadOptions {
 pub struct Scan {
     /// Its rows in sort order.
     pub stream: BatchStream,
-    /// Whether there may be deletes among them.
-    pub deletes: bool,
+    /// What is known of the rows.
+    pub traits: RunTraits,
     /// Row groups that are read.
     pub row_groups: usize,
     /// Row groups that could be skipped.
@@ -52,7 +52,7 @@ impl Scan {
     /// Itself as an input of a merge.
     #[must_use]
     pub fn into_run(self) -> Run {
-        Run { stream: self.stream, deletes: self.deletes }
+        Run::new(self.stream, self.traits)
     }
 }
 
@@ -115,7 +115,7 @@ impl Access {
         }
         let stream = builder.build().map_err(|source| Error::decode(&path, source))?;
         let stream = stream.map(move |batch| wanted.conform(&layout, &batch.map_err(|source| Error::decode(&path, source))?));
-        Ok(Scan { stream: stream.boxed(), deletes: file.meta.deletes > 0, row_groups, row_groups_skipped })
+        Ok(Scan { stream: stream.boxed(), traits: traits(file), row_groups, row_groups_skipped })
     }
 
     async fn verify_once(&self, file: &FileRef, path: &Path) -> Result<(), Error> {
@@ -166,6 +166,12 @@ impl Access {
             }
         }
     }
+}
+
+/// A key with deletes may be there twice: as the row that stands for its newer puts, and as the delete.
+fn traits(file: &FileRef) -> RunTraits {
+    let sequences = Some((file.meta.sequences.0.as_u64(), file.meta.sequences.1.as_u64()));
+    RunTraits { deletes: file.meta.deletes > 0, duplicates: file.meta.deletes > 0, sequences }
 }
 
 fn check_format(metadata: &ParquetMetaData, path: &Path) -> Result<(), Error> {

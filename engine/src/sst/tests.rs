@@ -13,6 +13,7 @@ use tessera_manifest::value::{DataType, Value};
 use super::{Access, Error, NewFile, ReadOptions, flush, sst_path};
 use crate::config::Config;
 use crate::memtable::Memtable;
+use crate::merge::Dedup;
 use crate::merge::Layout;
 use crate::merge::fixtures::{
     MS, batch, block_on, collect, column, every_type, every_type_schema, memory, new_file, reference, rows_of, sequence,
@@ -61,7 +62,7 @@ fn extremes_of_every_type_come_back() {
         let memtable = Memtable::new(Arc::clone(&schema));
         memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
         let file = new_file(&schema);
-        let meta = flush(&access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+        let meta = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
         assert_eq!((meta.rows, meta.deletes, meta.time_range), (8, 0, (0, 7)));
         assert_eq!(meta.sequences, (sequence(1), sequence(8)));
         for plain in [true, false] {
@@ -93,7 +94,7 @@ async fn write_cpu(access: &Access, hosts: usize, points: usize) -> (NewFile, Fi
     let rows: Vec<_> = (0..hosts * points).map(row).collect();
     memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
     let file = new_file(&schema);
-    let meta = flush(access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+    let meta = flush(access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
     (file.clone(), reference(&file, meta))
 }
 
@@ -181,12 +182,12 @@ fn a_name_in_use_is_refused_but_the_same_bytes_are_not() {
         let memtable = Memtable::new(cpu());
         let row = vec![Value::Null, Value::Timestamp(0), Value::Null];
         memtable.insert(batch(&cpu(), OpType::Put, &[row]), OpType::Put, sequence(1)).unwrap();
-        let first = flush(&access, memtable.snapshot(), file.clone()).await;
+        let first = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await;
         assert!(matches!(first, Err(Error::Exists { .. })), "{first:?}");
         assert_eq!(read_all(&store, &reference, true).await.unwrap(), 12);
         let other = new_file(&cpu());
-        let once = flush(&access, memtable.snapshot(), other.clone()).await.unwrap();
-        assert_eq!(flush(&access, memtable.snapshot(), other).await.unwrap(), once);
+        let once = flush(&access, memtable.snapshot(), other.clone(), Dedup::LastRow).await.unwrap();
+        assert_eq!(flush(&access, memtable.snapshot(), other, Dedup::LastRow).await.unwrap(), once);
     });
 }
 
@@ -219,7 +220,7 @@ fn a_file_of_several_parts_is_one_object_with_one_checksum() {
         let memtable = Memtable::new(Arc::clone(&schema));
         memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
         let file = new_file(&schema);
-        let meta = flush(&access, memtable.snapshot(), file.clone()).await.unwrap().unwrap();
+        let meta = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
         assert!(meta.bytes > 2 * (8 << 20), "{} bytes are more than two parts", meta.bytes);
         assert_eq!(store.head(&sst_path(file.key)).await.unwrap().size, meta.bytes);
         let layout = Arc::new(Layout::plain(schema, None).unwrap());

@@ -26,9 +26,9 @@ use tokio::sync::mpsc;
 
 use super::stats::{Totals, has_few_values};
 use super::{Access, Error, FORMAT, MIN_READER};
-use crate::memtable::Snapshot;
-use crate::merge::BatchStream;
+use crate::memtable::{Rows, Snapshot};
 use crate::merge::layout::{Layout, OP_TYPE_COLUMN, SEQUENCE_COLUMN};
+use crate::merge::{BatchStream, Dedup, Options, Output, merge};
 
 /// Bytes of a part of a multi-part upload; files up to this size are one put.
 const PART_BYTES: usize = 8 << 20;
@@ -54,18 +54,30 @@ pub struct NewFile {
     pub partition_columns: Vec<ColumnId>,
 }
 
-/// Writes a memtable snapshot as one SST, deletes included; `None` if it is empty.
+/// Writes a memtable snapshot as one SST, deletes included, and of each (primary key, time) what `dedup` leaves;
+/// `None` if it is empty.
 ///
 /// # Errors
 /// See [`Access::write`].
-pub async fn flush(access: &Access, snapshot: Snapshot, file: NewFile) -> Result<Option<FileMeta>, Error> {
+pub async fn flush(access: &Access, snapshot: Snapshot, file: NewFile, dedup: Dedup) -> Result<Option<FileMeta>, Error> {
     if snapshot.is_empty() {
         return Ok(None);
     }
     let layout = Arc::new(Layout::merging(Arc::clone(&file.schema), None)?);
-    let path = access.path(file.key);
-    let sorted = env::spawn_blocking(move || snapshot.sorted(&layout, None)).await.map_err(|_| Error::Stopped { path })??;
-    access.write(file, sorted.into_stream()).await
+    access.write(file, sorted(snapshot, layout, dedup).await?).await
+}
+
+/// The rows of a snapshot as an SST holds them: sorted, and of each (primary key, time) what `dedup` leaves.
+pub(crate) async fn sorted(snapshot: Snapshot, layout: Arc<Layout>, dedup: Dedup) -> Result<BatchStream, Error> {
+    let rows = if dedup == Dedup::LastRow { Rows::Newest } else { Rows::All };
+    let sorting = Arc::clone(&layout);
+    let sorted = env::spawn_blocking(move || snapshot.sorted_rows(&sorting, None, rows)).await;
+    let stopped = |_| Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() };
+    let sorted = sorted.map_err(stopped)??;
+    match dedup {
+        Dedup::LastRow => Ok(sorted.into_stream()),
+        _ => merge(layout, vec![sorted.into_run()], Options { dedup, output: Output::Storage }),
+    }
 }
 
 impl Access {

@@ -1,0 +1,163 @@
+//! Copying pieces of several batches into one.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayData, ArrayRef, MutableArrayData, RecordBatch, RecordBatchOptions, make_array};
+use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::compute::interleave;
+use arrow::datatypes::SchemaRef;
+
+use super::block::{Assembly, Block};
+use super::series::{SeriesTable, repeat_tags};
+use crate::sst::Error;
+
+/// In a piece in the place of a batch: its rows are merged of several.
+const MERGED: u32 = u32::MAX;
+
+/// The rows of `pieces` (batch, first row, rows), one after the other.
+pub(crate) fn gather(schema: &SchemaRef, batches: &[&RecordBatch], pieces: &[(u32, u32, u32)]) -> Result<RecordBatch, Error> {
+    let rows: usize = pieces.iter().map(|(_, _, rows)| *rows as usize).sum();
+    let columns = (0..schema.fields().len()).map(|column| {
+        let data: Vec<ArrayData> = batches.iter().map(|batch| batch.column(column).to_data()).collect();
+        gather_column(&data, pieces, rows)
+    });
+    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>().map_err(Error::arrow("gather rows"))?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(Error::arrow("gather rows"))
+}
+
+fn gather_column(data: &[ArrayData], pieces: &[(u32, u32, u32)], rows: usize) -> Result<ArrayRef, arrow::error::ArrowError> {
+    let width = data.first().and_then(|data| data.data_type().primitive_width());
+    if let Some(width) = width
+        && data.iter().all(|data| data.null_count() == 0)
+    {
+        let values: Vec<&[u8]> = data.iter().map(|data| &data.buffers()[0].as_slice()[data.offset() * width..]).collect();
+        let mut copied = MutableBuffer::with_capacity(rows * width);
+        for &(batch, from, rows) in pieces {
+            let (from, rows) = (from as usize * width, rows as usize * width);
+            copied.extend_from_slice(&values[batch as usize][from..from + rows]);
+        }
+        let built = ArrayData::builder(data[0].data_type().clone()).len(rows).add_buffer(Buffer::from(copied)).build()?;
+        return Ok(make_array(built));
+    }
+    let nulls = data.iter().any(|data| data.null_count() > 0);
+    let mut copied = MutableArrayData::new(data.iter().collect(), nulls, rows);
+    for &(batch, from, rows) in pieces {
+        copied.try_extend(batch as usize, from as usize, (from + rows) as usize)?;
+    }
+    Ok(make_array(copied.freeze()))
+}
+
+/// A row of the chunk's blocks.
+pub(super) type Place = (u32, u32);
+
+/// Pieces of input blocks that make the next output batch, in order.
+#[derive(Default)]
+pub(super) struct Chunk {
+    blocks: Vec<RecordBatch>,
+    /// (block, first row, rows)
+    pieces: Vec<(u32, u32, u32)>,
+    /// Rows to be merged of several: each column takes its first value that is not NULL.
+    merged: Vec<Vec<Place>>,
+    /// (table, series, rows); empty if no tags are wanted.
+    series: Vec<(Arc<SeriesTable>, u32, u32)>,
+    rows: usize,
+}
+
+impl Chunk {
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Blocks that it keeps.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Keeps the rows of a block until the chunk is taken; the number is its place in [`Place`]s.
+    pub(super) fn hold(&mut self, block: &Block) -> u32 {
+        self.blocks.push(block.payload.clone());
+        (self.blocks.len() - 1) as u32
+    }
+
+    /// Rows that are pushed from here on are of this series.
+    pub(super) fn begin_series(&mut self, table: &Arc<SeriesTable>, series: u32) {
+        match self.series.last_mut() {
+            Some((last, number, 0)) => (*last, *number) = (Arc::clone(table), series),
+            _ => self.series.push((Arc::clone(table), series, 0)),
+        }
+    }
+
+    pub(super) fn push(&mut self, block: u32, from: usize, rows: usize) {
+        let (from, rows) = (from as u32, rows as u32);
+        self.count(rows);
+        match self.pieces.last_mut() {
+            Some((last, start, count)) if *last == block && *start + *count == from => *count += rows,
+            _ => self.pieces.push((block, from, rows)),
+        }
+    }
+
+    /// The place of a row of which each column is the first value that is not NULL of these rows.
+    pub(super) fn merged(&mut self, places: Vec<Place>) -> Place {
+        self.merged.push(places);
+        (MERGED, (self.merged.len() - 1) as u32)
+    }
+
+    /// Lets go of a block of which no row is pushed any more, if none was.
+    pub(super) fn release(&mut self, block: u32) {
+        let used =
+            self.pieces.iter().any(|(other, _, _)| *other == block) || self.merged.iter().flatten().any(|(other, _)| *other == block);
+        if !used {
+            let schema = self.blocks[block as usize].schema();
+            self.blocks[block as usize] = RecordBatch::new_empty(schema);
+        }
+    }
+
+    fn count(&mut self, rows: u32) {
+        self.rows += rows as usize;
+        if let Some((_, _, count)) = self.series.last_mut() {
+            *count += rows;
+        }
+    }
+
+    /// The rows as a batch of the output; the chunk is empty after it.
+    pub(super) fn take(&mut self, assembly: &Assembly) -> Result<Option<RecordBatch>, Error> {
+        let Self { blocks, mut pieces, merged, mut series, rows } = std::mem::take(self);
+        if rows == 0 {
+            return Ok(None);
+        }
+        let merged = merge_rows(assembly, &blocks, &merged)?;
+        for (block, _, _) in &mut pieces {
+            if *block == MERGED {
+                *block = blocks.len() as u32;
+            }
+        }
+        let payload = match pieces[..] {
+            [(block, from, rows)] if (block as usize) < blocks.len() => blocks[block as usize].slice(from as usize, rows as usize),
+            _ => {
+                let batches: Vec<&RecordBatch> = blocks.iter().chain(&merged).collect();
+                gather(assembly.payload_schema(), &batches, &pieces)?
+            }
+        };
+        series.retain(|(_, _, rows)| *rows > 0);
+        assembly.batch(&payload, |tag| repeat_tags(&series, tag)).map(Some)
+    }
+}
+
+/// Rows of which each column is the first that is not NULL of several rows; `None` if there are none.
+fn merge_rows(assembly: &Assembly, blocks: &[RecordBatch], merged: &[Vec<Place>]) -> Result<Option<RecordBatch>, Error> {
+    if merged.is_empty() {
+        return Ok(None);
+    }
+    let columns = (0..assembly.payload_schema().fields().len()).map(|column| {
+        let arrays: Vec<&dyn Array> = blocks.iter().map(|block| block.column(column).as_ref()).collect();
+        let valued = |place: &&Place| !arrays[place.0 as usize].is_null(place.1 as usize);
+        let pick = |places: &Vec<Place>| places.iter().find(valued).or(places.first()).map_or((0, 0), |p| (p.0 as usize, p.1 as usize));
+        let places: Vec<(usize, usize)> = merged.iter().map(pick).collect();
+        interleave(&arrays, &places)
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>().map_err(Error::arrow("merge rows"))?;
+    let options = RecordBatchOptions::new().with_row_count(Some(merged.len()));
+    let batch = RecordBatch::try_new_with_options(Arc::clone(assembly.payload_schema()), columns, &options);
+    Ok(Some(batch.map_err(Error::arrow("merge rows"))?))
+}

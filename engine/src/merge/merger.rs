@@ -1,0 +1,326 @@
+//! The merge itself, in two levels: series by key, and within a series rows by time.
+//!
+//! Invariants:
+//! - *Group*: the cursors whose present row is of the least series; all others wait, ordered by key. A cursor that
+//!   leaves the series goes back to the waiting ones, so tags are compared once per series and not once per row.
+//! - A stretch of rows that come before every other row of the group goes out as one piece.
+//! - Rows of one (primary key, time) come by sequence descending and are decided one by one.
+
+use std::collections::VecDeque;
+
+use arrow::array::RecordBatch;
+
+use super::block::Need;
+use super::cursor::{At, Cursor};
+use super::gather::{Chunk, Place};
+use super::{BATCH_ROWS, Dedup, Seen};
+use crate::sst::Error;
+
+/// Input blocks that one output batch may refer to.
+const CHUNK_BLOCKS_MAX: usize = 256;
+
+/// In which order rows come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowOrder {
+    /// By (primary key, time).
+    Key,
+    /// In any: rows of each input block stay together, and are not copied if all of them go out.
+    Any,
+}
+
+/// How rows are chosen.
+#[derive(Debug, Clone)]
+pub(super) struct Policy {
+    pub(super) dedup: Dedup,
+    pub(super) drop_deletes: bool,
+    pub(super) order: RowOrder,
+    /// Only the last row of each series goes out, of those that are not in `Seen` yet; needs the order by key.
+    pub(super) last_rows: Option<Seen>,
+}
+
+/// The (primary key, time) that is being decided.
+#[derive(Default)]
+struct OpenKey {
+    time: Option<i64>,
+    /// Older rows do not count any more.
+    done: bool,
+    /// Of `LastNonNull`: the rows that count, newest first, and the delete below them.
+    puts: Vec<Place>,
+    delete: Option<Place>,
+}
+
+pub(super) struct Merger {
+    need: Need,
+    policy: Policy,
+    cursors: Vec<Cursor>,
+    started: bool,
+    /// Cursors by key descending.
+    waiting: Vec<usize>,
+    group: Vec<usize>,
+    group_key: Vec<u8>,
+    open: OpenKey,
+    chunk: Chunk,
+    ready: VecDeque<RecordBatch>,
+    /// The last row of the series so far.
+    last: Option<Place>,
+    /// The series is not wanted.
+    skip: bool,
+}
+
+impl Merger {
+    pub(super) fn new(need: Need, policy: Policy, cursors: Vec<Cursor>) -> Self {
+        let (waiting, group, group_key) = (Vec::new(), Vec::new(), Vec::new());
+        let (open, chunk, ready) = (OpenKey::default(), Chunk::default(), VecDeque::new());
+        Self { need, policy, cursors, started: false, waiting, group, group_key, open, chunk, ready, last: None, skip: false }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
+        if !self.started {
+            self.started = true;
+            for cursor in 0..self.cursors.len() {
+                if self.cursors[cursor].load().await? {
+                    self.wait(cursor);
+                }
+            }
+        }
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                return Ok(Some(batch));
+            }
+            if self.is_full() {
+                let batch = self.chunk.take(&self.need.assembly)?;
+                self.cursors.iter_mut().for_each(|cursor| cursor.held = None);
+                self.resume_series();
+                self.ready.extend(batch);
+                continue;
+            }
+            if self.group.is_empty() && !self.next_series() {
+                return self.chunk.take(&self.need.assembly);
+            }
+            if let Some(drained) = self.step() {
+                self.reload(drained).await?;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let undecided = self.last.is_some() || !self.open.puts.is_empty() || self.open.delete.is_some();
+        !undecided && (self.chunk.rows() >= BATCH_ROWS || self.chunk.blocks() >= CHUNK_BLOCKS_MAX)
+    }
+
+    /// Puts a cursor among the waiting ones.
+    fn wait(&mut self, cursor: usize) {
+        let cursors = &self.cursors;
+        let key = cursors[cursor].key();
+        let at = self.waiting.partition_point(|other| cursors[*other].key() > key);
+        self.waiting.insert(at, cursor);
+    }
+
+    /// Forms the group of the least series; `false` when there are no rows any more.
+    fn next_series(&mut self) -> bool {
+        self.end_series();
+        let Some(first) = self.waiting.pop() else { return false };
+        self.group.push(first);
+        self.group_key.clear();
+        self.group_key.extend_from_slice(self.cursors[first].key());
+        while let Some(next) = self.waiting.last().copied().filter(|next| self.cursors[*next].key() == self.group_key) {
+            self.waiting.pop();
+            self.group.push(next);
+        }
+        self.skip = self.policy.last_rows.as_ref().is_some_and(|seen| seen.contains(&self.group_key));
+        self.resume_series();
+        true
+    }
+
+    /// Tells the chunk which series comes.
+    fn resume_series(&mut self) {
+        if self.need.assembly.has_tags()
+            && let Some(first) = self.group.first()
+        {
+            let (table, series) = self.cursors[*first].series();
+            self.chunk.begin_series(table, series);
+        }
+    }
+
+    fn end_series(&mut self) {
+        self.close_key();
+        self.skip = false;
+        if let Some((block, row)) = self.last.take() {
+            self.chunk.push(block, row as usize, 1);
+            if let Some(seen) = &self.policy.last_rows {
+                seen.add(&self.group_key);
+            }
+        }
+    }
+
+    /// Decides at least one row. Returns a cursor that needs its next block.
+    fn step(&mut self) -> Option<usize> {
+        let (best, bound) = self.least();
+        let cursor = &self.cursors[best];
+        let (from, time) = (cursor.position, cursor.time());
+        let mut end = from;
+        if bound.is_none_or(|bound| time < bound) && self.open.time != Some(time) && !self.has_duplicates(cursor) {
+            end = bound.map_or(cursor.series_end(), |bound| cursor.seek(bound));
+            // The next block may go on with the same key.
+            end -= usize::from(cursor.duplicates && end == cursor.block().rows());
+        }
+        if end > from {
+            self.close_key();
+            self.push(best, from, end);
+        } else {
+            self.decide(best, time);
+            end = from + 1;
+        }
+        match self.cursors[best].go(end) {
+            At::SameSeries => None,
+            At::NextSeries => {
+                self.group.retain(|cursor| *cursor != best);
+                self.wait(best);
+                None
+            }
+            At::End => Some(best),
+        }
+    }
+
+    /// Whether rows of the cursor's block must be decided one by one.
+    fn has_duplicates(&self, cursor: &Cursor) -> bool {
+        cursor.block_duplicates && (self.policy.dedup != Dedup::Keep || cursor.block().op_types.is_some())
+    }
+
+    /// The cursor with the least row, and the least time of the others.
+    fn least(&self) -> (usize, Option<i64>) {
+        let (mut best, mut bound) = (self.group[0], None);
+        let mut least = self.cursors[best].time();
+        for &other in &self.group[1..] {
+            let time = self.cursors[other].time();
+            let newer = || self.cursors[other].sequence() > self.cursors[best].sequence();
+            if time < least || (time == least && newer()) {
+                bound = Some(least);
+                (best, least) = (other, time);
+            } else {
+                bound = Some(bound.map_or(time, |bound: i64| bound.min(time)));
+            }
+        }
+        (best, bound)
+    }
+
+    /// Rows of which each is the only one of its key.
+    fn push(&mut self, cursor: usize, from: usize, end: usize) {
+        let Self { cursors, chunk, policy, last, skip, .. } = self;
+        if *skip {
+            return;
+        }
+        let cursor = &mut cursors[cursor];
+        if policy.last_rows.is_none() && policy.order == RowOrder::Any {
+            let Cursor { block, kept, .. } = cursor;
+            let block = block.as_ref().expect("rows are pushed from a loaded block");
+            block.live_pieces(from, end, policy.drop_deletes, |from, rows| keep(kept, from, rows));
+            return;
+        }
+        let held = hold(cursor, chunk);
+        let block = cursor.block();
+        if policy.last_rows.is_some() {
+            block.live_pieces(from, end, policy.drop_deletes, |from, rows| *last = Some((held, (from + rows - 1) as u32)));
+        } else {
+            block.live_pieces(from, end, policy.drop_deletes, |from, rows| chunk.push(held, from, rows));
+        }
+    }
+
+    /// A row of a key that has others.
+    fn decide(&mut self, cursor: usize, time: i64) {
+        if self.open.time != Some(time) {
+            self.close_key();
+            self.open.time = Some(time);
+        }
+        if self.open.done {
+            return;
+        }
+        let row = self.cursors[cursor].position;
+        let delete = self.cursors[cursor].block().is_delete(row);
+        match self.policy.dedup {
+            Dedup::LastRow => {
+                self.open.done = true;
+                self.push(cursor, row, row + 1);
+            }
+            Dedup::Keep => {
+                self.open.done = delete;
+                self.push(cursor, row, row + 1);
+            }
+            Dedup::LastNonNull => {
+                let place = (hold(&mut self.cursors[cursor], &mut self.chunk), row as u32);
+                if delete {
+                    self.open.done = true;
+                    self.open.delete = Some(place);
+                } else {
+                    self.open.puts.push(place);
+                }
+            }
+        }
+    }
+
+    /// No more rows of the open key come.
+    fn close_key(&mut self) {
+        let OpenKey { puts, delete, .. } = std::mem::take(&mut self.open);
+        let put = match puts[..] {
+            [] => None,
+            [put] => Some(put),
+            _ => Some(self.chunk.merged(puts)),
+        };
+        if self.policy.last_rows.is_some() {
+            self.last = put.filter(|_| !self.skip).or(self.last);
+            return;
+        }
+        let delete = delete.filter(|_| !self.policy.drop_deletes);
+        for (block, row) in put.into_iter().chain(delete) {
+            self.chunk.push(block, row as usize, 1);
+        }
+    }
+
+    /// Loads a cursor's next block and puts it where it belongs.
+    async fn reload(&mut self, cursor: usize) -> Result<(), Error> {
+        self.finish_block(cursor)?;
+        let more = self.cursors[cursor].load().await?;
+        if more && self.cursors[cursor].key() == self.group_key {
+            return Ok(());
+        }
+        self.group.retain(|other| *other != cursor);
+        if more {
+            self.wait(cursor);
+        }
+        Ok(())
+    }
+
+    /// Hands out what goes out of a block in any order.
+    fn finish_block(&mut self, cursor: usize) -> Result<(), Error> {
+        let cursor = &self.cursors[cursor];
+        if !cursor.kept.is_empty() {
+            self.ready.push_back(cursor.block().finish(&self.need.assembly, &cursor.kept)?);
+        }
+        if self.policy.last_rows.is_some()
+            && let Some(held) = cursor.held
+            && !self.open.puts.iter().chain(&self.last).any(|(block, _)| *block == held)
+        {
+            self.chunk.release(held);
+        }
+        Ok(())
+    }
+}
+
+fn keep(kept: &mut Vec<(u32, u32)>, from: usize, rows: usize) {
+    let (from, rows) = (from as u32, rows as u32);
+    match kept.last_mut() {
+        Some((start, count)) if *start + *count == from => *count += rows,
+        _ => kept.push((from, rows)),
+    }
+}
+
+fn hold(cursor: &mut Cursor, chunk: &mut Chunk) -> u32 {
+    match cursor.held {
+        Some(held) => held,
+        None => {
+            let held = chunk.hold(cursor.block());
+            cursor.held = Some(held);
+            held
+        }
+    }
+}
