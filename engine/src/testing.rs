@@ -33,7 +33,6 @@ pub(crate) struct Op<'a> {
     /// How many operations came before.
     pub(crate) number: usize,
     pub(crate) verb: &'static str,
-    #[expect(dead_code, reason = "plans by path come with the faults of flushes alone")]
     pub(crate) path: &'a str,
 }
 

@@ -142,4 +142,6 @@ impl Sequencer {
 #[cfg(test)]
 mod compact_tests;
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;

@@ -32,6 +32,8 @@ use crate::merge::{BatchStream, Dedup, Options, Output, merge};
 
 /// Bytes of a part of a multi-part upload; files up to this size are one put.
 const PART_BYTES: usize = 8 << 20;
+/// Encoded bytes of a row group at most, about: what writers and mergers hold of each file.
+const ROW_GROUP_BYTES_MAX: usize = 8 << 20;
 /// Rows of a data page at most: what a point query decodes at least.
 const PAGE_ROWS_MAX: usize = 8192;
 /// Batches and parts on their way to and from the encoder.
@@ -236,6 +238,7 @@ impl Encoder {
         let mut builder = WriterProperties::builder()
             .set_compression(Compression::ZSTD(zstd))
             .set_max_row_group_row_count(Some(self.row_group_rows))
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
             .set_data_page_row_count_limit(PAGE_ROWS_MAX)
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_dictionary_enabled(false)
