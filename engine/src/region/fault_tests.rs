@@ -86,7 +86,7 @@ async fn a_store_that_refuses_says_which_object_and_why() {
     store.heal();
     region.flush().await.unwrap();
     store.plan(|op| if op.verb == "get" { Fault::Refused } else { Fault::None });
-    let scan: Result<Vec<_>, _> = region.scan(everything()).await.unwrap().stream.try_collect().await;
+    let scan: Result<Vec<_>, _> = region.scan(everything()).await.unwrap().into_stream().try_collect().await;
     let error = scan.unwrap_err();
     assert!(error_chain(&error).contains(".parquet"), "{}", error_chain(&error));
     put(&region, &rows_at(1)).await;
@@ -230,7 +230,7 @@ async fn load() {
     let engine = start(&dir.path().join("wal"), store, config).await;
     let region = engine.open_region(REGION).await.unwrap();
     let count = ScanRequest { projection: Some(vec![1]), ..everything() };
-    let mut scan = region.scan(count).await.unwrap().stream;
+    let mut scan = region.scan(count).await.unwrap().into_stream();
     let mut rows = 0;
     while let Some(batch) = scan.try_next().await.unwrap() {
         rows += batch.num_rows();

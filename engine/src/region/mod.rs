@@ -43,6 +43,8 @@ use crate::region::in_flight::InFlight;
 use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
+pub use scan::RegionScan;
+
 /// An open region.
 #[derive(Debug)]
 pub struct Region {
@@ -54,7 +56,7 @@ pub struct Region {
     order: tokio::sync::Mutex<Sequencer>,
     /// What is inserted; only read under a closed gate.
     inserted: Mutex<WalPosition>,
-    version: VersionCell,
+    version: Arc<VersionCell>,
     /// Held for a commit and for what decides it, not while rows are read or written.
     manifest: tokio::sync::Mutex<Manifest>,
     /// One flush at a time. Taken before the manifest.

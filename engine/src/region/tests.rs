@@ -89,11 +89,11 @@ pub(super) async fn put(region: &Arc<Region>, rows: &[Vec<Value>]) {
 }
 
 pub(super) fn everything() -> ScanRequest {
-    ScanRequest { projection: None, filter: Expr::always(), limit: None }
+    ScanRequest::default()
 }
 
 pub(super) async fn read(region: &Region, request: ScanRequest) -> Vec<Vec<Value>> {
-    let batches: Vec<_> = region.scan(request).await.unwrap().stream.try_collect().await.unwrap();
+    let batches: Vec<_> = region.scan(request).await.unwrap().into_stream().try_collect().await.unwrap();
     let mut rows = rows_of(&batches);
     rows.sort();
     rows
@@ -291,7 +291,7 @@ async fn a_missing_sst_is_named() {
     region.flush().await.unwrap();
     let sst = region.pin().state.files().keys().next().map(|key| region.shared.context.root.sst(key)).unwrap();
     node.store.delete(&sst).await.unwrap();
-    let read: Result<Vec<_>, _> = region.scan(everything()).await.unwrap().stream.try_collect().await;
+    let read: Result<Vec<_>, _> = region.scan(everything()).await.unwrap().into_stream().try_collect().await;
     assert!(crate::error_chain(&read.unwrap_err()).contains(sst.as_ref()));
 }
 
