@@ -42,7 +42,8 @@ pub(crate) use pages::Group;
 pub use prune::{excludes, time_bounds};
 pub(crate) use read::{Conditions, Footer};
 pub use read::{ReadOptions, Scan};
-pub use write::{NewFile, flush, sorted};
+pub(crate) use write::sorted;
+pub use write::{NewFile, flush};
 
 /// The format number that is written.
 pub const FORMAT: u32 = 1;
