@@ -150,12 +150,12 @@ async fn statements_go_on_under_the_schema_that_they_know() {
     assert!(matches!(dropped.err(), Some(Error::ColumnDropped { column, .. }) if column == "v"));
     let keys = ScanRequest { projection: Some(vec![1, 0]), ..everything() };
     let scan = region.scan_under(Some(Arc::clone(&before.schema)), keys).await.unwrap();
-    let batches: Vec<_> = scan.stream.try_collect().await.unwrap();
+    let batches: Vec<_> = scan.into_stream().try_collect().await.unwrap();
     assert_eq!(rows_of(&batches).len(), 2);
     // A later schema than the region's can be read, and not written.
     let later = Arc::new(region.meta().schema.evolve(&[field("m", DataType::Boolean, None)], &[]).unwrap());
     let scan = region.scan_under(Some(Arc::clone(&later)), everything()).await.unwrap();
-    let batches: Vec<_> = scan.stream.try_collect().await.unwrap();
+    let batches: Vec<_> = scan.into_stream().try_collect().await.unwrap();
     assert!(rows_of(&batches).iter().all(|row| row.len() == 4 && row[3] == Value::Null));
     let ahead = WriteRequest { batch: batch(&later, OpType::Put, &[]), ..request(&region, OpType::Put, &[]) };
     assert!(matches!(region.write_under(Some(later), ahead).await, Err(Error::SchemaBehind { version: 2, requested: 3, .. })));
@@ -171,7 +171,7 @@ async fn a_value_that_an_earlier_type_cannot_hold_is_an_error_there() {
     alter(&region, &[ColumnChange::Modify { name: "n".into(), data_type: DataType::Int64 }]).await;
     put(&region, &[wide("a", 1, Value::Null, Value::Int(1000))]).await;
     let scan = region.scan_under(Some(before), everything()).await.unwrap();
-    let error = scan.stream.try_collect::<Vec<_>>().await.unwrap_err();
+    let error = scan.into_stream().try_collect::<Vec<_>>().await.unwrap_err();
     assert!(crate::error_chain(&error).contains("'n' was widened"), "{}", crate::error_chain(&error));
 }
 

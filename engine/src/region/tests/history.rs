@@ -237,7 +237,7 @@ impl Run {
         let kept: Vec<usize> = columns.filter(|(_, column)| schema.column(column.id).is_some()).map(|(at, _)| at).collect();
         let wanted = ScanRequest { projection: Some(kept.clone()), ..everything() };
         let scan = self.region().scan_under(Some(Arc::clone(&self.before)), wanted).await.unwrap();
-        let batches: Vec<_> = scan.stream.try_collect().await.unwrap();
+        let batches: Vec<_> = scan.into_stream().try_collect().await.unwrap();
         let mut rows = rows_of(&batches);
         rows.sort();
         let project = |row: Vec<Value>| kept.iter().map(|at| row[*at].clone()).collect::<Vec<_>>();
