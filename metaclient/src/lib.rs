@@ -1,5 +1,5 @@
 //! The metadata of a cluster: a transactional key-value store, and on it the catalog of databases, tables,
-//! routes and sequences.
+//! routes and sequences, the procedures that change it, and what processes coordinate by.
 //!
 //! Invariants:
 //! - The object store is the truth about data and rules. What is kept here is the index that finds it, and
@@ -13,5 +13,14 @@ pub mod catalog;
 pub mod conformance;
 pub mod keys;
 pub mod kv;
+pub mod kv_tools;
+pub mod layout;
 pub mod limits;
+pub mod mirror;
+pub mod lock;
+pub mod election;
+pub mod node;
+pub mod procedure;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod values;

@@ -15,7 +15,7 @@ use tessera_manifest::id::{ColumnId, Generation, NodeId, Nonce, RegionId, Region
 use tessera_manifest::rule::{CompareOp, Expr};
 use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
 use tessera_manifest::value::{DataType, TimeUnit, Value};
-use tessera_metaclient::catalog::{Database, Route, TableInfo, Tombstone};
+use tessera_metaclient::catalog::{Database, Route, SwitchedOn, TableInfo, Tombstone};
 use tessera_metaclient::kv::Key;
 use tessera_metaclient::values::{Kind, NextTableId, Stored, TableName, ValueError, decode, encode, seal};
 
@@ -153,6 +153,11 @@ fn sequences_are_read_as_they_were_written() {
 #[test]
 fn identities_are_read_as_they_were_written() {
     check("identity", &Nonce(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
+}
+
+#[test]
+fn switches_are_read_as_they_were_written() {
+    check("switch", &SwitchedOn { since_unix_ms: 1_700_000_000_123 });
 }
 
 #[test]

@@ -26,6 +26,15 @@ struct Recent {
     bytes: usize,
 }
 
+impl Recent {
+    fn drop_oldest(&mut self) {
+        let Some(gone) = self.batches.pop_front() else { return };
+        self.changes -= gone.changes.len();
+        self.bytes -= bytes_of(&gone.changes);
+        self.oldest = self.oldest.next();
+    }
+}
+
 /// The publishing side; when it is dropped the watches end.
 #[derive(Debug)]
 pub(super) struct History {
@@ -61,18 +70,24 @@ impl History {
             recent.batches.push_back(Arc::new(WatchBatch { revision, changes }));
             // The newest batch may go too, when it alone breaks the bounds.
             while recent.changes > self.changes_max || recent.bytes > self.bytes_max {
-                let Some(gone) = recent.batches.pop_front() else { break };
-                recent.changes -= gone.changes.len();
-                recent.bytes -= bytes_of(&gone.changes);
-                recent.oldest = recent.oldest.next();
+                recent.drop_oldest();
             }
         }
         self.published.send_replace(revision);
     }
 
+    /// Forgets the changes before `before`, of those that are published.
+    pub(super) fn compact(&self, before: Revision) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        while recent.oldest < before && !recent.batches.is_empty() {
+            recent.drop_oldest();
+        }
+    }
+
     /// Starts a watch.
     pub(super) fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError> {
-        let watch = HistoryWatch { recent: Arc::clone(&self.recent), published: self.published.subscribe(), range, next: from };
+        let watch =
+            HistoryWatch { recent: Arc::clone(&self.recent), published: self.published.subscribe(), range, next: from, marked: false };
         watch.check()?;
         Ok(Box::new(watch))
     }
@@ -85,12 +100,21 @@ struct HistoryWatch {
     range: KeyRange,
     /// The revision whose changes are to be delivered next.
     next: Revision,
+    /// Whether a mark is to be given.
+    marked: bool,
 }
 
 impl HistoryWatch {
     fn check(&self) -> Result<(), KvError> {
         let oldest = self.recent.lock().unwrap_or_else(PoisonError::into_inner).oldest;
         if self.next < oldest { Err(KvError::Compacted { requested: self.next, oldest }) } else { Ok(()) }
+    }
+
+    /// The newest revision that is published.
+    fn newest(&self) -> Revision {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = u64::try_from(recent.batches.len()).unwrap_or(u64::MAX);
+        Revision(recent.oldest.0.saturating_add(kept).saturating_sub(1))
     }
 
     /// The changes of the next revision, if it is published; all of them, whatever the range.
@@ -120,7 +144,17 @@ impl Watch for HistoryWatch {
                     return Ok(WatchBatch { revision: batch.revision, changes });
                 }
             }
+            if std::mem::take(&mut self.marked) {
+                // A watch from the future has looked at nothing yet.
+                let looked_at = Revision(self.next.0.saturating_sub(1));
+                return Ok(WatchBatch { revision: looked_at.min(self.newest()), changes: Vec::new() });
+            }
             self.published.changed().await.map_err(|_| KvError::Closed)?;
         }
+    }
+
+    fn mark(&mut self) -> bool {
+        self.marked = true;
+        true
     }
 }

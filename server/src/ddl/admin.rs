@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt64Array};
+use arrow::array::{ArrayRef, StringArray, UInt64Array};
 use futures::{StreamExt, stream};
 use tessera_engine::compaction::Strategy;
 use tessera_manifest::id::RegionId;
+use tessera_metaclient::procedure::{ParseProcedureIdError, ProcedureId};
 
+use super::Ddl;
+use super::procedure::from_procedure;
 use crate::catalog::{Catalogs, rows};
 use crate::error::{Code, ServerError};
+use crate::procedures::ProcedureView;
 use crate::query::error::from_engine;
 use crate::query::limits;
 use crate::service::Output;
@@ -17,13 +21,15 @@ use crate::sql::split::split;
 
 /// The functions, for messages.
 const FUNCTIONS: &str = "flush_table('table'), flush_region(region), compact_table('table'[, strategy]), \
-    compact_region(region[, strategy]); a strategy is 'regular' or 'strict_window'";
+    compact_region(region[, strategy]), procedure_state('id'); a strategy is 'regular' or 'strict_window'";
 
-/// Runs an administrative function; the answer is one row with a zero, as in GreptimeDB.
+/// Runs an administrative function; the answer is one row with a zero, as in GreptimeDB; that of
+/// `procedure_state` is its JSON.
 ///
 /// # Errors
 /// An unknown function or table, arguments that do not fit, or a region that fails.
-pub async fn run(function: &str, arguments: &[String], session: &str, catalogs: &Catalogs) -> Result<Output, ServerError> {
+pub async fn run(function: &str, arguments: &[String], session: &str, ddl: &Ddl) -> Result<Output, ServerError> {
+    let catalogs = &ddl.tools.catalogs;
     match (function, arguments) {
         ("flush_table", [table]) => flush(&regions_of(table, session, catalogs).await?, catalogs).await?,
         ("flush_region", [region]) => flush(&[region_id(region)?], catalogs).await?,
@@ -32,14 +38,28 @@ pub async fn run(function: &str, arguments: &[String], session: &str, catalogs: 
             compact(&regions_of(table, session, catalogs).await?, strategy, catalogs).await?;
         }
         ("compact_region", [region, strategy @ ..]) => compact(&[region_id(region)?], strategy_of(strategy)?, catalogs).await?,
-        ("flush_table" | "flush_region" | "compact_table" | "compact_region", _) => {
+        ("procedure_state", [id]) => return procedure_state(id, ddl).await,
+        ("flush_table" | "flush_region" | "compact_table" | "compact_region" | "procedure_state", _) => {
             return Err(ServerError::new(Code::InvalidArguments, format!("ADMIN {function} takes other arguments: {FUNCTIONS}")));
         }
         _ => return Err(ServerError::new(Code::Unsupported, format!("there is no ADMIN function '{function}'; there are {FUNCTIONS}"))),
     }
+    rows(vec![(&title(function, arguments), Arc::new(UInt64Array::from(vec![0])) as ArrayRef)])
+}
+
+fn title(function: &str, arguments: &[String]) -> String {
     let shown: Vec<String> = arguments.iter().map(|argument| crate::sql::show::string_text(argument)).collect();
-    let title = format!("ADMIN {function}({})", shown.join(", "));
-    rows(vec![(&title, Arc::new(UInt64Array::from(vec![0])) as ArrayRef)])
+    format!("ADMIN {function}({})", shown.join(", "))
+}
+
+/// A procedure as one row with its JSON.
+async fn procedure_state(id: &str, ddl: &Ddl) -> Result<Output, ServerError> {
+    let parsed: ProcedureId =
+        id.parse().map_err(|error: ParseProcedureIdError| ServerError::new(Code::InvalidArguments, error.to_string()))?;
+    let record = ddl.procedures.client().procedure(&parsed).await.map_err(|error| from_procedure(&error))?;
+    let text = serde_json::to_string(&ProcedureView::new(&record))
+        .map_err(|error| ServerError::new(Code::Internal, format!("a procedure cannot be shown: {error}")))?;
+    rows(vec![(&title("procedure_state", &[id.to_owned()]), Arc::new(StringArray::from(vec![text])) as ArrayRef)])
 }
 
 /// The regions of a table that is named in a text.

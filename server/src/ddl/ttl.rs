@@ -3,7 +3,7 @@
 //! Invariant: the clock only proposes. A row goes when the Edit that removes its file is logged; until then every scan
 //! shows it, however old it is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tessera_engine::options::Ttl;
@@ -13,7 +13,7 @@ use tessera_manifest::value::DataType;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{options, recover};
+use super::options;
 use crate::catalog::{Catalogs, from_catalog};
 use crate::error::{ServerError, chain};
 
@@ -28,12 +28,11 @@ pub struct Expirer {
 }
 
 impl Expirer {
-    /// Begins to look for expired files, every minute, and for alterations that were begun and not finished. `ddl` is
-    /// the lock of whoever changes tables.
+    /// Begins to look for expired files, every minute.
     #[must_use]
-    pub fn start(catalogs: Catalogs, ddl: Arc<tokio::sync::Mutex<()>>) -> Self {
+    pub fn start(catalogs: Catalogs) -> Self {
         let stop = CancellationToken::new();
-        let task = env::spawn(run(catalogs, ddl, stop.clone()));
+        let task = env::spawn(run(catalogs, stop.clone()));
         Self { stop, task: Mutex::new(Some(task)) }
     }
 
@@ -55,17 +54,11 @@ impl Drop for Expirer {
 }
 
 /// Looks for expired files until it is stopped. A run that has begun is ended between two regions.
-async fn run(catalogs: Catalogs, ddl: Arc<tokio::sync::Mutex<()>>, stop: CancellationToken) {
+async fn run(catalogs: Catalogs, stop: CancellationToken) {
     while stop.run_until_cancelled(env::sleep(PERIOD)).await.is_some() {
         let now_ms = catalogs.env.unix_ms();
         if let Err(error) = expire_until(&catalogs, now_ms, &stop).await {
             tracing::warn!(%error, "expired files could not be looked for");
-        }
-        if recover::unsettled(&catalogs).await.is_ok_and(|tables| !tables.is_empty()) {
-            let _one_at_a_time = ddl.lock().await;
-            if let Err(error) = recover::finish_alterations(&catalogs).await {
-                tracing::warn!(%error, "interrupted alterations could not be looked for");
-            }
         }
     }
 }
