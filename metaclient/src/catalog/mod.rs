@@ -21,6 +21,7 @@ mod cluster;
 mod database;
 mod error;
 mod model;
+mod pages;
 mod route;
 mod sequence;
 mod switches;
@@ -33,6 +34,7 @@ pub use self::error::CatalogError;
 pub use self::model::{
     DEFAULT_DATABASE, Database, DroppedTable, FIRST_TABLE_ID, Planned, Route, TableError, TableInfo, TableRef, Tombstone,
 };
+pub use self::pages::TablePages;
 pub use self::sequence::WithTableId;
 pub use self::switches::SwitchedOn;
 use crate::keys::MetaKey;

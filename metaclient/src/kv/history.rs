@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 use super::error::KvError;
 use super::interpret::Change;
 use super::key::{KeyRange, Revision};
 use super::{Limits, Watch, WatchBatch};
+use crate::signal::Signal;
 
 #[derive(Debug)]
 struct Recent {
@@ -35,13 +35,26 @@ impl Recent {
     }
 }
 
+/// What the watchers wait for.
+#[derive(Debug, Clone, Copy)]
+struct Published {
+    revision: Revision,
+    closed: bool,
+}
+
 /// The publishing side; when it is dropped the watches end.
 #[derive(Debug)]
 pub(super) struct History {
     recent: Arc<Mutex<Recent>>,
-    published: watch::Sender<Revision>,
+    published: Arc<Signal<Published>>,
     changes_max: usize,
     bytes_max: usize,
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.published.update(|published| Some(Published { closed: true, ..published }));
+    }
 }
 
 fn bytes_of(changes: &[Change]) -> usize {
@@ -56,7 +69,7 @@ impl History {
     /// An empty history of a store that is at `revision`.
     pub(super) fn new(revision: Revision, limits: &Limits) -> Self {
         let recent = Recent { oldest: revision.next(), batches: VecDeque::new(), changes: 0, bytes: 0 };
-        let published = watch::Sender::new(revision);
+        let published = Arc::new(Signal::new(Published { revision, closed: false }));
         let Limits { watch_changes_max: changes_max, watch_bytes_max: bytes_max, .. } = *limits;
         Self { recent: Arc::new(Mutex::new(recent)), published, changes_max, bytes_max }
     }
@@ -73,7 +86,7 @@ impl History {
                 recent.drop_oldest();
             }
         }
-        self.published.send_replace(revision);
+        self.published.update(|published| Some(Published { revision, ..published }));
     }
 
     /// Forgets the changes before `before`, of those that are published.
@@ -87,7 +100,7 @@ impl History {
     /// Starts a watch.
     pub(super) fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError> {
         let watch =
-            HistoryWatch { recent: Arc::clone(&self.recent), published: self.published.subscribe(), range, next: from, marked: false };
+            HistoryWatch { recent: Arc::clone(&self.recent), published: Arc::clone(&self.published), range, next: from, marked: false };
         watch.check()?;
         Ok(Box::new(watch))
     }
@@ -96,7 +109,7 @@ impl History {
 #[derive(Debug)]
 struct HistoryWatch {
     recent: Arc<Mutex<Recent>>,
-    published: watch::Receiver<Revision>,
+    published: Arc<Signal<Published>>,
     range: KeyRange,
     /// The revision whose changes are to be delivered next.
     next: Revision,
@@ -135,8 +148,8 @@ impl HistoryWatch {
 impl Watch for HistoryWatch {
     async fn next(&mut self) -> Result<WatchBatch, KvError> {
         loop {
-            // Marked as seen before looking, so that a publication in between is not slept through.
-            self.published.borrow_and_update();
+            // Read before looking, so that a publication in between is not slept through.
+            let looked = self.published.get().revision;
             while let Some(batch) = self.take()? {
                 let inside = batch.changes.iter().filter(|change| self.range.contains(change.key()));
                 let changes: Vec<Change> = inside.cloned().collect();
@@ -149,7 +162,10 @@ impl Watch for HistoryWatch {
                 let looked_at = Revision(self.next.0.saturating_sub(1));
                 return Ok(WatchBatch { revision: looked_at.min(self.newest()), changes: Vec::new() });
             }
-            self.published.changed().await.map_err(|_| KvError::Closed)?;
+            let published = self.published.wait_until(|published| published.closed || published.revision > looked).await;
+            if published.revision == looked {
+                return Err(KvError::Closed);
+            }
         }
     }
 

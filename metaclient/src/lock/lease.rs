@@ -127,6 +127,7 @@ impl Keeper {
                 renewed = self.kv.keep_alive(self.id) => renewed,
             };
             match renewed {
+                // A process that was stopped may see the answer before its timer.
                 Ok(ttl) if Moment::now() < deadline => {
                     self.term.send_modify(|term| term.deadline = self::deadline(sent, ttl));
                     next = sent.after(ttl / RENEWALS);

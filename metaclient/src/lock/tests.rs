@@ -111,6 +111,32 @@ async fn an_expired_holder_is_told_before_another_can_hold() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_answer_does_not_move_the_deadline_beyond_that_of_the_store() {
+    let kv = memory();
+    // Requests: grant, put, revision, queue; then the first renewal, whose answer takes two seconds.
+    let process = FaultKv::once(Arc::clone(&kv), 4, Fault::FreezeAfter);
+    let handle: Arc<dyn KvBackend> = process.clone();
+    let permit = semaphore(&handle, 1, 1).acquire("a").await.unwrap();
+    assert_eq!(process.requests(), 4);
+    timeout(TTL, process.down()).await.expect("the renewal is under way");
+    sleep(Duration::from_secs(2)).await;
+    process.thaw();
+    sleep(Duration::from_millis(100)).await;
+    process.freeze();
+    let told = async {
+        permit.lost().await;
+        Moment::now()
+    };
+    let other = semaphore(&kv, 2, 1);
+    let given = async {
+        let _permit = other.acquire("b").await.unwrap();
+        Moment::now()
+    };
+    let (told, given) = tokio::join!(told, given);
+    assert!(told < given);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_holder_that_was_stopped_knows_at_once_when_it_wakes() {
     let kv = memory();
     let process = FaultKv::sound(Arc::clone(&kv));
@@ -189,9 +215,10 @@ async fn storm(seed: u64) {
     let permits = 1 + u32::try_from(random.below(2)).unwrap();
     let held: Rc<RefCell<Vec<Permit>>> = Rc::default();
     let local = tokio::task::LocalSet::new();
+    let mut processes = Vec::new();
     for process in 0..5 {
         let (kv, held, mut random) = (Arc::clone(&kv), Rc::clone(&held), Random::new(seed * 31 + process));
-        local.spawn_local(async move {
+        processes.push(local.spawn_local(async move {
             for round in 0..6 {
                 let mut faults = Random::new(seed * 1000 + process * 10 + round);
                 let plan = move |_| faults.chance(1, 6).then(|| Fault::PASSING[faults.below(3) as usize]);
@@ -208,12 +235,12 @@ async fn storm(seed: u64) {
                 }
                 sleep(Duration::from_millis(random.below(4000))).await;
             }
-        });
+        }));
     }
     let watched = Rc::clone(&held);
-    local.spawn_local(async move {
+    let watching = local.spawn_local(async move {
         loop {
-            sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(100)).await;
             let held = watched.borrow();
             let believing: Vec<Revision> = held.iter().filter(|permit| permit.is_held()).map(Permit::token).collect();
             assert!(believing.len() <= permits as usize, "seed {seed}: {believing:?} of {permits}");
@@ -222,7 +249,14 @@ async fn storm(seed: u64) {
             watched.borrow_mut().retain(|permit| permit.is_held() && permit.token().0 % 7 != 0);
         }
     });
-    local.run_until(sleep(Duration::from_secs(600))).await;
+    let all = async {
+        for process in processes {
+            process.await.unwrap();
+        }
+    };
+    local.run_until(all).await;
+    assert!(!watching.is_finished(), "seed {seed}");
+    watching.abort();
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,8 +14,10 @@ use crate::limits::{MIRROR_PROOF_INTERVAL, MIRROR_SNAPSHOT_GRACE};
 /// The waits after failures of the store.
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_LONGEST: Duration = Duration::from_secs(5);
-/// The wait before the next mark, when the last one came before the revision that somebody waits for.
+/// The first wait before the next mark, when the last one came before the revision that somebody waits for.
 const MARK_AGAIN: Duration = Duration::from_millis(2);
+/// By how many doublings the waits for a revision that does not come grow at most.
+const DOUBLINGS_MAX: u32 = 6;
 
 pub(super) struct Keeper {
     follower: Follower,
@@ -29,11 +31,13 @@ pub(super) struct Keeper {
     marked_at: Option<Moment>,
     /// Whether the backend gives marks.
     gives_marks: bool,
+    /// How often a proof has not brought the revision that somebody waits for.
+    in_vain: u32,
 }
 
 impl Keeper {
     pub(super) fn new(follower: Follower, known: watch::Sender<Known>, wanted: watch::Receiver<Revision>) -> Self {
-        Self { follower, known, wanted, view: None, needed: Revision(0), marked_at: None, gives_marks: false }
+        Self { follower, known, wanted, view: None, needed: Revision(0), marked_at: None, gives_marks: false, in_vain: 0 }
     }
 
     pub(super) async fn run(mut self) {
@@ -66,7 +70,10 @@ impl Keeper {
         tokio::select! {
             biased;
             followed = self.follower.try_next() => self.follow(followed?, Moment::now()),
-            asked = self.wanted.changed() => asked.map_err(|_| KvError::Closed)?,
+            asked = self.wanted.changed() => {
+                asked.map_err(|_| KvError::Closed)?;
+                self.in_vain = 0;
+            }
             () = env::sleep(proof.unwrap_or_default()), if proof.is_some() => self.prove(),
         }
         Ok(())
@@ -102,18 +109,20 @@ impl Keeper {
     /// How long until the next proof that the view is complete; `None` while one is on its way.
     fn proof_wait(&self) -> Option<Duration> {
         let behind = self.shown() < (*self.wanted.borrow()).max(self.needed);
+        let longer = 1 << self.in_vain.min(DOUBLINGS_MAX);
         match (self.gives_marks, &self.view) {
             (_, None) => None,
             (true, _) if self.marked_at.is_some() => None,
-            (true, _) if behind => Some(MARK_AGAIN),
+            (true, _) if behind => Some(MARK_AGAIN * longer),
             (true, _) => Some(MIRROR_PROOF_INTERVAL),
             // Only another snapshot proves anything there.
-            (false, _) if behind => Some(MIRROR_SNAPSHOT_GRACE),
+            (false, _) if behind => Some(MIRROR_SNAPSHOT_GRACE * longer),
             (false, _) => None,
         }
     }
 
     fn prove(&mut self) {
+        self.in_vain = self.in_vain.saturating_add(1);
         if self.gives_marks {
             self.marked_at = Some(Moment::now());
             self.follower.mark();
@@ -139,5 +148,8 @@ impl Keeper {
             known.view.clone_from(&self.view);
             known.complete_at = complete_at.or(known.complete_at);
         });
+        if revision >= *self.wanted.borrow() {
+            self.in_vain = 0;
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::kv::{Entry, Key, KvError, Limits, MemoryBackend, Op, RedbBackend, Txn, range_all};
+use crate::kv::{Entry, Key, KvError, Limits, MemoryBackend, Op, Txn, range_all};
 use crate::testing::{Fault, FaultKv, Random, seeds};
 
 fn small() -> Arc<dyn KvBackend> {
@@ -180,32 +180,4 @@ async fn every_view_is_the_range_at_its_revision() {
         storm(seed, true).await;
         storm(seed, false).await;
     }
-}
-
-#[tokio::test]
-#[ignore = "a measurement: run it alone, with --release"]
-async fn a_cold_start_of_a_hundred_thousand_tables() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("meta.redb");
-    let kv: Arc<dyn KvBackend> = Arc::new(RedbBackend::open(&path).await.unwrap());
-    let info = vec![b'x'; 600];
-    for chunk in 0..100 {
-        let ops = (0..1000).flat_map(|number| {
-            let id = 1024 + chunk * 1000 + number;
-            [
-                Op::put(format!("m/table/id/{id:010}"), info.clone()),
-                Op::put(format!("m/table/name/public/table_{id}"), b"0123456789".to_vec()),
-                Op::put(format!("m/route/read/{id:010}/0000000000"), vec![b'r'; 60]),
-            ]
-        });
-        kv.txn(Txn::new().then(ops)).await.unwrap();
-    }
-    drop(kv);
-    let watch = tessera_manifest::env::Stopwatch::start();
-    let kv: Arc<dyn KvBackend> = Arc::new(RedbBackend::open(&path).await.unwrap());
-    let opened = watch.elapsed();
-    let mirror = mirror(&kv);
-    let view = mirror.ready().await.unwrap();
-    println!("opened in {opened:?}, mirror of {} keys ready after {:?}", view.len(), watch.elapsed());
-    assert_eq!(view.len(), 300_000);
 }

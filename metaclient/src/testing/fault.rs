@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 use crate::kv::{
     GetAnswer, Key, KeyRange, KvBackend, KvError, Lease, LeaseId, Limits, MultiGetAnswer, RangeAnswer, RangeRequest, Revision, Txn,
     TxnAnswer, Watch, WatchBatch,
 };
+use crate::signal::Signal;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +68,12 @@ struct State {
 pub struct FaultKv {
     store: Arc<dyn KvBackend>,
     state: Mutex<State>,
-    life: watch::Sender<Life>,
+    life: Arc<Signal<Life>>,
 }
 
 impl fmt::Debug for FaultKv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FaultKv").field("life", &*self.life.borrow()).finish_non_exhaustive()
+        f.debug_struct("FaultKv").field("life", &self.life.get()).finish_non_exhaustive()
     }
 }
 
@@ -94,7 +94,7 @@ impl FaultKv {
     /// A handle to `store`; `plan` says for each request, counted from 0, what becomes of it.
     pub fn new(store: Arc<dyn KvBackend>, plan: impl FnMut(u64) -> Option<Fault> + Send + 'static) -> Arc<Self> {
         let state = State { requests: 0, plan: Box::new(plan), delayed: None };
-        Arc::new(Self { store, state: Mutex::new(state), life: watch::Sender::new(Life::Alive) })
+        Arc::new(Self { store, state: Mutex::new(state), life: Arc::new(Signal::new(Life::Alive)) })
     }
 
     /// A handle whose request number `at` meets `fault`.
@@ -118,46 +118,31 @@ impl FaultKv {
 
     /// Whether the process is dead or frozen.
     pub fn is_down(&self) -> bool {
-        *self.life.borrow() != Life::Alive
+        self.life.get() != Life::Alive
     }
 
     /// Waits until the process is dead or frozen.
     pub async fn down(&self) {
-        let mut life = self.life.subscribe();
-        // The sender is in `self`, so that this cannot fail.
-        let _ = life.wait_for(|life| *life != Life::Alive).await;
+        self.life.wait_until(|life| *life != Life::Alive).await;
     }
 
     /// Stops the process between two requests.
     pub fn freeze(&self) {
-        self.life.send_if_modified(|life| {
-            let alive = *life == Life::Alive;
-            if alive {
-                *life = Life::Frozen;
-            }
-            alive
-        });
+        self.life.update(|life| (life == Life::Alive).then_some(Life::Frozen));
     }
 
     /// Lets a frozen process go on.
     pub fn thaw(&self) {
-        self.life.send_if_modified(|life| {
-            let frozen = *life == Life::Frozen;
-            if frozen {
-                *life = Life::Alive;
-            }
-            frozen
-        });
+        self.life.update(|life| (life == Life::Frozen).then_some(Life::Alive));
     }
 
     /// Waits until the process is alive; for ever when it is dead.
     async fn alive(&self) {
-        let mut life = self.life.subscribe();
-        let _ = life.wait_for(|life| *life == Life::Alive).await;
+        self.life.wait_until(|life| *life == Life::Alive).await;
     }
 
     async fn down_as(&self, life: Life) {
-        self.life.send_replace(life);
+        self.life.update(|_| Some(life));
         self.alive().await;
     }
 
@@ -244,7 +229,7 @@ impl KvBackend for FaultKv {
         let admitted = self.admit().await?;
         let answer = self.store.watch(range, from).await;
         let watch = self.answer(&admitted, answer).await?;
-        Ok(Box::new(FaultWatch { watch, life: self.life.subscribe() }))
+        Ok(Box::new(FaultWatch { watch, life: Arc::clone(&self.life) }))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<Lease, KvError> {
@@ -275,14 +260,13 @@ impl KvBackend for FaultKv {
 #[derive(Debug)]
 struct FaultWatch {
     watch: Box<dyn Watch>,
-    life: watch::Receiver<Life>,
+    life: Arc<Signal<Life>>,
 }
 
 #[async_trait]
 impl Watch for FaultWatch {
     async fn next(&mut self) -> Result<WatchBatch, KvError> {
-        let alive = self.life.wait_for(|life| *life == Life::Alive).await.map(|_| ());
-        alive.map_err(|_| KvError::Closed)?;
+        self.life.wait_until(|life| *life == Life::Alive).await;
         self.watch.next().await
     }
 

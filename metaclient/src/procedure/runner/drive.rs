@@ -55,7 +55,6 @@ pub(super) async fn drive(shared: Arc<Shared>, writer: Arc<RowWriter>, wake: Arc
             Err(error) => {
                 failures = failures.saturating_add(1);
                 tracing::warn!(id = %writer.id(), error = %chain(&error), "cannot store how a procedure goes on: trying again");
-                writer.forget().await;
                 STORE_RETRY.wait(failures, random(&shared))
             }
         };
@@ -157,7 +156,7 @@ async fn act(
     direction: Direction,
 ) -> Result<Status, StepError> {
     let Ok(_slot) = shared.slots.acquire().await else { return Ok(Status::Later(Duration::ZERO)) };
-    if shared.halt() != Halt::No || *shared.paused.borrow() {
+    if shared.halt() != Halt::No || shared.paused.get() {
         return Ok(Status::Later(Duration::ZERO));
     }
     let (kv, env, fence) = (Arc::clone(&shared.kv), shared.env.clone(), Arc::clone(&shared.fence));

@@ -17,7 +17,7 @@ mod schedule;
 use std::sync::Arc;
 
 use tessera_manifest::env::{self, Env};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use self::schedule::Scheduler;
@@ -26,6 +26,7 @@ use super::fence::Fence;
 use super::steps::Registry;
 use crate::kv::KvBackend;
 use crate::limits::{PROCEDURE_HISTORY_MAX, PROCEDURE_STEPS_PARALLEL_MAX};
+use crate::signal::Signal;
 
 /// How a runner works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,38 +72,31 @@ struct Shared {
     fence: Arc<Fence>,
     registry: Registry,
     options: RunnerOptions,
-    halt: watch::Sender<Halt>,
-    paused: watch::Sender<bool>,
+    halt: Signal<Halt>,
+    paused: Signal<bool>,
     slots: Semaphore,
 }
 
 impl Shared {
     fn halt(&self) -> Halt {
-        *self.halt.borrow()
+        self.halt.get()
     }
 
     fn halt_for(&self, reason: Halt) {
-        self.halt.send_if_modified(|halt| {
-            let more = reason > *halt;
-            *halt = reason.max(*halt);
-            more
-        });
+        self.halt.update(|halt| (reason > halt).then_some(reason));
     }
 
     /// Waits until the runner ends.
     async fn halted(&self) {
-        let mut halt = self.halt.subscribe();
-        // The sender is in `self`, so that this cannot fail.
-        let _ = halt.wait_for(|halt| *halt != Halt::No).await;
+        self.halt.wait_until(|halt| *halt != Halt::No).await;
     }
 
     /// Waits while paused; whether to go on.
     async fn may_go_on(&self) -> bool {
-        let mut paused = self.paused.subscribe();
         tokio::select! {
             biased;
             () = self.halted() => false,
-            resumed = paused.wait_for(|paused| !paused) => resumed.is_ok(),
+            _ = self.paused.wait_until(|paused| !paused) => true,
         }
     }
 }
@@ -125,7 +119,7 @@ impl Runner {
         tracing::info!(epoch = fence.epoch(), "took over the procedures");
         let slots = Semaphore::new(options.steps_parallel_max.max(1));
         // Paused until the switch has been read.
-        let (halt, paused) = (watch::Sender::new(Halt::No), watch::Sender::new(true));
+        let (halt, paused) = (Signal::new(Halt::No), Signal::new(true));
         let shared = Arc::new(Shared { kv, env, fence, registry, options, halt, paused, slots });
         let task = env::spawn(Scheduler::new(Arc::clone(&shared)).run());
         Ok(Self { shared, task: Some(task) })
@@ -143,7 +137,7 @@ impl Runner {
         match self.shared.halt() {
             Halt::Fenced => RunnerState::Fenced,
             Halt::Closing => RunnerState::Closed,
-            Halt::No if *self.shared.paused.borrow() => RunnerState::Paused,
+            Halt::No if self.shared.paused.get() => RunnerState::Paused,
             Halt::No => RunnerState::Running,
         }
     }

@@ -121,7 +121,7 @@ impl Scheduler {
                 None => return,
             },
         };
-        if self.shared.paused.send_replace(paused) != paused {
+        if self.shared.paused.update(|_| Some(paused)) != paused {
             tracing::info!(paused, "the switch of procedures was read");
         }
     }
@@ -189,7 +189,7 @@ impl Scheduler {
                 self.drive(row).await;
             }
         }
-        if !*self.shared.paused.borrow() {
+        if !self.shared.paused.get() {
             self.wake_readable().await?;
             self.grant().await?;
         }

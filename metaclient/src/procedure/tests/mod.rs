@@ -2,6 +2,7 @@
 
 mod life;
 mod matrix;
+mod sim;
 mod verbs;
 
 use std::sync::Arc;

@@ -169,6 +169,12 @@ impl CreateTable {
 
     async fn publish(&mut self, id: TableId) -> Result<Status, StepError> {
         let (info, routes) = self.lay_out(id);
+        // After a restart nobody else has opened them, and a table that is there must answer.
+        let engine = &self.tools.catalogs.engine;
+        let opened = engine.open_regions(routes.iter().map(|route| route.region).collect()).await;
+        if let Some(error) = opened.into_iter().find_map(|(_, result)| result.err()) {
+            return Err(coded(&from_engine(&error)));
+        }
         let planned = self.tools.catalogs.catalog.plan_create_table(&info, &routes).await;
         let planned = planned.map_err(|error| coded(&from_catalog(&error)))?;
         Ok(Status::Done { output: Some(id.to_string()), commit: with(Commit::default(), planned) })

@@ -6,7 +6,6 @@
 //! - No statement touches the table from before the marker is written.
 //! - The name of the marker is drawn before the procedure is submitted, so that there is one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
