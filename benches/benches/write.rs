@@ -17,7 +17,7 @@ use tessera_benches::{Result, limit};
 use tessera_engine::codec;
 use tessera_engine::config::Config;
 use tessera_engine::memtable::Memtable;
-use tessera_engine::merge::Layout;
+use tessera_engine::merge::{Dedup, Layout};
 use tessera_engine::request::OpType;
 use tessera_engine::sst::{self, Access, NewFile};
 use tessera_manifest::env::{self, Env, Stopwatch};
@@ -234,7 +234,7 @@ impl Bench<'_> {
                 partition_columns: Vec::new(),
             };
             let key = file.key;
-            rows += sst::flush(&access, memtable.snapshot(), file).await?.ok_or("an empty memtable")?.rows;
+            rows += sst::flush(&access, memtable.snapshot(), file, Dedup::LastRow).await?.ok_or("an empty memtable")?.rows;
             check_exists(dir.path(), key)?;
         }
         let elapsed = watch.elapsed();

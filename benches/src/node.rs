@@ -136,7 +136,7 @@ impl Node {
     /// # Errors
     /// The engine's.
     pub async fn files(&self) -> Result<Vec<PathBuf>> {
-        let request = ScanRequest { projection: Some(Vec::new()), filter: Expr::always(), limit: Some(0) };
+        let request = ScanRequest { projection: Some(Vec::new()), limit: Some(0), ..ScanRequest::default() };
         let scan = self.region.scan(request).await?;
         let path = |key| self.dir.path().join("store").join(sst_path(key).as_ref());
         Ok(scan.files.iter().map(|file| path(file.key)).collect())
@@ -147,8 +147,8 @@ impl Node {
     /// # Errors
     /// The engine's.
     pub async fn scan(&self, projection: Option<&[usize]>, filter: Expr) -> Result<Vec<RecordBatch>> {
-        let request = ScanRequest { projection: projection.map(<[usize]>::to_vec), filter, limit: None };
-        Ok(self.region.scan(request).await?.stream.try_collect().await?)
+        let request = ScanRequest { projection: projection.map(<[usize]>::to_vec), filter, ..ScanRequest::default() };
+        Ok(self.region.scan(request).await?.into_stream().try_collect().await?)
     }
 
     /// Reads as [`scan`](Self::scan) does, keeps nothing, and counts rows.
@@ -156,8 +156,8 @@ impl Node {
     /// # Errors
     /// The engine's.
     pub async fn count(&self, projection: Option<&[usize]>) -> Result<usize> {
-        let request = ScanRequest { projection: projection.map(<[usize]>::to_vec), filter: Expr::always(), limit: None };
-        let stream = self.region.scan(request).await?.stream;
+        let request = ScanRequest { projection: projection.map(<[usize]>::to_vec), ..ScanRequest::default() };
+        let stream = self.region.scan(request).await?.into_stream();
         Ok(stream.try_fold(0, |rows, batch| std::future::ready(Ok(rows + batch.num_rows()))).await?)
     }
 
@@ -166,8 +166,8 @@ impl Node {
     /// # Errors
     /// When they differ.
     pub async fn check(&self, rows: usize, sum: impl Fn(usize) -> f64) -> Result<()> {
-        let request = ScanRequest { projection: None, filter: Expr::always(), limit: None };
-        let stream = self.region.scan(request).await?.stream;
+        let request = ScanRequest::default();
+        let stream = self.region.scan(request).await?.into_stream();
         let total = stream.try_fold(Totals::default(), |totals, batch| std::future::ready(Ok(totals.add(&batch, TIME + 1)))).await?;
         total.check(rows, sum)
     }

@@ -118,11 +118,8 @@ impl Budget {
         let add = |held| (held < self.max).then(|| held + bytes);
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map_err(|_| self)?;
         let taken = self.node.as_ref().map_or(Ok(()), |node| node.try_take(bytes));
-        taken.inspect_err(|_| {
-            self.held.fetch_sub(bytes, Ordering::Relaxed);
-            // Somebody may have seen the room as taken, and wait for it.
-            self.freed.notify_waiters();
-        })
+        // Who saw this room as taken meanwhile waits for the node as well, which is full.
+        taken.inspect_err(|_| _ = self.held.fetch_sub(bytes, Ordering::Relaxed))
     }
 }
 

@@ -18,6 +18,14 @@ pub struct Config {
     pub zstd_level: i32,
     /// Whether an SST's checksum is verified when it is first read.
     pub verify_sst: bool,
+    /// Footers, page indexes and bloom filters of SSTs that are kept in memory.
+    pub metadata_cache_bytes: u64,
+    /// What is kept of which rows of an SST are of which series: some hundred bytes for each series of a row group.
+    pub series_cache_bytes: u64,
+    /// Encoded columns and pages of SSTs that are kept in memory.
+    pub range_cache_bytes: u64,
+    /// What one scan of a region may hold; one that needs more fails.
+    pub scan_bytes_max: usize,
     /// Regions opened at the same time.
     pub open_parallelism: usize,
     /// Flushes at the same time, each of another region.
@@ -36,6 +44,10 @@ impl Default for Config {
             row_group_rows: 128 * 1024,
             zstd_level: 1,
             verify_sst: true,
+            metadata_cache_bytes: 128 << 20,
+            series_cache_bytes: 256 << 20,
+            range_cache_bytes: 256 << 20,
+            scan_bytes_max: 1 << 30,
             open_parallelism: 16,
             flush_parallelism: 2,
             compaction_parallelism: 1,

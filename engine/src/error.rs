@@ -92,6 +92,14 @@ pub enum Error {
         /// That of the request.
         requested: u32,
     },
+    /// A column that the request wants is gone.
+    #[error("column '{column}' was dropped from region {region} meanwhile: run the statement again")]
+    ColumnDropped {
+        /// The region.
+        region: RegionId,
+        /// The column.
+        column: String,
+    },
     /// The region cannot become what an alteration says.
     #[error("region {region} cannot be altered")]
     Alter {
@@ -178,6 +186,14 @@ pub enum Error {
         /// How.
         source: Box<sst::Error>,
     },
+    /// A file that the scan was to read is gone: retention has passed its version.
+    #[error("the version of region {region} that is read is gone: scan anew, or keep versions for longer")]
+    SnapshotExpired {
+        /// The region.
+        region: RegionId,
+        /// What is gone.
+        source: Box<sst::Error>,
+    },
     /// A task of the engine ended without an answer, as when the process shuts down.
     #[error("the work on region {region} was stopped before it was done")]
     Stopped {
@@ -209,8 +225,8 @@ impl Error {
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::Options { .. } | Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
             Self::Alter { .. } | Self::AppendOnly { .. } => ErrorClass::Invalid,
-            Self::SchemaBehind { .. } => ErrorClass::Retry,
-            Self::Overloaded { .. } => ErrorClass::Retry,
+            Self::SchemaBehind { .. } | Self::Overloaded { .. } | Self::SnapshotExpired { .. } => ErrorClass::Retry,
+            Self::ColumnDropped { .. } => ErrorClass::Refresh,
             Self::Manifest { source, .. } => source.class(),
             Self::Wal { source, .. } => source.class(),
             Self::CloseWal { source } => source.class(),

@@ -14,6 +14,7 @@ pub mod merge;
 pub mod sst;
 pub mod compaction;
 mod scheduler;
+mod cache;
 mod shared;
 mod amplification;
 mod budget;

@@ -4,14 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use futures::stream::BoxStream;
-use tessera_manifest::file::FileRef;
 use tessera_manifest::id::{Generation, RegionId, Sequence, Slot};
 use tessera_manifest::rule::{Expr, RuleVersion};
 use tessera_manifest::schema::Schema;
-
-use crate::error::Error;
 
 /// What a write does to the rows' keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,29 +55,85 @@ pub struct WriteOutcome {
     pub last_sequence: Sequence,
 }
 
+/// In which order rows come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Order {
+    /// In any, which is the cheapest.
+    #[default]
+    Any,
+    /// By (primary key, time) in the one total order of values.
+    Key,
+    /// By time.
+    Time,
+    /// By time, the newest first.
+    NewestFirst,
+}
+
+/// A version of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AsOf {
+    /// This version of the manifest.
+    Version(Slot),
+    /// The last version written until then, in milliseconds since 1970-01-01T00:00:00Z by its writer's clock.
+    UnixMs(u64),
+}
+
 /// What to read.
 #[derive(Debug, Clone)]
 pub struct ScanRequest {
     /// Positions of the columns wanted, in display order of the schema; `None` for all. May be empty (to count).
     pub projection: Option<Vec<usize>>,
-    /// A predicate that every wanted row satisfies, under the two-valued order of the rules. It is used to
-    /// skip files, row groups and rows; rows that do not satisfy it may still come out.
+    /// A predicate that every wanted row satisfies, under the two-valued order of the rules. Every row that comes out
+    /// satisfies those parts of a conjunction that name tags alone, and lies within the bounds that the whole sets to
+    /// the time; rows that do not satisfy the rest may still come out.
     pub filter: Expr,
-    /// At least this many rows are wanted, if there are as many; more may come out.
+    /// At least this many rows are wanted, if there are as many; more may come out. With an order by time these are
+    /// the first in that order, of all rows that may come out: it is for requests whose filter leaves nothing to test.
     pub limit: Option<usize>,
+    /// The order of rows.
+    pub order: Order,
+    /// Of each series only the last row by time is wanted, of those within the bounds that the filter sets to the
+    /// time. Other conditions than these and those on tags are ignored.
+    pub last_rows: bool,
+    /// The version to read; `None` for now. Of a past version only rows in files are seen, and the columns are those
+    /// of its schema.
+    pub as_of: Option<AsOf>,
+    /// Into how many streams the work may be cut; 0 and 1 give one.
+    pub streams: usize,
+    /// Bytes that all streams together may hold; `None` for the engine's `scan_bytes_max`.
+    pub bytes_max: Option<usize>,
 }
 
-/// A running scan: dropping the stream ends it and frees what it holds.
-pub struct RegionScan {
-    /// The schema of the batches: the projected columns.
-    pub schema: SchemaRef,
-    /// Visible rows, each key once.
-    pub stream: BoxStream<'static, Result<RecordBatch, Error>>,
-    /// Files that the scan reads.
-    pub files: Vec<Arc<FileRef>>,
-    /// Files that it could skip by time, rule or statistics.
-    pub files_skipped: usize,
+impl Default for ScanRequest {
+    /// All rows and columns as of now, in one stream.
+    fn default() -> Self {
+        Self {
+            projection: None,
+            filter: Expr::always(),
+            limit: None,
+            order: Order::Any,
+            last_rows: false,
+            as_of: None,
+            streams: 1,
+            bytes_max: None,
+        }
+    }
 }
+
+/// What checks of the partition rule cost a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RuleCost {
+    /// Files of which no row had to be tested.
+    pub files_elided: usize,
+    /// Files whose rows, or series of rows, are tested.
+    pub files_tested: usize,
+    /// Files that have no visible row.
+    pub files_pruned: usize,
+    /// Rows tested so far; a series that is tested as a whole counts as one.
+    pub rows_tested: u64,
+}
+
+pub use crate::region::RegionScan;
 
 /// What there is of a region, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,7 +47,7 @@ use open::Draft;
 use replay::segments_of;
 
 pub use follower::Follower;
-pub use hold::Hold;
+pub use hold::{Hold, Holds};
 pub use read::{load, load_at, open_many, record_bodies};
 pub use retention::Retained;
 pub use rollback::{Refusal, RollbackError, plan_rollback};
@@ -306,6 +306,17 @@ impl Manifest {
     #[must_use]
     pub fn hold(&self) -> Hold {
         self.keeper.hold(self.state.version())
+    }
+
+    /// What this process holds of the region.
+    #[must_use]
+    pub fn holds(&self) -> Holds {
+        self.keeper.holds()
+    }
+
+    /// Takes over what was held through an earlier opening of the region by this process.
+    pub fn keep_holds(&mut self, holds: &Holds) {
+        self.keeper.keep_holds(holds);
     }
 
     /// Writes a checkpoint of the present version, unless there is one, and waits for it. It is noted in the record

@@ -13,7 +13,7 @@ use tessera_manifest::rule::{CompareOp, Expr};
 use tessera_manifest::value::Value;
 
 use super::split::{Plan, Slot, Split, write_split};
-use crate::merge::{self, BatchStream, Dedup, Layout, Options, Output as Shape, Run, layout, value};
+use crate::merge::{self, BatchStream, Dedup, Layout, Options, Output as Shape, layout, value};
 use crate::sst::{Access, Error, NewFile, ReadOptions};
 
 /// Files that one pass over the inputs writes.
@@ -64,12 +64,10 @@ impl Job {
         let (mut runs, mut deletes) = (Vec::with_capacity(self.inputs.len()), false);
         for Input { file, residual } in &self.inputs {
             let options = ReadOptions { layout: Arc::clone(&self.layout), filter: Arc::clone(&filter) };
-            let scan = access.scan(file, &options).await?;
+            let mut scan = access.scan(file, &options).await?;
             deletes |= scan.traits.deletes;
-            runs.push(match residual {
-                None => scan.into_run(),
-                Some(residual) => Run::new(self.visible(scan.stream, Arc::clone(residual)), scan.traits),
-            });
+            scan.read.exact.clone_from(residual);
+            runs.push(scan.into_run());
         }
         let options = Options { dedup: self.dedup, output: Shape::Storage };
         let merged = merge::merge(Arc::clone(&self.layout), runs, options)?;
@@ -78,16 +76,6 @@ impl Job {
 
     fn not_before(&self, time: i64) -> Expr {
         Expr::Compare { column: self.layout.schema().time_index().id, op: CompareOp::GtEq, value: Value::Timestamp(time) }
-    }
-
-    fn visible(&self, rows: BatchStream, residual: Arc<Expr>) -> BatchStream {
-        let schema = Arc::clone(self.layout.schema());
-        let visible = rows.map(move |batch| {
-            let batch = batch?;
-            let mask = residual.filter(&batch, &schema).map_err(|error| Error::BatchShape { detail: error.to_string() })?;
-            filter_record_batch(&batch, &mask).map_err(Error::arrow("leave out rows of other regions"))
-        });
-        visible.boxed()
     }
 
     /// Leaves out the deletes that nothing is left to hide from.

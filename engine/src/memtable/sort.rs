@@ -83,10 +83,16 @@ impl SortedRun {
         &self.layout
     }
 
+    /// What is known of them.
+    #[must_use]
+    pub fn traits(&self) -> RunTraits {
+        RunTraits { deletes: self.deletes, duplicates: self.duplicates, sequences: self.sequences }
+    }
+
     /// Itself as an input of a merge.
     #[must_use]
     pub fn into_run(self) -> Run {
-        let traits = RunTraits { deletes: self.deletes, duplicates: self.duplicates, sequences: self.sequences };
+        let traits = self.traits();
         Run::new(self.into_stream(), traits)
     }
 

@@ -12,7 +12,7 @@ use super::key::KeyEncoder;
 use super::layout::{DELETE, Layout, new_batch};
 use super::series::{Stretches, repeat_rows, tags_of};
 use super::{Output, value};
-use crate::sst::Error;
+use crate::sst::{Error, Reserved};
 
 /// A stream of blocks, sorted like a run.
 pub(crate) type BlockStream = BoxStream<'static, Result<Block, Error>>;
@@ -72,6 +72,11 @@ impl Assembly {
         self.parts.iter().any(|part| matches!(part, Part::Tag(_)))
     }
 
+    /// Whether this tag comes out.
+    pub(crate) fn has_tag(&self, tag: usize) -> bool {
+        self.parts.contains(&Part::Tag(tag))
+    }
+
     /// A batch of the output; `tag` makes the column of a tag.
     pub(crate) fn batch(&self, payload: &RecordBatch, mut tag: impl FnMut(usize) -> Result<ArrayRef, Error>) -> Result<RecordBatch, Error> {
         let columns = self.parts.iter().map(|part| match part {
@@ -105,6 +110,8 @@ pub(crate) struct Block {
     /// `None` if there are only puts.
     pub(crate) op_types: Option<ScalarBuffer<u8>>,
     pub(crate) stretches: Stretches,
+    /// Counts it while it lives.
+    pub(crate) memory: Option<Arc<Reserved>>,
 }
 
 impl Block {
@@ -121,7 +128,40 @@ impl Block {
             sequences: Some(sequences_of(batch.column(keys.sequence))?),
             op_types: Some(op_types_of(batch.column(keys.op_type))?).filter(|ops| ops.contains(&DELETE)),
             stretches,
+            memory: None,
         })
+    }
+
+    /// The rows in `pieces` (first row, rows), which ascend.
+    pub(crate) fn select(&self, pieces: &[(u32, u32)]) -> Result<Self, Error> {
+        let places: Vec<(u32, u32, u32)> = pieces.iter().map(|(from, rows)| (0, *from, *rows)).collect();
+        let rows = || pieces.iter().flat_map(|(from, rows)| *from as usize..(*from + *rows) as usize);
+        Ok(Self {
+            payload: gather(self.payload.schema_ref(), &[&self.payload], &places)?,
+            times: if self.times.is_empty() { self.times.clone() } else { rows().map(|row| self.times[row]).collect() },
+            sequences: self.sequences.as_ref().map(|sequences| rows().map(|row| sequences[row]).collect()),
+            op_types: self.op_types.as_ref().map(|ops| rows().map(|row| ops[row]).collect()),
+            stretches: self.stretches.select(pieces),
+            memory: self.memory.clone(),
+        })
+    }
+
+    /// The rows within the inclusive `time` range; its times must be there.
+    pub(crate) fn within(self, time: (i64, i64)) -> Result<Self, Error> {
+        if self.times.iter().all(|t| time.0 <= *t && *t <= time.1) {
+            return Ok(self);
+        }
+        let (mut pieces, mut start) = (Vec::new(), 0);
+        for stretch in &self.stretches.list {
+            let times = &self.times[start as usize..stretch.end as usize];
+            let from = times.partition_point(|t| *t < time.0) as u32;
+            let end = times.partition_point(|t| *t <= time.1) as u32;
+            if from < end {
+                pieces.push((start + from, end - from));
+            }
+            start = stretch.end;
+        }
+        self.select(&pieces)
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -134,7 +174,7 @@ impl Block {
 
     /// Bytes that it keeps in memory, slices of shared buffers counted by their part.
     pub(crate) fn bytes(&self) -> usize {
-        let columns: usize = self.payload.columns().iter().map(|column| slice_bytes(column)).sum();
+        let columns: usize = self.payload.columns().iter().map(slice_bytes).sum();
         columns + self.times.len() * 8 + self.stretches.list.len() * 8
     }
 

@@ -102,5 +102,5 @@ pub(crate) fn reference(file: &NewFile, meta: FileMeta) -> FileRef {
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }

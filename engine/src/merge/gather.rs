@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::block::{Assembly, Block};
 use super::series::{SeriesTable, repeat_tags};
-use crate::sst::Error;
+use crate::sst::{Error, Reserved};
 
 /// In a piece in the place of a batch: its rows are merged of several.
 const MERGED: u32 = u32::MAX;
@@ -55,6 +55,8 @@ pub(super) type Place = (u32, u32);
 #[derive(Default)]
 pub(super) struct Chunk {
     blocks: Vec<RecordBatch>,
+    /// Counts the blocks.
+    memory: Vec<Option<Arc<Reserved>>>,
     /// (block, first row, rows)
     pieces: Vec<(u32, u32, u32)>,
     /// Rows to be merged of several: each column takes its first value that is not NULL.
@@ -77,6 +79,7 @@ impl Chunk {
     /// Keeps the rows of a block until the chunk is taken; the number is its place in [`Place`]s.
     pub(super) fn hold(&mut self, block: &Block) -> u32 {
         self.blocks.push(block.payload.clone());
+        self.memory.push(block.memory.clone());
         (self.blocks.len() - 1) as u32
     }
 
@@ -110,6 +113,7 @@ impl Chunk {
         if !used {
             let schema = self.blocks[block as usize].schema();
             self.blocks[block as usize] = RecordBatch::new_empty(schema);
+            self.memory[block as usize] = None;
         }
     }
 
@@ -122,7 +126,7 @@ impl Chunk {
 
     /// The rows as a batch of the output; the chunk is empty after it.
     pub(super) fn take(&mut self, assembly: &Assembly) -> Result<Option<RecordBatch>, Error> {
-        let Self { blocks, mut pieces, merged, mut series, rows } = std::mem::take(self);
+        let Self { blocks, memory: _memory, mut pieces, merged, mut series, rows } = std::mem::take(self);
         if rows == 0 {
             return Ok(None);
         }

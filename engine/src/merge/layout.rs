@@ -56,6 +56,7 @@ pub struct KeyColumns {
 pub struct Layout {
     schema: Arc<Schema>,
     positions: Vec<usize>,
+    wanted: Vec<usize>,
     arrow: SchemaRef,
     keys: Option<KeyColumns>,
     output: SchemaRef,
@@ -111,7 +112,8 @@ impl Layout {
         let output = wanted.iter().map(|p| schema.columns()[*p].to_arrow()).collect::<Vec<_>>();
         let picks = wanted.iter().filter_map(|p| positions.iter().position(|q| q == p)).collect();
         let (arrow, output) = (Arc::new(ArrowSchema::new(fields)), Arc::new(ArrowSchema::new(output)));
-        Ok(Self { schema, positions, arrow, keys, output, picks })
+        let wanted = wanted.to_vec();
+        Ok(Self { schema, positions, wanted, arrow, keys, output, picks })
     }
 
     /// The schema whose columns these are.
@@ -141,6 +143,11 @@ impl Layout {
     /// The user columns of the batches.
     pub fn columns(&self) -> impl Iterator<Item = &Column> {
         self.positions.iter().map(|p| &self.schema.columns()[*p])
+    }
+
+    /// Display positions of the wanted columns, as asked for.
+    pub(crate) fn wanted(&self) -> Vec<usize> {
+        self.wanted.clone()
     }
 
     /// Positions of the output's columns in batches of the layout.

@@ -124,7 +124,7 @@ fn parts(cuts: &[prop::sample::Index], length: usize) -> Vec<(usize, usize)> {
 const MODES: [Dedup; 3] = [Dedup::LastRow, Dedup::LastNonNull, Dedup::Keep];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bracketing_of_merges_equals_merging_all_at_once(

@@ -96,20 +96,58 @@ impl Stretches {
         let tags = tags.map_err(Error::arrow("pick tags"))?;
         let table = SeriesTable::new(encoder, tags)?;
         let ends = starts.iter().skip(1).copied().chain([rows as u32]);
-        let mut list: Vec<Stretch> = Vec::with_capacity(starts.len());
-        for (series, end) in (0..).zip(ends) {
+        let list = Self::join(&table, (0..).zip(ends).map(|(series, end)| Stretch { series, end }));
+        Ok(Self { table: Arc::new(table), list })
+    }
+
+    /// Of rows of which only some tags are there, for output alone: keys of this table must not be compared.
+    pub(crate) fn find_unkeyed(tags: Vec<Option<ArrayRef>>, rows: usize) -> Result<Self, Error> {
+        let some: Vec<ArrayRef> = tags.iter().flatten().cloned().collect();
+        let starts = starts(&some, rows)?;
+        let firsts = UInt32Array::from(starts.clone());
+        let missing = |count| arrow::array::new_null_array(&ArrowType::Null, count);
+        let tags =
+            tags.iter().map(|column| column.as_ref().map_or_else(|| Ok(missing(starts.len())), |column| take(column, &firsts, None)));
+        let tags = tags.collect::<Result<Vec<_>, _>>().map_err(Error::arrow("pick tags"))?;
+        let table = SeriesTable { keys: Vec::new(), ends: vec![0; starts.len()], tags };
+        let ends = starts.iter().skip(1).copied().chain([rows as u32]);
+        let list = if rows == 0 { Vec::new() } else { (0..).zip(ends).map(|(series, end)| Stretch { series, end }).collect() };
+        Ok(Self { table: Arc::new(table), list })
+    }
+
+    /// Joins neighbours of one key: tags that differ in bits may be equal in the order of values, as 0 and −0.
+    pub(crate) fn join(table: &SeriesTable, stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
+        let mut list: Vec<Stretch> = Vec::with_capacity(table.len());
+        for Stretch { series, end } in stretches {
             match list.last_mut() {
-                // Tags that differ in bits may be equal in the order of values, as 0 and −0.
                 Some(last) if table.key(last.series) == table.key(series) => last.end = end,
                 _ => list.push(Stretch { series, end }),
             }
         }
-        Ok(Self { table: Arc::new(table), list })
+        list
+    }
+
+    /// The series of the rows in `pieces` alone, as if nothing lay between them.
+    pub(crate) fn select(&self, pieces: &[(u32, u32)]) -> Self {
+        let mut end = 0;
+        let runs = self.runs(pieces).into_iter();
+        let list = runs.map(|(series, rows)| {
+            end += rows;
+            Stretch { series, end }
+        });
+        Self { table: Arc::clone(&self.table), list: list.collect() }
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.table.bytes() + self.list.capacity() * size_of::<Stretch>() + size_of::<Self>()
     }
 
     /// The runs (series, rows) of the rows in `pieces` (first row, rows), which ascend.
     pub(crate) fn runs(&self, pieces: &[(u32, u32)]) -> Vec<(u32, u32)> {
-        let (mut at, mut runs): (usize, Vec<(u32, u32)>) = (0, Vec::new());
+        let first = pieces.first().map_or(0, |(from, _)| *from);
+        let mut at = self.list.partition_point(|stretch| stretch.end <= first);
+        let mut runs: Vec<(u32, u32)> = Vec::new();
         for &(from, rows) in pieces {
             let (mut from, end) = (from, from + rows);
             while from < end {
@@ -135,7 +173,7 @@ impl Stretches {
 }
 
 /// The first row of each stretch of rows with the same tags.
-fn starts(tags: &[ArrayRef], rows: usize) -> Result<Vec<u32>, Error> {
+pub(crate) fn starts(tags: &[ArrayRef], rows: usize) -> Result<Vec<u32>, Error> {
     if rows == 0 {
         return Ok(Vec::new());
     }

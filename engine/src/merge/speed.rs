@@ -94,7 +94,7 @@ fn rows_per_second() {
         }
         let options = ReadOptions { layout: Arc::new(Layout::plain(schema, Some(&[10, 11])).unwrap()), filter: Arc::new(Expr::always()) };
         let watch = Stopwatch::start();
-        let batches = collect(access.scan(&files[0], &options).await.unwrap().stream).await.unwrap();
+        let batches = collect(access.scan(&files[0], &options).await.unwrap().into_stream()).await.unwrap();
         report("scan time and one field", rows, watch.elapsed());
         assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), rows);
     });

@@ -84,7 +84,10 @@ impl Region {
     pub(super) async fn reopen_manifest(&self, manifest: &mut Manifest) -> Result<(), Error> {
         let opener = self.shared.opener();
         match Manifest::open(&self.shared.context, self.id, opener).await {
-            Ok(reopened) => *manifest = reopened,
+            Ok(mut reopened) => {
+                reopened.keep_holds(self.version.holds());
+                *manifest = reopened;
+            }
             Err(tessera_manifest::error::Error::Dropped { .. }) => {
                 self.forget_rows(manifest).await?;
                 return Err(Error::RegionNotFound { region: self.id });

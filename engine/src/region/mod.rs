@@ -46,6 +46,7 @@ use crate::region::in_flight::InFlight;
 use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
+pub use scan::RegionScan;
 pub use truncate::Truncated;
 
 /// An open region.
@@ -59,7 +60,7 @@ pub struct Region {
     order: tokio::sync::Mutex<Sequencer>,
     /// What is inserted; only read under a closed gate.
     inserted: Mutex<WalPosition>,
-    version: VersionCell,
+    version: Arc<VersionCell>,
     /// Held for a commit and for what decides it, not while rows are read or written.
     manifest: tokio::sync::Mutex<Manifest>,
     /// One flush at a time. Taken before the manifest.
@@ -155,5 +156,9 @@ impl Sequencer {
     }
 }
 
+#[cfg(test)]
+mod compact_tests;
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 mod tests;

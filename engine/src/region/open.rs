@@ -53,13 +53,14 @@ impl Region {
         let rule_version = meta.rule_version();
         let options = TableOptions::parse(&meta.options).map_err(|source| Error::Options { region, source })?;
         let options = Arc::new(options);
+        let version = Version { state, meta, rule_version, options, active, frozen: Vec::new(), hold: None };
         Ok(Self {
             id: region,
             shared: Arc::clone(shared),
             gate: Arc::new(RwLock::new(GateState::Open)),
             order: tokio::sync::Mutex::new(Sequencer { next }),
             inserted: Mutex::new(WalPosition::START),
-            version: VersionCell::new(Version { state, meta, rule_version, options, active, frozen: Vec::new() }),
+            version: Arc::new(VersionCell::new(version, manifest.holds())),
             manifest: tokio::sync::Mutex::new(manifest),
             flushing: tokio::sync::Mutex::new(()),
             compactions: Compactions::default(),

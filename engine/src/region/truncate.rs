@@ -141,7 +141,7 @@ impl Region {
         let filter = Arc::new(outside(&schema, ranges));
         let scan = self.shared.access.scan(file, &ReadOptions { layout: Arc::clone(&layout), filter }).await.map_err(rows)?;
         let keep = Keep { layout, residual: file_residual(version, file), schema: Arc::clone(&schema), ranges: ranges.to_vec() };
-        let kept: BatchStream = scan.stream.map(move |batch| keep.apply(&batch?)).boxed();
+        let kept: BatchStream = scan.into_stream().map(move |batch| keep.apply(&batch?)).boxed();
         let key = new.key;
         let written = self.shared.access.write(new, kept).await.map_err(rows)?;
         Ok(written.map(|meta| Arc::new(FileRef { key, scope: Scope::all(), meta })))

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tessera_manifest::id::Slot;
+use tessera_manifest::log::{Hold, Holds};
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::RuleVersion;
 use tessera_manifest::state::RegionState;
@@ -53,6 +55,8 @@ pub(super) struct Version {
     pub(super) active: Arc<Memtable>,
     /// Oldest first.
     pub(super) frozen: Vec<Arc<Frozen>>,
+    /// Keeps the files of the version from retention while anybody reads it.
+    pub(super) hold: Option<Arc<Hold>>,
 }
 
 impl Version {
@@ -67,24 +71,41 @@ impl Version {
     }
 }
 
-/// The current version.
+/// The current version. It is always held, so that there is no moment between pinning and holding.
 #[derive(Debug)]
-pub(super) struct VersionCell(RwLock<Arc<Version>>);
+pub(super) struct VersionCell {
+    current: RwLock<Arc<Version>>,
+    holds: Holds,
+}
 
 impl VersionCell {
-    pub(super) fn new(version: Version) -> Self {
-        Self(RwLock::new(Arc::new(version)))
+    pub(super) fn new(mut version: Version, holds: Holds) -> Self {
+        version.hold = Some(Arc::new(holds.hold(version.state.version())));
+        Self { current: RwLock::new(Arc::new(version)), holds }
     }
 
     pub(super) fn load(&self) -> Arc<Version> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps a version from retention.
+    pub(super) fn hold(&self, version: Option<Slot>) -> Hold {
+        self.holds.hold(version)
+    }
+
+    /// What is held, to be handed to a manifest that is opened again.
+    pub(super) fn holds(&self) -> &Holds {
+        &self.holds
     }
 
     /// Replaces the version by `change` of it.
     pub(super) fn update(&self, change: impl FnOnce(&mut Version)) {
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = Version::clone(&current);
         change(&mut next);
+        if next.state.version() != current.state.version() {
+            next.hold = Some(Arc::new(self.holds.hold(next.state.version())));
+        }
         *current = Arc::new(next);
     }
 }

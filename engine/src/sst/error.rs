@@ -119,6 +119,16 @@ pub enum Error {
         #[source]
         source: arrow::error::ArrowError,
     },
+    /// A scan would hold more than it may.
+    #[error(
+        "the scan needs {needed} bytes of memory, more than the {bytes_max} that it may hold: ask for fewer columns or a shorter time, or raise scan_bytes_max"
+    )]
+    ScanMemory {
+        /// What it holds and would hold.
+        needed: usize,
+        /// What it may hold.
+        bytes_max: usize,
+    },
     /// A helper thread ended before its work was done, as at shutdown.
     #[error("work on sst '{path}' was stopped")]
     Stopped {
@@ -136,7 +146,7 @@ impl Error {
                 ErrorClass::Corrupt
             }
             Self::Store { .. } | Self::Stopped { .. } | Self::NewerFormat { .. } => ErrorClass::Unavailable,
-            Self::BatchShape { .. } | Self::NoValue { .. } => ErrorClass::Invalid,
+            Self::BatchShape { .. } | Self::NoValue { .. } | Self::ScanMemory { .. } => ErrorClass::Invalid,
             Self::Narrowed { .. } => ErrorClass::Refresh,
             Self::Exists { .. } | Self::Encode { .. } | Self::Arrow { .. } => ErrorClass::Bug,
         }

@@ -7,11 +7,15 @@
 //! - Columns are found by field id (column id + 1), never by name.
 //! - Bytes are trusted only after their size and CRC-32 were compared with the manifest's, once per process.
 
+mod blooms;
 mod error;
 pub(crate) mod evolve;
+mod groups;
+mod memory;
 mod pages;
 mod prune;
 mod read;
+mod series;
 mod stats;
 mod store_reader;
 #[cfg(test)]
@@ -28,21 +32,24 @@ use tessera_manifest::id::FileKey;
 use tessera_manifest::paths::Root;
 use tokio::sync::OnceCell;
 
+use crate::cache::Caches;
 use crate::config::Config;
 
 pub use error::Error;
 pub use evolve::stats_of_absent;
+pub(crate) use memory::{Memory, Reserved};
+pub(crate) use pages::Group;
 pub use prune::{excludes, time_bounds};
+pub(crate) use read::{Conditions, Footer};
 pub use read::{ReadOptions, Scan};
-pub use write::{NewFile, flush, sorted};
+pub(crate) use write::sorted;
+pub use write::{NewFile, flush};
 
 /// The format number that is written.
 pub const FORMAT: u32 = 1;
 /// The least format number whose readers can read what is written.
 const MIN_READER: u32 = 1;
 
-/// Bytes of file metadata kept in memory; the least used are read again when needed.
-const FOOTER_CACHE_BYTES: u64 = 128 << 20;
 /// Files remembered as verified; one that is forgotten is verified again.
 const VERIFIED_FILES_MAX: u64 = 1 << 20;
 
@@ -57,7 +64,7 @@ pub fn sst_path(key: FileKey) -> Path {
 pub struct Access {
     store: Arc<dyn ObjectStore>,
     root: Root,
-    footers: Cache<FileKey, Arc<read::Footer>>,
+    caches: Caches,
     verified: Cache<FileKey, Arc<OnceCell<()>>>,
     verify: bool,
     row_group_rows: usize,
@@ -74,11 +81,10 @@ impl Access {
     /// Access to the SSTs below the root of `store`.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, config: &Config) -> Self {
-        let weigh = |_: &FileKey, footer: &Arc<read::Footer>| u32::try_from(footer.bytes()).unwrap_or(u32::MAX);
         Self {
             store,
             root: Root::default(),
-            footers: Cache::builder().max_capacity(FOOTER_CACHE_BYTES).weigher(weigh).build(),
+            caches: Caches::new(config),
             verified: Cache::new(VERIFIED_FILES_MAX),
             verify: config.verify_sst,
             row_group_rows: config.row_group_rows.max(1),
@@ -110,7 +116,7 @@ impl Access {
 
     /// Forgets what is cached of a file that was deleted.
     pub fn forget(&self, key: &FileKey) {
-        self.footers.invalidate(key);
+        self.caches.footers.invalidate(key);
         self.verified.invalidate(key);
     }
 }

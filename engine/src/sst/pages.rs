@@ -4,25 +4,37 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt64Array};
-use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use tessera_manifest::file::ColumnStats;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, Schema};
-use tessera_manifest::value::DataType;
+use tessera_manifest::value::{DataType, Value};
 
-use super::evolve::conform_column;
+use super::evolve::{conform_column, stats_of_absent};
 use super::prune::excludes;
 use super::read::Footer;
 use crate::merge::value::value_at;
 
+/// Rows of a row group that are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) index: usize,
+    /// Not empty, ascending, apart.
+    pub(crate) rows: Vec<Range<u32>>,
+}
+
+impl Group {
+    /// How many rows these are.
+    pub(crate) fn selected(&self) -> usize {
+        self.rows.iter().map(|range| (range.end - range.start) as usize).sum()
+    }
+}
+
 /// What is to be read of a file.
 #[derive(Debug)]
 pub(super) struct Selected {
-    pub(super) row_groups: Vec<usize>,
+    pub(super) groups: Vec<Group>,
     pub(super) skipped: usize,
-    /// Over the rows of `row_groups`; `None` for all.
-    pub(super) rows: Option<RowSelection>,
 }
 
 /// Skips what cannot satisfy the predicate. `usable` says which columns may be used.
@@ -35,33 +47,62 @@ pub(super) fn select(footer: &Footer, schema: &Schema, filter: &Expr, usable: im
         .filter(|column| usable(column))
         .filter_map(|column| FileColumn::new(footer, column))
         .collect();
-    let stats: Vec<Vec<ColumnStats>> = columns.iter().filter_map(FileColumn::of_row_groups).collect();
+    let mut stats: Vec<Vec<ColumnStats>> = columns.iter().filter_map(FileColumn::of_row_groups).collect();
+    stats.extend(of_absent(footer, schema, filter, &usable));
     let alive = |group: &usize| {
         let known: Vec<ColumnStats> = stats.iter().filter_map(|column| column.get(*group).cloned()).collect();
-        !excludes(filter, &known)
+        footer.rows_of(*group) > 0 && !excludes(filter, &known)
     };
-    let row_groups: Vec<usize> = (0..total).filter(alive).collect();
-    let rows = select_rows(footer, filter, &columns, &row_groups);
-    Selected { skipped: total - row_groups.len(), row_groups, rows }
+    let groups = (0..total).filter(alive).map(|index| Group { index, rows: select_rows(footer, filter, &columns, index) });
+    let groups: Vec<Group> = groups.filter(|group| !group.rows.is_empty()).collect();
+    Selected { skipped: total - groups.len(), groups }
 }
 
-fn select_rows(footer: &Footer, filter: &Expr, columns: &[FileColumn<'_>], row_groups: &[usize]) -> Option<RowSelection> {
-    let mut ranges: Vec<Range<usize>> = Vec::new();
-    let mut start = 0;
-    for group in row_groups {
-        let rows = footer.rows_of(*group);
-        let whole = 0..rows;
-        let mut kept = vec![whole];
-        for column in columns {
-            if let Some(pages) = column.pages_that_match(*group, rows, filter) {
-                kept = intersect(&kept, &pages);
-            }
+/// Statistics of the columns that the file was written without, for each row group: their default, or NULL.
+fn of_absent(footer: &Footer, schema: &Schema, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Vec<Vec<ColumnStats>> {
+    let columns = filter.columns();
+    let absent = columns.iter().filter_map(|id| schema.column(*id)).filter(|column| usable(column) && footer.leaf(column.id).is_none());
+    absent.map(|column| vec![stats_of_absent(column); footer.row_groups()]).collect()
+}
+
+/// Values of a column that is the first of the key, ascending, at which the rows of a file are cut into so many about
+/// equal parts, by what is known of its row groups; there may be fewer.
+pub(super) fn cuts(footer: &Footer, column: &Column, parts: usize) -> Vec<Value> {
+    let Some(stats) = FileColumn::new(footer, column).and_then(|column| column.of_row_groups()) else { return Vec::new() };
+    let total: usize = (0..stats.len()).map(|group| footer.rows_of(group)).sum();
+    let (mut cuts, mut at): (Vec<Value>, usize) = (Vec::new(), 0);
+    for (group, stats) in stats.iter().enumerate() {
+        let due = total * (cuts.len() + 1) / parts.max(1);
+        if group > 0
+            && at >= due
+            && cuts.len() + 1 < parts
+            && let Some((least, _)) = &stats.range
+            && cuts.last().is_none_or(|last| last < least)
+        {
+            cuts.push(least.clone());
         }
-        ranges.extend(kept.into_iter().map(|r| start + r.start..start + r.end));
-        start += rows;
+        at += footer.rows_of(group);
     }
-    let selected: usize = ranges.iter().map(Range::len).sum();
-    (selected < start).then(|| RowSelection::from_consecutive_ranges(ranges.into_iter(), start))
+    cuts
+}
+
+fn select_rows(footer: &Footer, filter: &Expr, columns: &[FileColumn<'_>], group: usize) -> Vec<Range<u32>> {
+    let rows = footer.rows_of(group);
+    let whole = 0..rows;
+    let mut kept = vec![whole];
+    for column in columns {
+        if let Some(pages) = column.pages_that_match(group, rows, filter) {
+            kept = intersect(&kept, &pages);
+        }
+    }
+    let mut out: Vec<Range<u32>> = Vec::with_capacity(kept.len());
+    for range in kept {
+        match out.last_mut() {
+            Some(last) if last.end as usize == range.start => last.end = range.end as u32,
+            _ => out.push(range.start as u32..range.end as u32),
+        }
+    }
+    out
 }
 
 fn intersect(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {

@@ -1,26 +1,28 @@
 //! Reading an SST: footer, pruning, and a stream of batches in a layout.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema};
 use futures::StreamExt;
 use object_store::path::Path;
 use parquet::DecodeResult;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
 use tessera_manifest::file::FileRef;
-use tessera_manifest::id::ColumnId;
+use tessera_manifest::id::{ColumnId, FileKey};
 use tessera_manifest::rule::Expr;
-use tessera_manifest::schema::SemanticType;
+use tessera_manifest::schema::{Column, SemanticType};
+use tessera_manifest::value::Value;
 
-use super::pages::select;
-use super::store_reader::{StoreReader, read_range, verify};
+use super::memory::Memory;
+use super::pages::{Group, Selected, cuts, select};
+use super::store_reader::{read_range, verify};
 use super::{Access, Error, FORMAT};
-use crate::merge::layout::{Layout, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID, Source, field_id};
-use crate::merge::{BATCH_ROWS, BatchStream, Run, RunTraits};
+use crate::merge::block::{Assembly, Need};
+use crate::merge::layout::{Layout, field_id};
+use crate::merge::{BatchStream, Output, Run, RunTraits, Seen};
 
 /// Bytes at the end of a file that are read first; footer and page index mostly fit.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -36,36 +38,80 @@ pub struct ReadOptions {
     pub filter: Arc<Expr>,
 }
 
-/// A running read of one file.
+/// Which conditions of a filter choose rows of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conditions {
+    /// Those that hold for all rows of a key or for none.
+    OfKeys,
+    /// All: no row of the file meets another of its key.
+    All,
+}
+
+/// A planned read of one file.
+#[derive(Debug)]
 pub struct Scan {
-    /// Its rows in sort order.
-    pub stream: BatchStream,
     /// What is known of the rows.
     pub traits: RunTraits,
     /// Row groups that are read.
     pub row_groups: usize,
     /// Row groups that could be skipped.
     pub row_groups_skipped: usize,
+    pub(crate) read: FileRead,
 }
 
 impl Scan {
     /// Itself as an input of a merge.
     #[must_use]
     pub fn into_run(self) -> Run {
-        Run::new(self.stream, self.traits)
+        let read = self.read;
+        Run::of_blocks(move |need| read.blocks(need), self.traits)
     }
+
+    /// Its rows in sort order, as batches of the layout.
+    #[must_use]
+    pub fn into_stream(self) -> BatchStream {
+        let assembly = Arc::new(Assembly::new(&self.read.layout, Output::Storage));
+        let need = Need { assembly, times: false, sequences: false, op_types: false };
+        let blocks = self.read.blocks(&need);
+        blocks.map(move |block| block.and_then(|block| block.finish(&need.assembly, &block.pieces(false)))).boxed()
+    }
+}
+
+/// The part of a file that is read, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct FileRead {
+    pub(super) access: Access,
+    pub(super) key: FileKey,
+    pub(super) path: Path,
+    pub(super) footer: Arc<Footer>,
+    pub(super) layout: Arc<Layout>,
+    pub(super) filter: Arc<Expr>,
+    pub(crate) groups: Vec<Group>,
+    /// Rows that do not satisfy it are left out.
+    pub(crate) exact: Option<Arc<Expr>>,
+    /// Rows outside of it are left out; `None` if there are none.
+    pub(crate) time: Option<(i64, i64)>,
+    /// Of each series in a row group only the last row is needed.
+    pub(crate) last_rows: bool,
+    /// Series that are not needed.
+    pub(crate) seen: Option<Seen>,
+    pub(crate) memory: Option<Arc<Memory>>,
+    /// Rows that were tested for a rule; `None` when the exact predicate has nothing to do with one.
+    pub(crate) rows_tested: Option<Arc<AtomicU64>>,
 }
 
 /// The metadata of a file and where its columns are.
 #[derive(Debug)]
-pub(super) struct Footer {
+pub(crate) struct Footer {
     pub(super) reader: ArrowReaderMetadata,
+    /// For reading text as dictionaries.
+    pub(super) tags: ArrowReaderMetadata,
     /// By field id.
     leaves: BTreeMap<i32, usize>,
 }
 
 impl Footer {
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.reader.metadata().memory_size()
     }
 
@@ -78,7 +124,11 @@ impl Footer {
     }
 
     pub(super) fn leaf(&self, column: ColumnId) -> Option<usize> {
-        self.leaves.get(&field_id(column)?).copied()
+        self.leaf_of(field_id(column)?)
+    }
+
+    pub(super) fn leaf_of(&self, field_id: i32) -> Option<usize> {
+        self.leaves.get(&field_id).copied()
     }
 }
 
@@ -93,29 +143,46 @@ impl Access {
     /// when the object is not what the manifest says; [`Error::Store`] when the store fails. The stream gives
     /// the same errors.
     pub async fn scan(&self, file: &FileRef, options: &ReadOptions) -> Result<Scan, Error> {
+        let merging = options.layout.keys().is_some();
+        self.scan_by(file, options, if merging { Conditions::OfKeys } else { Conditions::All }).await
+    }
+
+    /// [`scan`](Self::scan), with the conditions to use.
+    pub(crate) async fn scan_by(&self, file: &FileRef, options: &ReadOptions, conditions: Conditions) -> Result<Scan, Error> {
         let path = self.path(file.key);
         self.verify_once(file, &path).await?;
         let footer = self.footer(file, &path).await?;
         let layout = Arc::clone(&options.layout);
-        let merging = layout.keys().is_some();
-        if !merging && file.meta.deletes > 0 {
+        if layout.keys().is_none() && file.meta.deletes > 0 {
             return Err(Error::BatchShape { detail: format!("sst '{path}' holds deletes and needs a merging layout") });
         }
-        let usable = |column: &tessera_manifest::schema::Column| !merging || column.semantic != SemanticType::Field;
-        let selected = select(&footer, layout.schema(), &options.filter, usable);
-        let (row_groups, row_groups_skipped) = (selected.row_groups.len(), selected.skipped);
-        let wanted = Wanted::new(&footer, &layout, &path)?;
-        let reader = StoreReader { store: Arc::clone(&self.store), path: path.clone(), metadata: Arc::clone(footer.reader.metadata()) };
-        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer.reader.clone())
-            .with_batch_size(BATCH_ROWS)
-            .with_projection(wanted.mask.clone())
-            .with_row_groups(selected.row_groups);
-        if let Some(rows) = selected.rows {
-            builder = builder.with_row_selection(rows);
-        }
-        let stream = builder.build().map_err(|source| Error::decode(&path, source))?;
-        let stream = stream.map(move |batch| wanted.conform(&layout, &batch.map_err(|source| Error::decode(&path, source))?));
-        Ok(Scan { stream: stream.boxed(), traits: traits(file), row_groups, row_groups_skipped })
+        let usable = |column: &Column| conditions == Conditions::All || column.semantic != SemanticType::Field;
+        let Selected { groups, skipped } = select(&footer, layout.schema(), &options.filter, usable);
+        let read = FileRead {
+            access: self.clone(),
+            key: file.key,
+            path,
+            footer,
+            layout,
+            filter: Arc::clone(&options.filter),
+            groups,
+            exact: None,
+            time: None,
+            last_rows: false,
+            seen: None,
+            memory: None,
+            rows_tested: None,
+        };
+        let (read, excluded) = read.without_excluded(usable).await?;
+        Ok(Scan { traits: traits(file), row_groups: read.groups.len(), row_groups_skipped: skipped + excluded, read })
+    }
+
+    /// Values of the first tag at which a file's rows are cut into about so many equal parts.
+    pub(crate) async fn cuts(&self, file: &FileRef, column: &Column, parts: usize) -> Result<Vec<Value>, Error> {
+        let path = self.path(file.key);
+        self.verify_once(file, &path).await?;
+        let footer = self.footer(file, &path).await?;
+        Ok(cuts(&footer, column, parts))
     }
 
     async fn verify_once(&self, file: &FileRef, path: &Path) -> Result<(), Error> {
@@ -127,7 +194,7 @@ impl Access {
     }
 
     async fn footer(&self, file: &FileRef, path: &Path) -> Result<Arc<Footer>, Error> {
-        if let Some(footer) = self.footers.get(&file.key) {
+        if let Some(footer) = self.caches.footers.get(&file.key) {
             return Ok(footer);
         }
         let metadata = self.read_footer(path, file.meta.bytes).await?;
@@ -136,13 +203,16 @@ impl Access {
         if u64::try_from(rows) != Ok(file.meta.rows) {
             return Err(Error::Mismatch { path: path.clone(), detail: format!("{rows} rows, expected {}", file.meta.rows) });
         }
-        let reader = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
-        let reader = reader.map_err(|source| Error::decode(path, source))?;
+        let damaged = |source| Error::decode(path, source);
+        let metadata = Arc::new(metadata);
+        let reader = ArrowReaderMetadata::try_new(Arc::clone(&metadata), ArrowReaderOptions::new()).map_err(damaged)?;
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(with_dictionaries(reader.schema())));
+        let tags = ArrowReaderMetadata::try_new(metadata, options).map_err(damaged)?;
         let descriptors = reader.parquet_schema().columns().iter().enumerate();
         let with_id = descriptors.filter(|(_, c)| c.self_type().get_basic_info().has_id());
         let leaves = with_id.map(|(leaf, c)| (c.self_type().get_basic_info().id(), leaf)).collect();
-        let footer = Arc::new(Footer { reader, leaves });
-        self.footers.insert(file.key, Arc::clone(&footer));
+        let footer = Arc::new(Footer { reader, tags, leaves });
+        self.caches.footers.insert(file.key, Arc::clone(&footer));
         Ok(footer)
     }
 
@@ -185,49 +255,14 @@ fn check_format(metadata: &ParquetMetaData, path: &Path) -> Result<(), Error> {
     }
 }
 
-/// The columns of a file that a layout needs.
-struct Wanted {
-    mask: ProjectionMask,
-    /// For each column of a decoded batch, what it is.
-    columns: Vec<Meaning>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    User(ColumnId),
-    Sequence,
-    OpType,
-}
-
-impl Wanted {
-    fn new(footer: &Footer, layout: &Layout, path: &Path) -> Result<Self, Error> {
-        let mut found: BTreeMap<usize, Meaning> = BTreeMap::new();
-        for column in layout.columns() {
-            if let Some(leaf) = footer.leaf(column.id) {
-                found.insert(leaf, Meaning::User(column.id));
-            }
+/// The same, with text as dictionaries.
+fn with_dictionaries(schema: &ArrowSchema) -> ArrowSchema {
+    let fields = schema.fields().iter().map(|field| match field.data_type() {
+        ArrowType::Utf8 | ArrowType::Binary => {
+            let values = Box::new(field.data_type().clone());
+            field.as_ref().clone().with_data_type(ArrowType::Dictionary(Box::new(ArrowType::Int32), values))
         }
-        if layout.keys().is_some() {
-            for (id, meaning) in [(SEQUENCE_FIELD_ID, Meaning::Sequence), (OP_TYPE_FIELD_ID, Meaning::OpType)] {
-                let missing = || Error::Mismatch { path: path.clone(), detail: "it has no internal columns".to_owned() };
-                found.insert(*footer.leaves.get(&id).ok_or_else(missing)?, meaning);
-            }
-        }
-        let mask = ProjectionMask::leaves(footer.reader.parquet_schema(), found.keys().copied());
-        Ok(Self { mask, columns: found.into_values().collect() })
-    }
-
-    fn conform(&self, layout: &Layout, batch: &RecordBatch) -> Result<RecordBatch, Error> {
-        let mut source =
-            Source { columns: HashMap::with_capacity(self.columns.len()), sequence: None, op_type: None, rows: batch.num_rows() };
-        for (meaning, array) in self.columns.iter().zip(batch.columns()) {
-            let array = Arc::clone(array);
-            match meaning {
-                Meaning::User(id) => drop(source.columns.insert(*id, array)),
-                Meaning::Sequence => source.sequence = Some(array),
-                Meaning::OpType => source.op_type = Some(array),
-            }
-        }
-        layout.conform(&source)
-    }
+        _ => field.as_ref().clone(),
+    });
+    ArrowSchema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
 }

@@ -12,16 +12,20 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use tessera_manifest::file::FileMeta;
+use tessera_manifest::id::FileKey;
 
 use super::Error;
+use crate::cache::Caches;
 
 /// Bytes read at a time while a file is verified.
 const VERIFY_BYTES: u64 = 8 << 20;
 
-/// Reads ranges of one object whose metadata is known; nearby ranges become one request.
+/// Reads ranges of one object whose metadata is known; nearby ranges become one request, and what is in memory none.
 pub(super) struct StoreReader {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) path: Path,
+    pub(super) key: FileKey,
+    pub(super) caches: Caches,
     pub(super) metadata: Arc<ParquetMetaData>,
 }
 
@@ -29,17 +33,40 @@ fn external(source: object_store::Error) -> ParquetError {
     ParquetError::External(Box::new(source))
 }
 
+impl StoreReader {
+    async fn read(&self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, ParquetError> {
+        let key = |range: &Range<u64>| (self.key, range.start, range.end);
+        let mut found: Vec<Option<Bytes>> = ranges.iter().map(|range| self.caches.ranges.get(&key(range))).collect();
+        let missing: Vec<usize> = (0..ranges.len()).filter(|at| found[*at].is_none()).collect();
+        if !missing.is_empty() {
+            let wanted: Vec<Range<u64>> = missing.iter().map(|at| ranges[*at].clone()).collect();
+            let read = self.store.get_ranges(&self.path, &wanted).await.map_err(external)?;
+            if read.len() != wanted.len() {
+                return Err(ParquetError::EOF("the store gave fewer ranges than it was asked for".to_owned()));
+            }
+            for (at, bytes) in missing.into_iter().zip(read) {
+                if bytes.len() as u64 <= self.caches.range_bytes_max {
+                    // A slice of a larger read would keep all of that.
+                    self.caches.ranges.insert(key(&ranges[at]), Bytes::copy_from_slice(&bytes));
+                }
+                found[at] = Some(bytes);
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+}
+
 impl AsyncFileReader for StoreReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
         async move {
-            let mut parts = self.store.get_ranges(&self.path, &[range]).await.map_err(external)?;
+            let mut parts = self.read(vec![range]).await?;
             parts.pop().ok_or_else(|| ParquetError::EOF("the store gave no bytes".to_owned()))
         }
         .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        async move { self.store.get_ranges(&self.path, &ranges).await.map_err(external) }.boxed()
+        self.read(ranges).boxed()
     }
 
     fn get_metadata<'a>(&'a mut self, _: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {

@@ -69,7 +69,7 @@ fn extremes_of_every_type_come_back() {
             let layout = if plain { Layout::plain(Arc::clone(&schema), None) } else { Layout::merging(Arc::clone(&schema), None) };
             let options = ReadOptions { layout: Arc::new(layout.unwrap()), filter: Arc::new(Expr::always()) };
             let scan = access.scan(&reference(&file, meta.clone()), &options).await.unwrap();
-            let batches = collect(scan.stream).await.unwrap();
+            let batches = collect(scan.into_stream()).await.unwrap();
             let finished: Vec<_> = batches.iter().map(|b| options.layout.finish(b).unwrap()).collect();
             assert_eq!(rows_of(&finished), rows);
             assert_eq!(finished[0].schema(), schema.to_arrow());
@@ -109,7 +109,7 @@ fn row_groups_and_pages_that_cannot_match_are_not_decoded() {
         let options = ReadOptions { layout, filter: Arc::new(Expr::And(vec![host, time])) };
         let scan = access.scan(&file, &options).await.unwrap();
         assert_eq!((scan.row_groups, scan.row_groups_skipped), (1, 2));
-        let rows = rows_of(&collect(scan.stream).await.unwrap());
+        let rows = rows_of(&collect(scan.into_stream()).await.unwrap());
         assert!(rows.len() <= 2 * 8192, "{} rows decoded", rows.len());
         let wanted = rows.iter().filter(|r| r[0] == Value::String("h001".into()) && r[1] < Value::Timestamp(100));
         assert_eq!(wanted.count(), 100);
@@ -129,7 +129,7 @@ fn fields_prune_only_where_no_merge_follows() {
         let plain = ReadOptions { layout: Arc::new(Layout::plain(cpu(), Some(&[])).unwrap()), filter };
         let scan = access.scan(&file, &plain).await.unwrap();
         assert_eq!(scan.row_groups_skipped, 2);
-        let counted: usize = collect(scan.stream).await.unwrap().iter().map(|b| b.num_rows()).sum();
+        let counted: usize = collect(scan.into_stream()).await.unwrap().iter().map(|b| b.num_rows()).sum();
         assert_eq!(counted, 1_000);
     });
 }
@@ -137,7 +137,7 @@ fn fields_prune_only_where_no_merge_follows() {
 async fn read_all(store: &Arc<dyn ObjectStore>, file: &FileRef, verify_sst: bool) -> Result<usize, Error> {
     let access = Access::new(Arc::clone(store), &Config { verify_sst, ..Config::default() });
     let options = ReadOptions { layout: Arc::new(Layout::merging(cpu(), None)?), filter: Arc::new(Expr::always()) };
-    let batches = collect(access.scan(file, &options).await?.stream).await?;
+    let batches = collect(access.scan(file, &options).await?.into_stream()).await?;
     Ok(batches.iter().map(|b| b.num_rows()).sum())
 }
 
@@ -226,7 +226,7 @@ fn a_file_of_several_parts_is_one_object_with_one_checksum() {
         let layout = Arc::new(Layout::plain(schema, None).unwrap());
         let options = ReadOptions { layout, filter: Arc::new(Expr::always()) };
         let scan = access.scan(&reference(&file, meta), &options).await.unwrap();
-        assert!(rows_of(&collect(scan.stream).await.unwrap()) == rows);
+        assert!(rows_of(&collect(scan.into_stream()).await.unwrap()) == rows);
     });
 }
 

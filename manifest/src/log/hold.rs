@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::id::Slot;
 
-/// The versions that are held, with how many hold each.
+/// The versions of a region that are held, with how many hold each; a cheap handle. It outlives the manifest that it
+/// came from, and [`Manifest::keep_holds`](super::Manifest::keep_holds) hands it to the next.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Holds(Arc<Mutex<BTreeMap<Slot, usize>>>);
+pub struct Holds(Arc<Mutex<BTreeMap<Slot, usize>>>);
 
 /// Keeps a version readable while it lives. See [`Manifest::hold`](super::Manifest::hold).
 #[derive(Debug)]
@@ -17,7 +18,10 @@ pub struct Hold {
 }
 
 impl Holds {
-    pub(super) fn hold(&self, version: Option<Slot>) -> Hold {
+    /// Keeps a version readable, whatever the floor does, while the hold lives. A version that the floor has passed
+    /// before stays gone.
+    #[must_use]
+    pub fn hold(&self, version: Option<Slot>) -> Hold {
         if let Some(version) = version {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(version).or_default() += 1;
         }

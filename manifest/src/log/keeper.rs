@@ -73,6 +73,14 @@ impl Keeper {
         self.holds.hold(version)
     }
 
+    pub(super) fn holds(&self) -> Holds {
+        self.holds.clone()
+    }
+
+    pub(super) fn keep_holds(&mut self, holds: &Holds) {
+        self.holds = holds.clone();
+    }
+
     /// Takes the results of jobs that are done, and waits for none.
     pub(super) async fn poll(&mut self) {
         if self.building.as_ref().is_some_and(JoinHandle::is_finished) {

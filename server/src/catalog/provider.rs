@@ -105,7 +105,7 @@ impl TableProvider for TesseraTable {
             None => Arc::clone(&self.schema),
         };
         let filter = filter::superset(filters, &self.table.info.schema);
-        let request = ScanRequest { projection: projection.cloned(), filter, limit };
+        let request = ScanRequest { projection: projection.cloned(), filter, limit, ..ScanRequest::default() };
         let source = Source { table: Arc::clone(&self.table), engine: self.engine.clone(), closed: self.closed.clone() };
         Ok(Arc::new(TesseraScanExec::new(source, schema, request)))
     }

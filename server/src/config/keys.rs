@@ -45,6 +45,10 @@ pub const KEYS: &[Key] = &[
     Key { path: "engine.row_group_rows", help: "Rows of a Parquet row group." },
     Key { path: "engine.zstd_level", help: "Level of the zstd compression of SSTs, 1 to 22." },
     Key { path: "engine.verify_sst", help: "Whether an SST's checksum is verified when it is first read." },
+    Key { path: "engine.metadata_cache_bytes", help: "Memory in bytes for footers, page indexes and bloom filters of SSTs." },
+    Key { path: "engine.series_cache_bytes", help: "Memory in bytes for which rows of SSTs are of which series." },
+    Key { path: "engine.range_cache_bytes", help: "Memory in bytes for encoded columns and pages of SSTs." },
+    Key { path: "engine.scan_bytes_max", help: "What one scan of a region may hold in bytes; one that needs more fails." },
     Key { path: "engine.open_parallelism", help: "Regions opened at the same time." },
     Key { path: "wal.segment_bytes", help: "Size of a preallocated WAL segment file in bytes, a multiple of 4096." },
     Key {

@@ -118,6 +118,14 @@ pub struct Engine {
     pub zstd_level: i32,
     /// Whether an SST's checksum is verified when it is first read.
     pub verify_sst: bool,
+    /// Footers, page indexes and bloom filters of SSTs that are kept in memory.
+    pub metadata_cache_bytes: u64,
+    /// What is kept of which rows of an SST are of which series.
+    pub series_cache_bytes: u64,
+    /// Encoded columns and pages of SSTs that are kept in memory.
+    pub range_cache_bytes: u64,
+    /// What one scan of a region may hold in memory.
+    pub scan_bytes_max: usize,
     /// Regions opened at the same time.
     pub open_parallelism: usize,
 }
@@ -189,10 +197,26 @@ impl Default for Engine {
             row_group_rows,
             zstd_level,
             verify_sst,
+            metadata_cache_bytes,
+            series_cache_bytes,
+            range_cache_bytes,
+            scan_bytes_max,
             open_parallelism,
             ..
         } = tessera_engine::config::Config::default();
-        Self { region_memtable_bytes, memtable_bytes_max, wal_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism }
+        Self {
+            region_memtable_bytes,
+            memtable_bytes_max,
+            wal_bytes_max,
+            row_group_rows,
+            zstd_level,
+            verify_sst,
+            metadata_cache_bytes,
+            series_cache_bytes,
+            range_cache_bytes,
+            scan_bytes_max,
+            open_parallelism,
+        }
     }
 }
 
@@ -224,8 +248,19 @@ impl Engine {
     #[must_use]
     #[expect(clippy::field_reassign_with_default, reason = "the engine may have settings that a user may not set")]
     pub fn to_engine(&self) -> tessera_engine::config::Config {
-        let Self { region_memtable_bytes, memtable_bytes_max, wal_bytes_max, row_group_rows, zstd_level, verify_sst, open_parallelism } =
-            *self;
+        let Self {
+            region_memtable_bytes,
+            memtable_bytes_max,
+            wal_bytes_max,
+            row_group_rows,
+            zstd_level,
+            verify_sst,
+            metadata_cache_bytes,
+            series_cache_bytes,
+            range_cache_bytes,
+            scan_bytes_max,
+            open_parallelism,
+        } = *self;
         let mut config = tessera_engine::config::Config::default();
         config.region_memtable_bytes = region_memtable_bytes;
         config.memtable_bytes_max = memtable_bytes_max;
@@ -233,6 +268,10 @@ impl Engine {
         config.row_group_rows = row_group_rows;
         config.zstd_level = zstd_level;
         config.verify_sst = verify_sst;
+        config.metadata_cache_bytes = metadata_cache_bytes;
+        config.series_cache_bytes = series_cache_bytes;
+        config.range_cache_bytes = range_cache_bytes;
+        config.scan_bytes_max = scan_bytes_max;
         config.open_parallelism = open_parallelism;
         config
     }

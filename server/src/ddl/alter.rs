@@ -162,7 +162,10 @@ fn open_regions(table: &Table, catalogs: &Catalogs) -> Result<Vec<Arc<Region>>, 
 pub async fn settle(table: Arc<Table>, catalogs: &Catalogs) -> Result<Arc<Table>, ServerError> {
     let regions = open_regions(&table, catalogs)?;
     let info = &table.info;
-    let metas: Vec<_> = regions.iter().map(|region| region.meta()).collect();
+    let mut metas = Vec::with_capacity(regions.len());
+    for region in &regions {
+        metas.push(region.settled_meta().await.map_err(|error| from_engine(&error))?);
+    }
     let Some(newest) = metas.iter().max_by_key(|meta| meta.schema.version()) else { return Ok(table) };
     let version = info.schema.version();
     if metas.iter().all(|meta| meta.schema.version() == version) {

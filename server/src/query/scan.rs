@@ -158,7 +158,7 @@ impl ExecutionPlan for TesseraScanExec {
             closed.check(&table).map_err(wrap)?;
             files.add(scan.files.len());
             skipped.add(scan.files_skipped);
-            Ok::<_, DataFusionError>(scan.stream.map_err(|error| wrap(from_engine(&error))))
+            Ok::<_, DataFusionError>(scan.into_stream().map_err(|error| wrap(from_engine(&error))))
         };
         let count = move |batch: RecordBatch| batch.record_output(&baseline);
         let stream = futures::stream::once(open).try_flatten().map_ok(count).boxed();

@@ -16,7 +16,6 @@ use tessera_engine::region::Region;
 use tessera_engine::request::{OpType, ScanRequest, WriteRequest};
 use tessera_engine::wal::{LocalWal, Options};
 use tessera_manifest::id::NodeId;
-use tessera_manifest::rule::Expr;
 
 use super::sample::{REGION, env, meta, rows};
 use super::{copy_folder, flipped, path, replaced};
@@ -38,8 +37,8 @@ async fn write(region: &Arc<Region>, op: OpType, batch: RecordBatch) {
 }
 
 async fn read(region: &Region) -> Result<String, Error> {
-    let scan = region.scan(ScanRequest { projection: None, filter: Expr::always(), limit: None }).await?;
-    let batches: Vec<RecordBatch> = scan.stream.try_collect().await?;
+    let scan = region.scan(ScanRequest::default()).await?;
+    let batches: Vec<RecordBatch> = scan.into_stream().try_collect().await?;
     Ok(pretty_format_batches(&batches).unwrap().to_string())
 }
 

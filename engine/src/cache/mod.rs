@@ -1,0 +1,102 @@
+//! What is kept in memory of SSTs, each kind bounded by bytes.
+//!
+//! Invariants:
+//! - Keys are ids of immutable files, so an entry is never wrong; one of a deleted file only takes space until it is
+//!   evicted.
+//! - `tessera_cache_hits_total{cache}` and `tessera_cache_misses_total{cache}` count every lookup.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use parquet::bloom_filter::Sbbf;
+use tessera_manifest::id::FileKey;
+
+use crate::config::Config;
+use crate::merge::series::Stretches;
+use crate::sst::Footer;
+
+/// A cache that counts its lookups.
+pub(crate) struct Counted<K, V> {
+    name: &'static str,
+    cache: Cache<K, V>,
+}
+
+impl<K, V> Clone for Counted<K, V> {
+    fn clone(&self) -> Self {
+        Self { name: self.name, cache: self.cache.clone() }
+    }
+}
+
+impl<K, V> fmt::Debug for Counted<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counted").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Counted<K, V> {
+    fn new(name: &'static str, bytes_max: u64, weigh: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
+        let weigher = move |_: &K, value: &V| u32::try_from(weigh(value) + size_of::<K>()).unwrap_or(u32::MAX);
+        Self { name, cache: Cache::builder().max_capacity(bytes_max).weigher(weigher).build() }
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
+        let found = self.cache.get(key);
+        let counter = if found.is_some() { "tessera_cache_hits_total" } else { "tessera_cache_misses_total" };
+        metrics::counter!(counter, "cache" => self.name).increment(1);
+        found
+    }
+
+    pub(crate) fn insert(&self, key: K, value: V) {
+        self.cache.insert(key, value);
+    }
+
+    pub(crate) fn invalidate(&self, key: &K) {
+        self.cache.invalidate(key);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn weight(&self) -> u64 {
+        self.cache.run_pending_tasks();
+        self.cache.weighted_size()
+    }
+}
+
+/// A row group of a file.
+pub(crate) type GroupKey = (FileKey, u32);
+
+/// The caches of an engine; a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Caches {
+    /// Footers with page indexes.
+    pub(crate) footers: Counted<FileKey, Arc<Footer>>,
+    /// Which rows of a row group are of which series, under the schema of a version.
+    pub(crate) series: Counted<(GroupKey, u32), Arc<Stretches>>,
+    /// Bloom filters of a row group, by leaf.
+    pub(crate) blooms: Counted<(GroupKey, usize), Arc<Option<Sbbf>>>,
+    /// Bytes of a file from a position on, as they are stored: a column of a row group, or a page.
+    pub(crate) ranges: Counted<(FileKey, u64, u64), Bytes>,
+    /// A range that is larger is not kept.
+    pub(crate) range_bytes_max: u64,
+}
+
+impl Caches {
+    /// Empty ones.
+    pub(crate) fn new(config: &Config) -> Self {
+        let (metadata, series, ranges) = (config.metadata_cache_bytes, config.series_cache_bytes, config.range_cache_bytes);
+        Self {
+            footers: Counted::new("metadata", metadata / 4 * 3, |footer: &Arc<Footer>| footer.bytes()),
+            blooms: Counted::new("bloom", metadata / 4, |bloom: &Arc<Option<Sbbf>>| {
+                bloom.as_ref().as_ref().map_or(0, |bloom| bloom.num_blocks() * 32)
+            }),
+            series: Counted::new("series", series, |stretches: &Arc<Stretches>| stretches.bytes()),
+            ranges: Counted::new("range", ranges, Bytes::len),
+            range_bytes_max: ranges / 16,
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Reading a pinned version.
+//!
+//! Invariants:
+//! - A scan reads one version: manifest state and memtables at one moment. While it lives it pins that version, whose
+//!   hold keeps the files from retention.
+//! - Files and memtables are grouped so that no two groups overlap in time. Within a group rows of one key may
+//!   meet and are merged; a group of one file without deletes is read as it is. In append mode without deletes no
+//!   rows meet, and every file is a group.
+//! - A file's rows are visible iff they satisfy its scope and the region's rule. What is run is the residual
+//!   that the file's write-time rule and statistics do not already imply; usually nothing. It is run before the
+//!   merge, which is sound because partition columns are part of the key, or no rows are merged.
+//! - Streams of one scan have no row in common and together have every row.
+//!
+//! ```text
+//!   request ─▶ version ─▶ pruned sources ─▶ pieces (time group × slice of keys) ─▶ streams
+//! ```
+
+mod past;
+mod pieces;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use tessera_manifest::file::FileRef;
+use tessera_manifest::id::RegionId;
+use tessera_manifest::rule::domain::Box as ValueBox;
+use tessera_manifest::rule::{CompareOp, Expr, residual};
+use tessera_manifest::schema::Schema;
+use tessera_manifest::value::Value;
+
+use super::Region;
+use super::version::{Version, VersionCell};
+use crate::error::Error;
+use crate::memtable::Snapshot;
+use crate::merge::Layout;
+use crate::request::{Order, RuleCost, ScanRequest};
+use crate::sst::{self, Memory, excludes, time_bounds};
+use pieces::{Piece, Source};
+use reader::Reader;
+
+/// A planned scan; rows are read as its streams are polled. Dropping a stream ends its work at once and frees what it
+/// holds; the pinned version is held until scan and streams are dropped.
+pub struct RegionScan {
+    /// The schema of the batches: the projected columns.
+    pub schema: SchemaRef,
+    /// The order of the rows of each stream. With [`Order::Key`], rows of a stream come before those of the next.
+    pub order: Order,
+    /// Files that the scan reads.
+    pub files: Vec<Arc<FileRef>>,
+    /// Files that it could skip by time, rule or statistics.
+    pub files_skipped: usize,
+    plan: Arc<Plan>,
+}
+
+struct Plan {
+    reader: Arc<Reader>,
+    /// The pieces of each stream.
+    streams: Vec<Vec<Arc<Piece>>>,
+    limit: Option<usize>,
+    rule: RuleFiles,
+    failures: Failures,
+}
+
+/// What becomes of failures while rows are read.
+struct Failures {
+    region: RegionId,
+    current: Arc<VersionCell>,
+    /// A past version is read, which retention may overtake.
+    past: bool,
+    /// Keeps what is read.
+    _version: Arc<Version>,
+}
+
+/// What the rule did to files.
+#[derive(Debug, Clone, Copy, Default)]
+struct RuleFiles {
+    elided: usize,
+    tested: usize,
+    pruned: usize,
+}
+
+impl fmt::Debug for RegionScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionScan").field("order", &self.order).field("files", &self.files.len()).finish_non_exhaustive()
+    }
+}
+
+impl RegionScan {
+    /// How many streams there are; at least one.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.plan.streams.len()
+    }
+
+    /// One of the streams, from its beginning; none has a row of another. A number beyond them gives no rows.
+    #[must_use]
+    pub fn stream(&self, number: usize) -> BoxStream<'static, Result<RecordBatch, Error>> {
+        let Some(pieces) = self.plan.streams.get(number) else { return stream::empty().boxed() };
+        let plan = Arc::clone(&self.plan);
+        let rows = plan.reader.read(pieces.clone(), plan.limit);
+        let rows = rows.map_err(move |source| plan.failures.explain(source)).boxed();
+        limited(rows, self.plan.limit)
+    }
+
+    /// All rows, stream after stream.
+    #[must_use]
+    pub fn into_stream(self) -> BoxStream<'static, Result<RecordBatch, Error>> {
+        let limit = self.plan.limit;
+        let streams = stream::iter(0..self.streams()).flat_map(move |number| self.stream(number));
+        limited(streams.boxed(), limit)
+    }
+
+    /// What checks of the partition rule cost so far.
+    #[must_use]
+    pub fn rule_cost(&self) -> RuleCost {
+        let RuleFiles { elided, tested, pruned } = self.plan.rule;
+        let rows_tested = self.plan.reader.rows_tested.load(Ordering::Relaxed);
+        RuleCost { files_elided: elided, files_tested: tested, files_pruned: pruned, rows_tested }
+    }
+
+    /// Bytes that its streams hold at present, and the most that they held.
+    #[must_use]
+    pub fn memory(&self) -> (usize, usize) {
+        (self.plan.reader.memory.used(), self.plan.reader.memory.peak())
+    }
+
+    /// Exact number of rows, if it is known without reading: no rows are deleted, merged or tested, and none is left
+    /// to the filter.
+    #[must_use]
+    pub fn exact_rows(&self) -> Option<u64> {
+        self.plan.reader.exact_rows(&self.plan.streams)
+    }
+}
+
+impl Failures {
+    fn explain(&self, source: sst::Error) -> Error {
+        if let sst::Error::Missing { path, .. } = &source {
+            let gone = |file: &Arc<FileRef>| path.filename().is_some_and(|name| name.contains(&file.key.file.to_string()));
+            let listed = self.current.load().state.files().iter().any(|(_, listed)| gone(&listed.file));
+            if self.past || !listed {
+                return Error::SnapshotExpired { region: self.region, source: Box::new(source) };
+            }
+        }
+        Error::rows(self.region, source)
+    }
+}
+
+impl Region {
+    /// Plans a read of a snapshot of the region as of now, or as of the version that the request names.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] once another node has taken over; [`Error::Manifest`] with `NoVersion` for a version that
+    /// cannot be read any more; the streams give what goes wrong later.
+    pub async fn scan(&self, request: ScanRequest) -> Result<RegionScan, Error> {
+        self.scan_under(None, request).await
+    }
+
+    /// The same under `schema`, an earlier or a later version of the region's own: positions in the request are those
+    /// of its columns, and rows have them. Values that an earlier, narrower type does not hold are an error of the
+    /// stream.
+    ///
+    /// # Errors
+    /// Those of [`scan`](Self::scan), and [`Error::ColumnDropped`] when a column of an earlier schema is wanted that
+    /// was dropped since: its values go with each flush.
+    pub async fn scan_under(&self, schema: Option<Arc<Schema>>, request: ScanRequest) -> Result<RegionScan, Error> {
+        let fenced = *self.gate.read().await == super::GateState::Fenced;
+        if fenced {
+            return Err(Error::Fenced { region: self.id });
+        }
+        let version = match request.as_of {
+            None => self.pin(),
+            Some(as_of) => self.past_version(as_of).await?,
+        };
+        let rows = |source| Error::rows(self.id, source);
+        let schema = schema.unwrap_or_else(|| Arc::clone(&version.meta.schema));
+        self.check_columns(&version.meta.schema, &schema, request.projection.as_deref())?;
+        let layout = Arc::new(Layout::merging(Arc::clone(&schema), request.projection.as_deref()).map_err(rows)?);
+        let time = time_bounds(&request.filter, schema.time_index().id);
+        let filter = if request.last_rows { of_series(&request.filter, &schema, time) } else { request.filter };
+        let Pruned { sources, skipped, rule } = prune(&version, &filter, time);
+        let files: Vec<Arc<FileRef>> = sources.iter().filter_map(|source| source.file().cloned()).collect();
+        let reader = Reader {
+            access: self.shared.access.clone(),
+            layout,
+            of_tags: tag_parts(&filter, &schema),
+            filter: Arc::new(filter),
+            schema,
+            time,
+            dedup: version.options.merge_mode.into(),
+            order: request.order,
+            last_rows: request.last_rows,
+            memory: Memory::new(request.bytes_max.unwrap_or(self.shared.parts.config.scan_bytes_max)),
+            rows_tested: Arc::new(AtomicU64::new(0)),
+        };
+        let streams = reader.plan(sources, request.streams.max(1)).await.map_err(rows)?;
+        metrics::counter!("tessera_scans_total").increment(1);
+        let failures = Failures { region: self.id, current: Arc::clone(&self.version), past: request.as_of.is_some(), _version: version };
+        let schema = Arc::clone(reader.layout.output());
+        let order = if request.last_rows { Order::Any } else { request.order };
+        let plan = Arc::new(Plan { reader: Arc::new(reader), streams, limit: request.limit, rule, failures });
+        Ok(RegionScan { schema, order, files, files_skipped: skipped, plan })
+    }
+
+    /// That the region still has the columns that are wanted under an earlier schema.
+    fn check_columns(&self, present: &Schema, planned: &Schema, wanted: Option<&[usize]>) -> Result<(), Error> {
+        if planned.version() >= present.version() {
+            return Ok(());
+        }
+        let mut columns = planned.columns().iter().enumerate().filter(|(at, _)| wanted.is_none_or(|wanted| wanted.contains(at)));
+        match columns.find(|(_, column)| present.column(column.id).is_none()) {
+            Some((_, column)) => Err(Error::ColumnDropped { region: self.id, column: column.name.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a filter says of series as a whole, and the bounds that it sets to the time.
+fn of_series(filter: &Expr, schema: &Schema, time: (i64, i64)) -> Expr {
+    let bound = |op, t| Expr::Compare { column: schema.time_index().id, op, value: Value::Timestamp(t) };
+    let times = [bound(CompareOp::GtEq, time.0), bound(CompareOp::LtEq, time.1)];
+    Expr::And(tag_parts(filter, schema).into_iter().chain(times).collect())
+}
+
+/// The parts of a conjunction that name tags alone.
+fn tag_parts(filter: &Expr, schema: &Schema) -> Vec<Expr> {
+    let parts = match filter {
+        Expr::And(parts) => parts.clone(),
+        other => vec![other.clone()],
+    };
+    let tags = |part: &Expr| *part != Expr::always() && part.columns().iter().all(|column| schema.primary_key().contains(column));
+    parts.into_iter().filter(tags).collect()
+}
+
+struct Pruned {
+    sources: Vec<Source>,
+    skipped: usize,
+    rule: RuleFiles,
+}
+
+/// What may hold wanted rows: files, each with the predicate that its rows must be tested with, and memtables.
+fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> Pruned {
+    let (mut sources, mut rule) = (Vec::new(), RuleFiles::default());
+    for file in version.state.files().in_time(time) {
+        if excludes(filter, &file.meta.stats) {
+            continue;
+        }
+        let visible = file_residual(version, &file);
+        if visible == Expr::never() {
+            rule.pruned += 1;
+            continue;
+        }
+        let residual = (visible != Expr::always()).then(|| Arc::new(visible));
+        *(if residual.is_some() { &mut rule.tested } else { &mut rule.elided }) += 1;
+        sources.push(Source::File { file, residual });
+    }
+    let skipped = version.state.files().len() - sources.len();
+    for (outcome, files) in [("elided", rule.elided), ("tested", rule.tested), ("pruned", rule.pruned)] {
+        metrics::counter!("tessera_rule_files_total", "outcome" => outcome).increment(files as u64);
+    }
+    let memtables = version.memtables().map(|memtable| memtable.snapshot()).filter(|snapshot| overlaps(snapshot, time));
+    sources.extend(memtables.map(|snapshot| Source::Memtable(Arc::new(snapshot))));
+    Pruned { sources, skipped, rule }
+}
+
+fn overlaps(snapshot: &Snapshot, time: (i64, i64)) -> bool {
+    snapshot.time_range().is_some_and(|(from, to)| from <= time.1 && time.0 <= to)
+}
+
+/// The part of scope ∧ region rule that the file's write-time rule and statistics do not imply.
+pub(super) fn file_residual(version: &Version, file: &FileRef) -> Expr {
+    if file.scope.is_all() && file.meta.rule == version.meta.rule {
+        return Expr::always();
+    }
+    let visible = Expr::clone(&file.scope).and(Expr::clone(&version.meta.rule));
+    residual(&visible, &file.meta.rule, &ValueBox::from_stats(&file.meta.stats))
+}
+
+/// Ends the stream once `limit` rows came out.
+fn limited(rows: BoxStream<'static, Result<RecordBatch, Error>>, limit: Option<usize>) -> BoxStream<'static, Result<RecordBatch, Error>> {
+    let Some(mut wanted) = limit else { return rows };
+    let enough = rows.map_ok(move |batch| {
+        let taken = batch.slice(0, batch.num_rows().min(wanted));
+        wanted -= taken.num_rows();
+        (taken, wanted == 0)
+    });
+    let mut ended = limit == Some(0);
+    let taken = enough.try_take_while(move |(_, last)| {
+        let go_on = !ended;
+        ended |= last;
+        std::future::ready(Ok(go_on))
+    });
+    taken.map_ok(|(batch, _)| batch).boxed()
+}

@@ -1,0 +1,52 @@
+//! Versions of the past: `AS OF`.
+
+use std::sync::Arc;
+
+use tessera_manifest::id::Slot;
+use tessera_manifest::log::{load, load_at, record_bodies};
+use tessera_manifest::state::RegionState;
+
+use super::super::Region;
+use super::super::version::Version;
+use crate::error::Error;
+use crate::memtable::Memtable;
+use crate::options::TableOptions;
+use crate::request::AsOf;
+
+impl Region {
+    /// What the region's files were at a version. Rows that were not flushed then are not in it.
+    pub(super) async fn past_version(&self, as_of: AsOf) -> Result<Arc<Version>, Error> {
+        let manifest = |source| Error::manifest(self.id, source);
+        let context = &self.shared.context;
+        let slot = match as_of {
+            AsOf::Version(slot) => slot,
+            AsOf::UnixMs(time_ms) => self.version_at(time_ms).await?,
+        };
+        // Held before it is read, so that the floor cannot pass it in between.
+        let hold = self.version.hold(Some(slot));
+        let state = load_at(context, self.id, slot).await.map_err(manifest)?;
+        self.version_of(state, hold)
+    }
+
+    fn version_of(&self, state: RegionState, hold: tessera_manifest::log::Hold) -> Result<Arc<Version>, Error> {
+        let meta = state.meta().cloned().ok_or(Error::RegionNotFound { region: self.id })?;
+        let options = TableOptions::parse(&meta.options).map_err(|source| Error::Options { region: self.id, source })?;
+        let active = Arc::new(Memtable::new(Arc::clone(&meta.schema)));
+        let rule_version = meta.rule_version();
+        let (options, hold) = (Arc::new(options), Some(Arc::new(hold)));
+        Ok(Arc::new(Version { state, meta, rule_version, options, active, frozen: Vec::new(), hold }))
+    }
+
+    /// The last version that was written until then, by the clocks of its writers.
+    async fn version_at(&self, time_ms: u64) -> Result<Slot, Error> {
+        let manifest = |source| Error::manifest(self.id, source);
+        let context = &self.shared.context;
+        let floor = load(context, self.id).await.map_err(manifest)?.floor();
+        let records = record_bodies(context, self.id, Some(floor)).await.map_err(manifest)?;
+        let until = records.iter().filter(|(_, body)| body.time_ms <= time_ms).map(|(record, _)| record.slot).max();
+        until.ok_or_else(|| {
+            let why = format!("the oldest version that can be read is {floor}, which is younger than {time_ms} ms since 1970");
+            Error::manifest(self.id, tessera_manifest::error::Error::NoVersion { region: self.id, version: floor, why })
+        })
+    }
+}

@@ -1,0 +1,386 @@
+//! From the row groups of a file to blocks of a merge.
+//!
+//! Invariants:
+//! - Where the series of a row group are known, or most of it is read, tags are not decoded with the rows: conditions
+//!   on them choose rows before anything is read.
+//! - Rows of a block are of one row group.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Field, Schema as ArrowSchema};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::RowSelection;
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use tessera_manifest::id::ColumnId;
+use tessera_manifest::rule::Expr;
+use tessera_manifest::schema::Column;
+
+use super::Error;
+use super::memory::Reserved;
+use super::pages::Group;
+use super::read::FileRead;
+use super::store_reader::StoreReader;
+use crate::merge::BATCH_ROWS;
+use crate::merge::block::{Block, BlockStream, Need, op_types_of, payload_batch, sequences_of, times_of};
+use crate::merge::key::KeyEncoder;
+use crate::merge::layout::{DELETE, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID};
+use crate::merge::series::Stretches;
+use crate::sst::evolve::conform_column;
+
+/// The series of a row group are read when at least one in so many of its rows is.
+const SERIES_SHARE: usize = 4;
+
+/// What a decoded column is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Meaning {
+    User(ColumnId),
+    Sequence,
+    OpType,
+}
+
+/// What is the same for all row groups of a read.
+struct Reading {
+    file: FileRead,
+    need: Need,
+    /// `None` without tags, or when neither merge nor output depends on them.
+    encoder: Option<KeyEncoder>,
+    /// Whether keys are compared.
+    merges: bool,
+}
+
+impl FileRead {
+    /// The rows that are wanted.
+    pub(crate) fn blocks(self, need: &Need) -> BlockStream {
+        let reading = match Reading::new(self, need.clone()) {
+            Ok(reading) => Arc::new(reading),
+            Err(error) => return stream::once(std::future::ready(Err(error))).boxed(),
+        };
+        let groups = reading.file.groups.clone();
+        let opened = stream::iter(groups).then(move |group| {
+            let reading = Arc::clone(&reading);
+            async move { reading.read_group(group).await }
+        });
+        opened.try_flatten().boxed()
+    }
+
+    /// The tags, in key order.
+    pub(super) fn tag_columns(&self) -> Vec<&Column> {
+        let schema = self.layout.schema();
+        schema.primary_key().iter().filter_map(|id| schema.column(*id)).collect()
+    }
+
+    pub(super) fn reader(&self) -> StoreReader {
+        let (store, caches) = (Arc::clone(&self.access.store), self.access.caches.clone());
+        StoreReader { store, caches, path: self.path.clone(), key: self.key, metadata: Arc::clone(self.footer.reader.metadata()) }
+    }
+
+    fn leaf(&self, meaning: Meaning) -> Result<Option<usize>, Error> {
+        let missing = || Error::Mismatch { path: self.path.clone(), detail: "it has no internal columns".to_owned() };
+        match meaning {
+            Meaning::User(id) => Ok(self.footer.leaf(id)),
+            Meaning::Sequence => self.footer.leaf_of(SEQUENCE_FIELD_ID).ok_or_else(missing).map(Some),
+            Meaning::OpType => self.footer.leaf_of(OP_TYPE_FIELD_ID).ok_or_else(missing).map(Some),
+        }
+    }
+
+    fn is_tag(&self, column: ColumnId) -> bool {
+        self.layout.schema().primary_key().contains(&column)
+    }
+
+    /// The conditions of the filter and of the exact predicate that name tags alone.
+    fn tag_conditions(&self) -> Vec<Expr> {
+        let all_tags = |expr: &Expr| expr.columns().iter().all(|column| self.is_tag(*column));
+        let parts = |expr: &Expr| match expr {
+            Expr::And(parts) => parts.clone(),
+            other => vec![other.clone()],
+        };
+        let exact = self.exact.iter().flat_map(|exact| parts(exact));
+        parts(&self.filter).into_iter().chain(exact).filter(|part| *part != Expr::always() && all_tags(part)).collect()
+    }
+}
+
+impl Reading {
+    fn new(file: FileRead, need: Need) -> Result<Self, Error> {
+        let merges = need.times || file.last_rows || file.seen.is_some();
+        let by_series = file.layout.keys().is_some() && (merges || need.assembly.has_tags());
+        let types = file.tag_columns().into_iter().map(|column| column.data_type.to_arrow()).collect::<Vec<_>>();
+        let encoder = if by_series && !types.is_empty() { Some(KeyEncoder::new(types)?) } else { None };
+        Ok(Self { file, need, encoder, merges })
+    }
+
+    async fn read_group(self: Arc<Self>, group: Group) -> Result<BlockStream, Error> {
+        let rows = self.file.footer.rows_of(group.index);
+        // Tests of single rows need the tags of each.
+        let known = if self.tests_rows() || self.file.layout.keys().is_none() { None } else { self.file.known_series(group.index) };
+        let series = match (&self.encoder, known) {
+            (_, Some(known)) => Some(known),
+            (Some(encoder), None) if !self.tests_rows() && group.selected() * SERIES_SHARE >= rows => {
+                Some(self.file.read_series(group.index, encoder).await?)
+            }
+            _ => None,
+        };
+        let selected = match &series {
+            Some(series) => self.choose(series, &group.rows)?,
+            None => group.rows.clone(),
+        };
+        if selected.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
+        let row_tests = series.is_none() && self.file.exact.is_some();
+        let inline = if series.is_none() { self.inline_tags() } else { Vec::new() };
+        let wanted = self.wanted(&inline, row_tests)?;
+        let reserved = self.reserve_encoded(&group, &wanted, &selected)?;
+        let batches = self.decode(&group, &wanted, &selected)?;
+        let mut places = Places::new(selected);
+        let blocks = batches.map(move |batch| {
+            let _counted = &reserved;
+            let batch = batch?;
+            let stretches = series.as_ref().map(|series| series.select(&places.take(batch.num_rows() as u32)));
+            self.block(&wanted, batch, stretches, row_tests)
+        });
+        Ok(blocks.boxed())
+    }
+
+    /// The tags that are decoded with the rows: all if keys are compared, else those that come out.
+    fn inline_tags(&self) -> Vec<ColumnId> {
+        let tags = self.file.layout.schema().primary_key().iter().enumerate();
+        tags.filter(|(tag, _)| self.encoder.is_some() && (self.merges || self.need.assembly.has_tag(*tag))).map(|(_, id)| *id).collect()
+    }
+
+    fn has_times(&self) -> bool {
+        self.need.times || self.file.time.is_some()
+    }
+
+    /// Whether the exact predicate names more than tags.
+    fn tests_rows(&self) -> bool {
+        self.file.exact.as_ref().is_some_and(|exact| exact.columns().iter().any(|column| !self.file.is_tag(*column)))
+    }
+
+    /// The rows of series that are wanted.
+    fn choose(&self, series: &Stretches, rows: &[Range<u32>]) -> Result<Vec<Range<u32>>, Error> {
+        let conditions = self.file.tag_conditions();
+        if conditions.is_empty() && self.file.seen.is_none() && !self.file.last_rows {
+            return Ok(rows.to_vec());
+        }
+        let mask = self.test_series(series, conditions)?;
+        let (mut out, mut start, mut at): (Vec<Range<u32>>, u32, usize) = (Vec::new(), 0, 0);
+        for stretch in &series.list {
+            let whole = start..stretch.end;
+            start = stretch.end;
+            let unseen = || self.file.seen.as_ref().is_none_or(|seen| !seen.contains(series.table.key(stretch.series)));
+            if mask.as_ref().is_some_and(|mask| !mask.value(stretch.series as usize)) || !unseen() {
+                continue;
+            }
+            let wanted = if self.file.last_rows { whole.end - 1..whole.end } else { whole };
+            while at < rows.len() && rows[at].end <= wanted.start {
+                at += 1;
+            }
+            for range in rows[at..].iter().take_while(|range| range.start < wanted.end) {
+                let both = range.start.max(wanted.start)..range.end.min(wanted.end);
+                match out.last_mut() {
+                    Some(last) if last.end == both.start => last.end = both.end,
+                    _ => out.push(both),
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Which series of a table satisfy the conditions; `None` for all.
+    fn test_series(&self, series: &Stretches, conditions: Vec<Expr>) -> Result<Option<BooleanArray>, Error> {
+        if conditions.is_empty() {
+            return Ok(None);
+        }
+        self.count_tested(series.table.len());
+        let columns = self.file.tag_columns();
+        let fields: Vec<Field> = columns.iter().map(|column| column.to_arrow().with_nullable(true)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(series.table.len()));
+        let batch = RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), series.table.tags().to_vec(), &options);
+        let batch = batch.map_err(Error::arrow("test tags"))?;
+        let mask = Expr::And(conditions).filter(&batch, self.file.layout.schema());
+        mask.map(Some).map_err(|error| Error::BatchShape { detail: error.to_string() })
+    }
+
+    fn count_tested(&self, rows: usize) {
+        if let Some(tested) = &self.file.rows_tested {
+            tested.fetch_add(rows as u64, Ordering::Relaxed);
+            metrics::counter!("tessera_rule_rows_tested_total").increment(rows as u64);
+        }
+    }
+
+    /// The columns to decode, by leaf.
+    fn wanted(&self, inline: &[ColumnId], row_tests: bool) -> Result<BTreeMap<usize, Meaning>, Error> {
+        let layout = &self.file.layout;
+        let columns: Vec<ColumnId> = layout.columns().map(|column| column.id).collect();
+        let internal = |position: &usize| if *position == columns.len() { Meaning::Sequence } else { Meaning::OpType };
+        let meaning = |position: &usize| columns.get(*position).map_or_else(|| internal(position), |id| Meaning::User(*id));
+        let mut meanings: Vec<Meaning> = self.need.assembly.payload().iter().map(meaning).collect();
+        if self.has_times() {
+            meanings.push(Meaning::User(layout.schema().time_index().id));
+        }
+        if self.need.sequences {
+            meanings.push(Meaning::Sequence);
+        }
+        if self.need.op_types {
+            meanings.push(Meaning::OpType);
+        }
+        meanings.extend(inline.iter().copied().map(Meaning::User));
+        if row_tests {
+            meanings.extend(self.file.exact.iter().flat_map(|exact| exact.columns()).map(Meaning::User));
+        }
+        let mut leaves = BTreeMap::new();
+        for meaning in meanings {
+            if let Some(leaf) = self.file.leaf(meaning)? {
+                leaves.insert(leaf, meaning);
+            }
+        }
+        Ok(leaves)
+    }
+
+    /// Counts the encoded bytes that the decoder will hold.
+    fn reserve_encoded(
+        &self,
+        group: &Group,
+        wanted: &BTreeMap<usize, Meaning>,
+        selected: &[Range<u32>],
+    ) -> Result<Option<Reserved>, Error> {
+        let Some(memory) = &self.file.memory else { return Ok(None) };
+        let metadata = self.file.footer.reader.metadata().row_group(group.index);
+        let bytes: i64 = wanted.keys().map(|leaf| metadata.column(*leaf).compressed_size()).sum();
+        let rows: u64 = selected.iter().map(|range| u64::from(range.end - range.start)).sum();
+        let share = u64::try_from(bytes).unwrap_or(0).saturating_mul(rows) / (self.file.footer.rows_of(group.index) as u64).max(1);
+        memory.reserve(usize::try_from(share).unwrap_or(usize::MAX)).map(Some)
+    }
+
+    fn decode(
+        &self,
+        group: &Group,
+        wanted: &BTreeMap<usize, Meaning>,
+        selected: &[Range<u32>],
+    ) -> Result<stream::BoxStream<'static, Result<RecordBatch, Error>>, Error> {
+        let file = &self.file;
+        let rows = file.footer.rows_of(group.index);
+        if wanted.is_empty() {
+            return Ok(stream::iter(counts(selected)).boxed());
+        }
+        let mask = ProjectionMask::leaves(file.footer.reader.parquet_schema(), wanted.keys().copied());
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.reader(), file.footer.reader.clone())
+            .with_batch_size(BATCH_ROWS)
+            .with_projection(mask)
+            .with_row_groups(vec![group.index]);
+        let whole = selected.first().is_some_and(|range| selected.len() == 1 && *range == (0..rows as u32));
+        if !whole {
+            let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);
+            builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
+        }
+        let path = file.path.clone();
+        let batches = builder.build().map_err(|source| Error::decode(&path, source))?;
+        Ok(batches.map_err(move |source| Error::decode(&path, source)).boxed())
+    }
+
+    /// A block of decoded rows.
+    fn block(
+        &self,
+        wanted: &BTreeMap<usize, Meaning>,
+        batch: RecordBatch,
+        stretches: Option<Stretches>,
+        row_tests: bool,
+    ) -> Result<Block, Error> {
+        let batch = if row_tests { self.test_rows(wanted, &batch)? } else { batch };
+        let rows = batch.num_rows();
+        let found: HashMap<Meaning, &ArrayRef> = wanted.values().copied().zip(batch.columns()).collect();
+        let layout = &self.file.layout;
+        let columns: Vec<&Column> = layout.columns().collect();
+        let shape = |name: &str| Error::BatchShape { detail: format!("column {name} is missing") };
+        let user = |column: &Column| conform_column(column, found.get(&Meaning::User(column.id)).copied(), rows);
+        let payload = self.need.assembly.payload().iter().map(|position| match columns.get(*position) {
+            Some(column) => user(column),
+            None if *position == columns.len() => found.get(&Meaning::Sequence).map(|c| Arc::clone(c)).ok_or_else(|| shape("__sequence")),
+            None => found.get(&Meaning::OpType).map(|c| Arc::clone(c)).ok_or_else(|| shape("__op_type")),
+        });
+        let payload = payload_batch(&self.need.assembly, payload.collect::<Result<_, _>>()?, rows)?;
+        let stretches = match stretches {
+            Some(known) => known,
+            None if self.merges => {
+                let tags = self.file.tag_columns().into_iter().map(user).collect::<Result<Vec<_>, _>>()?;
+                Stretches::find(self.encoder.as_ref(), &tags, rows)?
+            }
+            None => {
+                let inline = self.inline_tags();
+                let tag = |column: &Column| inline.contains(&column.id).then(|| user(column)).transpose();
+                Stretches::find_unkeyed(self.file.tag_columns().into_iter().map(tag).collect::<Result<_, _>>()?, rows)?
+            }
+        };
+        let times = if self.has_times() { times_of(&user(layout.schema().time_index())?)? } else { Vec::new().into() };
+        let sequences = if self.need.sequences { found.get(&Meaning::Sequence).map(|c| sequences_of(c)).transpose()? } else { None };
+        let op_types = if self.need.op_types { found.get(&Meaning::OpType).map(|c| op_types_of(c)).transpose()? } else { None };
+        let op_types = op_types.filter(|ops| ops.contains(&DELETE));
+        let mut block = Block { payload, times, sequences, op_types, stretches, memory: None };
+        if let Some(time) = self.file.time {
+            block = block.within(time)?;
+        }
+        if let Some(memory) = &self.file.memory {
+            block.memory = Some(Arc::new(memory.reserve(block.bytes())?));
+        }
+        Ok(block)
+    }
+
+    /// The rows that satisfy the exact predicate.
+    fn test_rows(&self, wanted: &BTreeMap<usize, Meaning>, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        let Some(exact) = &self.file.exact else { return Ok(batch.clone()) };
+        let schema = self.file.layout.schema();
+        let found: HashMap<Meaning, &ArrayRef> = wanted.values().copied().zip(batch.columns()).collect();
+        let tested: Vec<&Column> = exact.columns().iter().filter_map(|id| schema.column(*id)).collect();
+        let columns = tested.iter().map(|c| conform_column(c, found.get(&Meaning::User(c.id)).copied(), batch.num_rows()));
+        let fields: Vec<Field> = tested.iter().map(|column| column.to_arrow().with_nullable(true)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let tested = RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options);
+        let tested = tested.map_err(Error::arrow("test rows"))?;
+        let mask = exact.filter(&tested, schema).map_err(|error| Error::BatchShape { detail: error.to_string() })?;
+        self.count_tested(batch.num_rows());
+        filter_record_batch(batch, &mask).map_err(Error::arrow("test rows"))
+    }
+}
+
+/// Batches without columns, for so many rows.
+fn counts(selected: &[Range<u32>]) -> Vec<Result<RecordBatch, Error>> {
+    let total: usize = selected.iter().map(|range| (range.end - range.start) as usize).sum();
+    let batch = |from: usize| {
+        let options = RecordBatchOptions::new().with_row_count(Some(BATCH_ROWS.min(total - from)));
+        RecordBatch::try_new_with_options(Arc::new(ArrowSchema::empty()), Vec::new(), &options).map_err(Error::arrow("count rows"))
+    };
+    (0..total).step_by(BATCH_ROWS).map(batch).collect()
+}
+
+/// Where in a row group the rows of a selection are.
+struct Places(VecDeque<Range<u32>>);
+
+impl Places {
+    fn new(selected: Vec<Range<u32>>) -> Self {
+        Self(selected.into())
+    }
+
+    /// The next rows as (first, rows).
+    fn take(&mut self, mut rows: u32) -> Vec<(u32, u32)> {
+        let mut taken = Vec::new();
+        while rows > 0
+            && let Some(range) = self.0.front_mut()
+        {
+            let count = rows.min(range.end - range.start);
+            taken.push((range.start, count));
+            range.start += count;
+            rows -= count;
+            if range.start >= range.end {
+                self.0.pop_front();
+            }
+        }
+        taken
+    }
+}
