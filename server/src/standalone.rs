@@ -15,7 +15,7 @@ use tessera_engine::config::Config;
 use tessera_engine::engine::{Engine, Parts as EngineParts};
 use tessera_engine::wal::LogStore;
 use tessera_manifest::env::{Env, Stopwatch};
-use tessera_manifest::id::{NodeId, Nonce, TableId};
+use tessera_manifest::id::{NodeId, Nonce};
 use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
 use tessera_metaclient::procedure::{Runner, RunnerOptions};
@@ -70,8 +70,6 @@ pub struct Standalone {
     ddl: Ddl,
     runner: Arc<Mutex<Option<Runner>>>,
     node: NodeId,
-    /// The highest table id that the store had a folder of at the start.
-    in_use: Option<TableId>,
     /// One alteration at a time, so that each begins with what the one before left.
     alterations: Arc<Mutex<()>>,
     /// Looks for expired rows.
@@ -98,11 +96,11 @@ impl Standalone {
         let in_use = recover::examine(&catalogs, &store).await?;
         let sessions = Arc::new(Sessions::new()?);
         let procedures = Procedures::new(catalogs.catalog.clone(), catalogs.env.clone());
-        let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store) }, procedures };
+        let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store), in_use }, procedures };
         let runner = run_procedures(&ddl.tools).await?;
         let runner = Arc::new(Mutex::new(Some(runner)));
         let expirer = Arc::new(ttl::Expirer::start(catalogs.clone()));
-        Ok(Self { catalogs, sessions, store, ddl, runner, node, in_use, alterations: Arc::default(), expirer })
+        Ok(Self { catalogs, sessions, store, ddl, runner, node, alterations: Arc::default(), expirer })
     }
 
     pub(crate) fn catalogs(&self) -> &Catalogs {
@@ -189,8 +187,7 @@ impl Standalone {
             }
             Statement::CreateTable(table) => {
                 let database = table.name.database.as_deref().unwrap_or(session);
-                let place = create::Place { node: self.node, in_use: self.in_use };
-                create::create_table(&table, database, place, &self.ddl, &self.sessions).await?;
+                create::create_table(&table, database, self.node, &self.ddl, &self.sessions).await?;
             }
             Statement::DropTable { names, if_exists } => {
                 for name in names {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tessera_manifest::id::{ColumnId, NodeId, TableId};
+use tessera_manifest::id::{ColumnId, NodeId};
 use tessera_manifest::limits::NAME_BYTES_MAX;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
@@ -129,15 +129,6 @@ fn define_rules(create: &CreateTable, schema: &Schema, partition_columns: &[Colu
     Ok(parsed)
 }
 
-/// Where a new table goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The node of its regions.
-    pub node: NodeId,
-    /// The highest table id that is in use on the store, above which its own must lie.
-    pub in_use: Option<TableId>,
-}
-
 /// Creates a table; whether it was made (it may exist already where that is fine).
 ///
 /// # Errors
@@ -154,7 +145,7 @@ pub async fn create_table(create: &CreateTable, database: &str, place: Place, dd
     if catalogs.find(database, name).await?.is_some() {
         return taken(create, database);
     }
-    let procedure = procedure::CreateTable::new(database, name, definition, place, ddl.tools.clone());
+    let procedure = procedure::CreateTable::new(database, name, definition, node, ddl.tools.clone());
     match ddl.procedures.carry_out(&procedure).await {
         Ok(_) => Ok(true),
         Err(error) if error.code == Code::TableAlreadyExists => taken(create, database),

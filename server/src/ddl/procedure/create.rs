@@ -23,7 +23,7 @@ use tessera_metaclient::procedure::{Commit, Locks, Procedure, Retry, State, Stat
 
 use super::{Tools, coded, encode};
 use crate::catalog::from_catalog;
-use crate::ddl::create::{Definition, Place};
+use crate::ddl::create::Definition;
 use crate::ddl::drop::is_gone;
 use crate::error::{Code, ServerError};
 use crate::query::error::from_engine;
@@ -59,8 +59,6 @@ pub(super) struct Data {
     options: BTreeMap<String, String>,
     created_unix_ms: u64,
     node: NodeId,
-    /// The highest table id that the store is known to have a folder of.
-    in_use: Option<TableId>,
 }
 
 /// A CREATE TABLE.
@@ -73,11 +71,10 @@ pub struct CreateTable {
 impl CreateTable {
     /// The creation of table `database.name`.
     #[must_use]
-    pub fn new(database: &str, name: &str, definition: Definition, place: Place, tools: Tools) -> Self {
+    pub fn new(database: &str, name: &str, definition: Definition, node: NodeId, tools: Tools) -> Self {
         let Definition { schema, partition_columns, rules, options } = definition;
-        let Place { node, in_use } = place;
         let (database, name, created_unix_ms) = (database.to_owned(), name.to_owned(), tools.catalogs.env.unix_ms());
-        let data = Data { step: Step::Allocate, database, name, schema, partition_columns, rules, options, created_unix_ms, node, in_use };
+        let data = Data { step: Step::Allocate, database, name, schema, partition_columns, rules, options, created_unix_ms, node };
         Self { data, tools }
     }
 
@@ -87,7 +84,7 @@ impl CreateTable {
 
     /// The table with its routes, under this id.
     fn lay_out(&self, id: TableId) -> (TableInfo, Vec<Route>) {
-        let Data { step: _, database, name, schema, partition_columns, rules, options, created_unix_ms, node, in_use: _ } = &self.data;
+        let Data { step: _, database, name, schema, partition_columns, rules, options, created_unix_ms, node } = &self.data;
         let numbers = u32::try_from(rules.len()).unwrap_or(u32::MAX);
         let routes = rules.iter().zip(0..numbers).map(|(rule, number)| {
             let region = RegionId::new(id, RegionNumber(number));
@@ -125,8 +122,8 @@ impl CreateTable {
 
     /// Takes an id, if the table can be created at all.
     async fn allocate(&mut self) -> Result<Status, StepError> {
-        let Data { database, name, in_use, .. } = &self.data;
-        let catalogs = &self.tools.catalogs;
+        let Data { database, name, .. } = &self.data;
+        let Tools { catalogs, in_use, .. } = &self.tools;
         // Said before an id is taken; the last step checks it again.
         if let Some(table) = catalogs.find(database, name).await.map_err(|error| coded(&error))? {
             let message = format!("table '{name}' already exists in database '{database}', with id {}", table.info.id);

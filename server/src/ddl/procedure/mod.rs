@@ -23,6 +23,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tessera_manifest::id::TableId;
 use tessera_metaclient::procedure::{Registry, State, StepError};
 
 pub use alter::AlterTable;
@@ -43,6 +44,8 @@ pub struct Tools {
     pub catalogs: Catalogs,
     /// SSTs, manifests and drop markers.
     pub store: Arc<dyn ObjectStore>,
+    /// The highest table id that the store had a folder of when the process started; new ids lie above it.
+    pub in_use: Option<TableId>,
 }
 
 impl std::fmt::Debug for Tools {
