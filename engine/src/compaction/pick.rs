@@ -21,8 +21,13 @@ use crate::options::MergeMode;
 pub(super) const RUNS_MAX: usize = 4;
 /// Largest size of an output, about, unless the table says otherwise.
 pub(super) const FILE_BYTES_MAX: u64 = 512 << 20;
-/// Files read at the same time by one compaction; each keeps a row group in memory.
+/// Files read at the same time by one compaction.
 const INPUTS_MAX: usize = 32;
+/// Bytes of the row groups that the inputs of one compaction keep in memory at the same time, encoded; decoded and on
+/// their way they take about three times as much.
+const RESIDENT_BYTES_MAX: u64 = 48 << 20;
+/// Bytes of a row group at most, about.
+const ROW_GROUP_BYTES: u64 = 8 << 20;
 /// Files that one compaction is cut into by size, in each window.
 const CUTS_MAX: u64 = 32;
 /// A file over so many windows is cut up only if each would get [`SPARSE_BYTES`].
@@ -168,14 +173,14 @@ impl<'a> Planner<'a> {
             bytes += file.bytes.max(1);
             first || bytes <= self.settings.file_bytes_max
         };
-        let together: Aged<'a> = strays.iter().take_while(full).take(INPUTS_MAX).copied().collect();
+        let together: Aged<'a> = affordable(strays.iter().take_while(full).copied());
         let alone = strays.first().map(|first| vec![*first])?;
         Some(self.pick(Reason::Localize, if self.is_sound(&together) { together } else { alone }))
     }
 
     fn reclaim(&self, group: &Aged<'a>) -> Option<Pick> {
         let (rows, deletes) = group.iter().fold((0, 0), |(rows, deletes), file| (rows + file.rows, deletes + file.deletes));
-        if deletes == 0 || deletes * 4 < rows || group.len() > INPUTS_MAX || !self.is_sound(group) {
+        if deletes == 0 || deletes * 4 < rows || affordable(group.iter().copied()).len() < group.len() || !self.is_sound(group) {
             return None;
         }
         let pick = self.pick(Reason::Reclaim, group.clone());
@@ -184,7 +189,7 @@ impl<'a> Planner<'a> {
 
     /// All of a window that is not yet one run without deletes, at most so many files at a time, oldest first.
     fn whole(&self, group: &Aged<'a>) -> Option<Pick> {
-        let some: Aged<'a> = group.iter().take(INPUTS_MAX).copied().collect();
+        let some: Aged<'a> = affordable(group.iter().copied());
         let deletes = some.iter().any(|file| file.deletes > 0);
         if self.is_sound(&some) {
             if some.len() > 1 && self.pays(&some) {
@@ -253,8 +258,8 @@ impl<'a> Planner<'a> {
     fn trimmed(&self, picked: Aged<'a>) -> Aged<'a> {
         let lonely = |file: &&Candidate| !picked.iter().any(|other| other.key != file.key && overlap(other.time, file.time));
         let full = |file: &&Candidate| file.bytes > self.settings.file_bytes_max / 2;
-        let kept: Aged<'a> = picked.iter().filter(|file| !(full(file) && lonely(file))).copied().collect();
-        let mut kept: Aged<'a> = kept.into_iter().take(INPUTS_MAX).collect();
+        // The newest are the smallest, mostly.
+        let mut kept: Aged<'a> = affordable(picked.iter().filter(|file| !(full(file) && lonely(file))).copied());
         kept.sort_by_key(|file| (file.sequences.1, file.key));
         kept
     }
@@ -291,6 +296,16 @@ impl<'a> Planner<'a> {
         let split = Split { windows: (!crumbs).then_some(self.windows), cuts };
         Pick { reason, inputs: picked.iter().map(|file| file.key).collect(), split, older }
     }
+}
+
+/// The first of the files, so many that they can be read at the same time in bounded memory; two at least.
+fn affordable<'a>(files: impl Iterator<Item = &'a Candidate>) -> Aged<'a> {
+    let mut resident = 0;
+    let fits = |(at, file): &(usize, &Candidate)| {
+        resident += file.bytes.min(ROW_GROUP_BYTES);
+        *at < 2 || resident <= RESIDENT_BYTES_MAX
+    };
+    files.take(INPUTS_MAX).enumerate().take_while(fits).map(|(_, file)| file).collect()
 }
 
 fn overlap(a: (i64, i64), b: (i64, i64)) -> bool {
