@@ -22,6 +22,9 @@ pub mod config;
 pub mod error;
 pub mod limits;
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod testing;
 
 /// The messages of an error and of its causes, for assertions.

@@ -1,8 +1,12 @@
 //! What callers ask of a region, and what they get.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use tessera_manifest::id::{Generation, RegionId, Sequence, Slot};
 use tessera_manifest::rule::{Expr, RuleVersion};
+use tessera_manifest::schema::Schema;
 
 /// What a write does to the rows' keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +30,20 @@ pub struct WriteRequest {
     pub batch: RecordBatch,
     /// What to do with the rows.
     pub op: OpType,
+}
+
+/// What a table is besides its rows, after a change: names, columns and options. The version of the schema names all
+/// of it: two alterations of a table with the same version are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alteration {
+    /// The database that the table is in.
+    pub database: String,
+    /// The table's name.
+    pub table: String,
+    /// Its schema, of a version above the present one.
+    pub schema: Arc<Schema>,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
 }
 
 /// An acknowledged write.
@@ -65,11 +83,12 @@ pub enum AsOf {
 pub struct ScanRequest {
     /// Positions of the columns wanted, in display order of the schema; `None` for all. May be empty (to count).
     pub projection: Option<Vec<usize>>,
-    /// A predicate that every wanted row satisfies, under the two-valued order of the rules. It is used to
-    /// skip files, row groups and rows; rows that do not satisfy it may still come out.
+    /// A predicate that every wanted row satisfies, under the two-valued order of the rules. Every row that comes out
+    /// satisfies those parts of a conjunction that name tags alone, and lies within the bounds that the whole sets to
+    /// the time; rows that do not satisfy the rest may still come out.
     pub filter: Expr,
     /// At least this many rows are wanted, if there are as many; more may come out. With an order by time these are
-    /// the first in that order, of all rows of the region: it is for requests whose filter leaves nothing to test.
+    /// the first in that order, of all rows that may come out: it is for requests whose filter leaves nothing to test.
     pub limit: Option<usize>,
     /// The order of rows.
     pub order: Order,

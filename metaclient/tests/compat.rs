@@ -46,9 +46,11 @@ fn for_newer_readers<T: Stored>(value: &T) -> Vec<u8> {
     seal(T::KIND, &message).to_vec()
 }
 
-/// Checks the frozen bytes of version 1, which is the current one of every kind.
+/// Checks the frozen bytes of the current version.
 fn check<T: Stored + PartialEq + Debug>(file: &str, value: &T) {
-    let (golden, flipped, newer) = (format!("v001_{file}.hex"), format!("v001_{file}.flipped.hex"), format!("v001_{file}.newer.hex"));
+    let version = T::KIND.current().ver;
+    let name = |suffix: &str| format!("v{version:03}_{file}.{suffix}");
+    let (golden, flipped, newer) = (name("hex"), name("flipped.hex"), name("newer.hex"));
     let key = Key::from("some/key");
     let encoded = encode(value);
     let mut damaged = encoded.to_vec();
@@ -64,9 +66,12 @@ fn check<T: Stored + PartialEq + Debug>(file: &str, value: &T) {
     let refused = decode::<T>(&key, &read(&flipped)).unwrap_err();
     assert!(matches!(refused, ValueError::Damaged { .. }), "{flipped}: {refused}");
     let refused = decode::<T>(&key, &read(&newer)).unwrap_err();
-    assert_eq!(refused, ValueError::TooNew { key: key.clone(), kind: T::KIND, min_reader_ver: 2, reader_ver: 1 });
+    assert_eq!(refused, ValueError::TooNew { key: key.clone(), kind: T::KIND, min_reader_ver: version + 1, reader_ver: version });
     let text = refused.to_string();
-    assert!(["some/key", "version 2", "version 1"].iter().all(|part| text.contains(part)), "{text}");
+    assert!(
+        ["some/key", &format!("version {}", version + 1), &format!("version {version}")].iter().all(|part| text.contains(part)),
+        "{text}"
+    );
 
     for at in 0..frozen.len() {
         for bit in 0..8 {
@@ -106,7 +111,15 @@ fn table() -> TableInfo {
 
 #[test]
 fn databases_are_read_as_they_were_written() {
-    check("database", &Database { name: "public".into(), created_unix_ms: 1_700_000_000_123 });
+    let options = BTreeMap::from([("ttl".into(), "7d".into())]);
+    check("database", &Database { name: "public".into(), created_unix_ms: 1_700_000_000_123, options });
+}
+
+#[test]
+fn databases_of_version_1_have_no_options() {
+    let found = decode::<Database>(&Key::from("some/key"), &read("v001_database.hex"));
+    assert_eq!(found, Ok(Database { name: "public".into(), created_unix_ms: 1_700_000_000_123, options: BTreeMap::new() }));
+    assert!(matches!(decode::<Database>(&Key::from("some/key"), &read("v001_database.flipped.hex")), Err(ValueError::Damaged { .. })));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tessera_metaclient::kv::KvBackend;
 use tokio::sync::Mutex;
 
 use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
-use crate::ddl::{create, drop, recover};
+use crate::ddl::{admin, alter, create, drop, recover, truncate, ttl};
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::from_engine;
 use crate::query::session::Sessions;
@@ -68,6 +68,8 @@ pub struct Standalone {
     node: NodeId,
     /// One DDL statement at a time, so that what a drop looked up is what it drops.
     ddl: Arc<Mutex<()>>,
+    /// Looks for expired rows.
+    expirer: Arc<ttl::Expirer>,
 }
 
 impl Standalone {
@@ -86,9 +88,11 @@ impl Standalone {
         recover::raise_table_id(&catalogs, &store).await?;
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
+        recover::finish_alterations(&catalogs).await?;
         catalogs.engine.forget_dropped().await;
         recover::report_orphans(&catalogs, &store).await;
-        Ok(Self { catalogs, sessions: Arc::new(Sessions::new()?), store, node, ddl: Arc::new(Mutex::new(())) })
+        let expirer = Arc::new(ttl::Expirer::start(catalogs.clone()));
+        Ok(Self { catalogs, expirer, sessions: Arc::new(Sessions::new()?), store, node, ddl: Arc::new(Mutex::new(())) })
     }
 
     /// Flushes and closes every region. Statements that still run fail.
@@ -96,6 +100,7 @@ impl Standalone {
     /// # Errors
     /// A region that could not be flushed; its rows are safe in the WAL.
     pub async fn close(&self) -> Result<(), ServerError> {
+        self.expirer.stop().await;
         self.catalogs.engine.close().await.map_err(|error| from_engine(&error))
     }
 
@@ -115,9 +120,14 @@ impl Standalone {
                 let planned = self.sessions.plan(*query, database, &self.catalogs).await?;
                 affected(copy::copy_to(planned, &self.catalogs.env, &path, &options).await?)
             }
-            Statement::CreateDatabase { .. } | Statement::DropDatabase { .. } | Statement::CreateTable(_) | Statement::DropTable { .. } => {
-                self.define(statement, database).await
-            }
+            Statement::CreateDatabase { .. }
+            | Statement::AlterDatabase { .. }
+            | Statement::DropDatabase { .. }
+            | Statement::CreateTable(_)
+            | Statement::AlterTable { .. }
+            | Statement::Truncate { .. }
+            | Statement::DropTable { .. } => self.define_to_the_end(statement, database).await,
+            Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.catalogs).await,
             Statement::ShowDatabases { .. } | Statement::ShowTables { .. } | Statement::ShowCreateTable(_) | Statement::Describe(_) => {
                 self.show(statement, database).await
             }
@@ -131,13 +141,29 @@ impl Standalone {
         }
     }
 
+    /// DDL that is finished even if the client goes away: half of it would be left to the next start.
+    async fn define_to_the_end(&self, statement: Statement, session: &str) -> Result<Output, ServerError> {
+        let (server, session) = (self.clone(), session.to_owned());
+        let work = tessera_manifest::env::spawn(async move { server.define(statement, &session).await });
+        work.await.unwrap_or_else(|error| Err(ServerError::new(Code::Internal, format!("the statement ended early: {error}"))))
+    }
+
     /// DDL. The answer counts like that of GreptimeDB: a new database is one row.
     async fn define(&self, statement: Statement, session: &str) -> Result<Output, ServerError> {
         let _one_at_a_time = self.ddl.lock().await;
         let mut rows = 0;
         match statement {
-            Statement::CreateDatabase { name, if_not_exists } => {
-                rows = u64::from(create::create_database(&name, if_not_exists, &self.catalogs).await?);
+            Statement::CreateDatabase { name, if_not_exists, options } => {
+                rows = u64::from(create::create_database(&name, if_not_exists, &options, &self.catalogs).await?);
+            }
+            Statement::AlterDatabase { name, options } => alter::alter_database(&name, &options, &self.catalogs).await?,
+            Statement::AlterTable { name, changes } => {
+                let database = name.database.as_deref().unwrap_or(session);
+                alter::alter_table(database, &name.table, &changes, &self.catalogs, &self.sessions).await?;
+            }
+            Statement::Truncate { name, ranges } => {
+                let database = name.database.as_deref().unwrap_or(session);
+                truncate::truncate_table(database, &name.table, &ranges, &self.catalogs, &self.sessions).await?;
             }
             Statement::DropDatabase { name, if_exists } => {
                 drop::drop_database(&name, if_exists, &self.catalogs).await?;

@@ -72,6 +72,11 @@ impl Assembly {
         self.parts.iter().any(|part| matches!(part, Part::Tag(_)))
     }
 
+    /// Whether this tag comes out.
+    pub(crate) fn has_tag(&self, tag: usize) -> bool {
+        self.parts.contains(&Part::Tag(tag))
+    }
+
     /// A batch of the output; `tag` makes the column of a tag.
     pub(crate) fn batch(&self, payload: &RecordBatch, mut tag: impl FnMut(usize) -> Result<ArrayRef, Error>) -> Result<RecordBatch, Error> {
         let columns = self.parts.iter().map(|part| match part {
@@ -169,7 +174,7 @@ impl Block {
 
     /// Bytes that it keeps in memory, slices of shared buffers counted by their part.
     pub(crate) fn bytes(&self) -> usize {
-        let columns: usize = self.payload.columns().iter().map(|column| slice_bytes(column)).sum();
+        let columns: usize = self.payload.columns().iter().map(slice_bytes).sum();
         columns + self.times.len() * 8 + self.stretches.list.len() * 8
     }
 

@@ -100,6 +100,21 @@ impl Stretches {
         Ok(Self { table: Arc::new(table), list })
     }
 
+    /// Of rows of which only some tags are there, for output alone: keys of this table must not be compared.
+    pub(crate) fn find_unkeyed(tags: Vec<Option<ArrayRef>>, rows: usize) -> Result<Self, Error> {
+        let some: Vec<ArrayRef> = tags.iter().flatten().cloned().collect();
+        let starts = starts(&some, rows)?;
+        let firsts = UInt32Array::from(starts.clone());
+        let missing = |count| arrow::array::new_null_array(&ArrowType::Null, count);
+        let tags =
+            tags.iter().map(|column| column.as_ref().map_or_else(|| Ok(missing(starts.len())), |column| take(column, &firsts, None)));
+        let tags = tags.collect::<Result<Vec<_>, _>>().map_err(Error::arrow("pick tags"))?;
+        let table = SeriesTable { keys: Vec::new(), ends: vec![0; starts.len()], tags };
+        let ends = starts.iter().skip(1).copied().chain([rows as u32]);
+        let list = if rows == 0 { Vec::new() } else { (0..).zip(ends).map(|(series, end)| Stretch { series, end }).collect() };
+        Ok(Self { table: Arc::new(table), list })
+    }
+
     /// Joins neighbours of one key: tags that differ in bits may be equal in the order of values, as 0 and −0.
     pub(crate) fn join(table: &SeriesTable, stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
         let mut list: Vec<Stretch> = Vec::with_capacity(table.len());

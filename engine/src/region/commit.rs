@@ -95,12 +95,12 @@ impl Region {
             Err(source) => return Err(self.manifest_error(source)),
         }
         let state = manifest.state().clone();
+        self.adopt(state.clone()).await?;
         let wal = self.shared.parts.wal.id();
         let landed = state.wals().iter().find(|named| named.id == wal).map(|named| named.flushed);
         let in_ssts: Vec<Arc<Frozen>> =
             self.pin().frozen.iter().filter(|frozen| landed.is_some_and(|landed| frozen.position <= landed)).cloned().collect();
         self.version.update(|version| {
-            version.state = state;
             version.frozen.retain(|frozen| !in_ssts.iter().any(|other| Arc::ptr_eq(other, frozen)));
         });
         self.in_flight.clear();

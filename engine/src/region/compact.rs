@@ -97,10 +97,8 @@ impl Region {
         }
     }
 
-    /// Stops the compaction under way, and lets none begin while the answer lives: a repartition fences no region
-    /// whose files are about to be replaced.
-    #[expect(dead_code, reason = "the staging of a repartition, which is to come, calls it")]
-    pub(crate) async fn pause_compaction(&self) -> Paused<'_> {
+    /// Stops the compaction under way, and lets none begin while the answer lives.
+    pub(super) async fn pause_compaction(&self) -> Paused<'_> {
         self.compactions.pause().await
     }
 

@@ -6,7 +6,7 @@
 //!   epoch are those under which its file was written. Else the file is thrown away, and the flush looks again.
 //! - A memtable leaves the version in the same step in which its files enter.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tessera_manifest::action::{Action, Drop as DropAction, Edit, Flushed};
 use tessera_manifest::file::{FileRef, Scope};
@@ -43,27 +43,16 @@ impl Region {
                 return self.forget_rows(&manifest).await;
             }
         }
-        self.freeze().await;
+        self.flush_frozen().await
+    }
+
+    /// Closes the gate for a moment and flushes everything that was written before. The caller has its turn.
+    pub(super) async fn flush_frozen(&self) -> Result<(), Error> {
+        self.rotate(&self.gate.write().await);
         while let Some(frozen) = self.pin().frozen.first().cloned() {
             self.flush_one(&frozen).await?;
         }
         Ok(())
-    }
-
-    /// Closes the gate for a moment and puts an empty memtable in the place of the active one.
-    pub(super) async fn freeze(&self) {
-        let _closed = self.gate.write().await;
-        let version = self.pin();
-        if version.active.rows() == 0 {
-            return;
-        }
-        self.settle_share(version.active.bytes());
-        let position = *self.inserted.lock().unwrap_or_else(PoisonError::into_inner);
-        let frozen = Frozen::new(Arc::clone(&version.active), position, Arc::clone(&self.budget));
-        self.version.update(|version| {
-            version.frozen.push(Arc::new(frozen));
-            version.active = Arc::new(Memtable::new(Arc::clone(&version.meta.schema)));
-        });
     }
 
     /// Flushes the oldest frozen memtable, unless something came between: then there is another look to be taken.
@@ -153,6 +142,7 @@ impl Region {
             generation: version.meta.generation,
             rule: Arc::clone(&version.meta.rule),
             partition_columns: version.meta.partition_columns.clone(),
+            skipping: version.options.skipping.clone(),
         }
     }
 

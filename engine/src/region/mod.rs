@@ -17,6 +17,7 @@
 //! Crash order of a flush: SST, then Edit, then release. A crash in between leaves a file that nobody lists,
 //! or entries that a replay skips.
 
+mod alter;
 mod commit;
 mod compact;
 mod flush;
@@ -24,11 +25,13 @@ mod in_flight;
 mod info;
 mod open;
 mod scan;
+mod truncate;
+mod ttl;
 mod version;
 mod write;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tessera_manifest::id::{RegionId, Sequence};
 use tessera_manifest::log::Manifest;
@@ -44,6 +47,7 @@ use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
 pub use scan::RegionScan;
+pub use truncate::Truncated;
 
 /// An open region.
 #[derive(Debug)]
@@ -121,6 +125,17 @@ impl Region {
     /// Closes the gate for good: waits for the writes under way, refuses later ones.
     async fn shut(&self, state: GateState) {
         *self.gate.write().await = state;
+    }
+
+    /// The last entry that is inserted; only asked under a closed gate.
+    fn inserted_position(&self) -> WalPosition {
+        *self.inserted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest sequence that was given to a row, acknowledged or not; `None` before the first of a generation.
+    async fn newest_sequence(&self) -> Option<Sequence> {
+        let given = self.order.lock().await.next.saturating_sub(1);
+        Sequence::new(self.meta().generation, given)
     }
 
     /// The version that scans pin.

@@ -87,6 +87,11 @@ impl Region {
                 continue;
             }
             let decoded = codec::decode(&bytes).map_err(|source| Error::WalEntry { region: self.id, position, source })?;
+            // An append that failed can leave an entry behind a position that was passed since; nobody was told of it.
+            let newest_row = decoded.first_sequence.as_u64().saturating_add(decoded.rows.saturating_sub(1) as u64);
+            if newest_row <= version.state.flushed_sequence().as_u64() {
+                continue;
+            }
             let batch = decoded.to_batch(version.active.schema()).map_err(|source| Error::rows(self.id, source))?;
             rows += batch.num_rows();
             let inserted = version.active.insert(batch, decoded.op, decoded.first_sequence);

@@ -1,5 +1,10 @@
 //! Regions on a real local WAL and an in-memory store.
 
+mod alter;
+mod crashes;
+mod doubt;
+mod truncate;
+
 use std::collections::BTreeMap;
 use std::path::Path as FsPath;
 use std::sync::Arc;
@@ -417,11 +422,16 @@ async fn rows_whose_flush_failed_are_flushed_once_the_store_is_back() {
     assert_eq!(region.shared.budget.held(), 0);
 }
 
-/// A store that refuses writes while it is down.
+/// A store that refuses writes while it is down, and does them without a word while it is mute.
 #[derive(Debug, Default)]
 struct Outage {
     inner: InMemory,
     down: std::sync::atomic::AtomicBool,
+    mute: std::sync::atomic::AtomicBool,
+}
+
+fn no_answer() -> object_store::Error {
+    object_store::Error::Generic { store: "Outage", source: "down".into() }
 }
 
 impl std::fmt::Display for Outage {
@@ -439,9 +449,10 @@ impl ObjectStore for Outage {
         opts: object_store::PutOptions,
     ) -> object_store::Result<object_store::PutResult> {
         if self.down.load(Ordering::SeqCst) {
-            return Err(object_store::Error::Generic { store: "Outage", source: "down".into() });
+            return Err(no_answer());
         }
-        self.inner.put_opts(location, payload, opts).await
+        let done = self.inner.put_opts(location, payload, opts).await;
+        if self.mute.load(Ordering::SeqCst) { Err(no_answer()) } else { done }
     }
 
     async fn put_multipart_opts(
@@ -453,6 +464,9 @@ impl ObjectStore for Outage {
     }
 
     async fn get_opts(&self, location: &Path, options: object_store::GetOptions) -> object_store::Result<object_store::GetResult> {
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(no_answer());
+        }
         self.inner.get_opts(location, options).await
     }
 

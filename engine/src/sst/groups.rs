@@ -30,8 +30,9 @@ use super::store_reader::StoreReader;
 use crate::merge::BATCH_ROWS;
 use crate::merge::block::{Block, BlockStream, Need, op_types_of, payload_batch, sequences_of, times_of};
 use crate::merge::key::KeyEncoder;
-use crate::merge::layout::{DELETE, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID, conform_column};
+use crate::merge::layout::{DELETE, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID};
 use crate::merge::series::Stretches;
+use crate::sst::evolve::conform_column;
 
 /// The series of a row group are read when at least one in so many of its rows is.
 const SERIES_SHARE: usize = 4;
@@ -50,10 +51,10 @@ enum Meaning {
 struct Reading {
     file: FileRead,
     need: Need,
-    /// `None` without tags, or when nothing depends on them.
+    /// `None` without tags, or when neither merge nor output depends on them.
     encoder: Option<KeyEncoder>,
-    /// Whether rows must be told apart by series.
-    by_series: bool,
+    /// Whether keys are compared.
+    merges: bool,
 }
 
 impl FileRead {
@@ -109,25 +110,23 @@ impl FileRead {
 
 impl Reading {
     fn new(file: FileRead, need: Need) -> Result<Self, Error> {
-        let merging = file.layout.keys().is_some();
-        let by_series =
-            merging && (need.times || need.assembly.has_tags() || file.last_rows || file.seen.is_some() || file.exact.is_some());
+        let merges = need.times || file.last_rows || file.seen.is_some();
+        let by_series = file.layout.keys().is_some() && (merges || need.assembly.has_tags());
         let types = file.tag_columns().into_iter().map(|column| column.data_type.to_arrow()).collect::<Vec<_>>();
         let encoder = if by_series && !types.is_empty() { Some(KeyEncoder::new(types)?) } else { None };
-        Ok(Self { file, need, encoder, by_series })
+        Ok(Self { file, need, encoder, merges })
     }
 
     async fn read_group(self: Arc<Self>, group: Group) -> Result<BlockStream, Error> {
         let rows = self.file.footer.rows_of(group.index);
-        let series = match &self.encoder {
-            None => None,
-            // Tests of single rows need the tags of each.
-            Some(_) if self.tests_rows() => None,
-            Some(encoder) => match self.file.known_series(group.index) {
-                Some(known) => Some(known),
-                None if group.selected() * SERIES_SHARE >= rows => Some(self.file.read_series(group.index, encoder).await?),
-                None => None,
-            },
+        // Tests of single rows need the tags of each.
+        let known = if self.tests_rows() || self.file.layout.keys().is_none() { None } else { self.file.known_series(group.index) };
+        let series = match (&self.encoder, known) {
+            (_, Some(known)) => Some(known),
+            (Some(encoder), None) if !self.tests_rows() && group.selected() * SERIES_SHARE >= rows => {
+                Some(self.file.read_series(group.index, encoder).await?)
+            }
+            _ => None,
         };
         let selected = match &series {
             Some(series) => self.choose(series, &group.rows)?,
@@ -137,8 +136,8 @@ impl Reading {
             return Ok(stream::empty().boxed());
         }
         let row_tests = series.is_none() && self.file.exact.is_some();
-        let inline = series.is_none() && self.encoder.is_some();
-        let wanted = self.wanted(inline, row_tests)?;
+        let inline = if series.is_none() { self.inline_tags() } else { Vec::new() };
+        let wanted = self.wanted(&inline, row_tests)?;
         let reserved = self.reserve_encoded(&group, &wanted, &selected)?;
         let batches = self.decode(&group, &wanted, &selected)?;
         let mut places = Places::new(selected);
@@ -149,6 +148,16 @@ impl Reading {
             self.block(&wanted, batch, stretches, row_tests)
         });
         Ok(blocks.boxed())
+    }
+
+    /// The tags that are decoded with the rows: all if keys are compared, else those that come out.
+    fn inline_tags(&self) -> Vec<ColumnId> {
+        let tags = self.file.layout.schema().primary_key().iter().enumerate();
+        tags.filter(|(tag, _)| self.encoder.is_some() && (self.merges || self.need.assembly.has_tag(*tag))).map(|(_, id)| *id).collect()
+    }
+
+    fn has_times(&self) -> bool {
+        self.need.times || self.file.time.is_some()
     }
 
     /// Whether the exact predicate names more than tags.
@@ -209,13 +218,13 @@ impl Reading {
     }
 
     /// The columns to decode, by leaf.
-    fn wanted(&self, inline: bool, row_tests: bool) -> Result<BTreeMap<usize, Meaning>, Error> {
+    fn wanted(&self, inline: &[ColumnId], row_tests: bool) -> Result<BTreeMap<usize, Meaning>, Error> {
         let layout = &self.file.layout;
         let columns: Vec<ColumnId> = layout.columns().map(|column| column.id).collect();
         let internal = |position: &usize| if *position == columns.len() { Meaning::Sequence } else { Meaning::OpType };
         let meaning = |position: &usize| columns.get(*position).map_or_else(|| internal(position), |id| Meaning::User(*id));
         let mut meanings: Vec<Meaning> = self.need.assembly.payload().iter().map(meaning).collect();
-        if self.need.times {
+        if self.has_times() {
             meanings.push(Meaning::User(layout.schema().time_index().id));
         }
         if self.need.sequences {
@@ -224,9 +233,7 @@ impl Reading {
         if self.need.op_types {
             meanings.push(Meaning::OpType);
         }
-        if inline {
-            meanings.extend(layout.schema().primary_key().iter().copied().map(Meaning::User));
-        }
+        meanings.extend(inline.iter().copied().map(Meaning::User));
         if row_tests {
             meanings.extend(self.file.exact.iter().flat_map(|exact| exact.columns()).map(Meaning::User));
         }
@@ -270,7 +277,8 @@ impl Reading {
             .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted))
             .with_projection(mask)
             .with_row_groups(vec![group.index]);
-        if *selected != [0..rows as u32] {
+        let whole = selected.first().is_some_and(|range| selected.len() == 1 && *range == (0..rows as u32));
+        if !whole {
             let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
         }
@@ -302,18 +310,22 @@ impl Reading {
         let payload = payload_batch(&self.need.assembly, payload.collect::<Result<_, _>>()?, rows)?;
         let stretches = match stretches {
             Some(known) => known,
-            None if self.by_series => {
+            None if self.merges => {
                 let tags = self.file.tag_columns().into_iter().map(user).collect::<Result<Vec<_>, _>>()?;
                 Stretches::find(self.encoder.as_ref(), &tags, rows)?
             }
-            None => Stretches::untagged(rows),
+            None => {
+                let inline = self.inline_tags();
+                let tag = |column: &Column| inline.contains(&column.id).then(|| user(column)).transpose();
+                Stretches::find_unkeyed(self.file.tag_columns().into_iter().map(tag).collect::<Result<_, _>>()?, rows)?
+            }
         };
-        let times = if self.need.times { times_of(&user(layout.schema().time_index())?)? } else { Vec::new().into() };
+        let times = if self.has_times() { times_of(&user(layout.schema().time_index())?)? } else { Vec::new().into() };
         let sequences = if self.need.sequences { found.get(&Meaning::Sequence).map(|c| sequences_of(c)).transpose()? } else { None };
         let op_types = if self.need.op_types { found.get(&Meaning::OpType).map(|c| op_types_of(c)).transpose()? } else { None };
         let op_types = op_types.filter(|ops| ops.contains(&DELETE));
         let mut block = Block { payload, times, sequences, op_types, stretches, memory: None };
-        if let Some(time) = self.file.time.filter(|_| self.need.times) {
+        if let Some(time) = self.file.time {
             block = block.within(time)?;
         }
         if let Some(memory) = &self.file.memory {

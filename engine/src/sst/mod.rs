@@ -9,6 +9,7 @@
 
 mod blooms;
 mod error;
+pub(crate) mod evolve;
 mod groups;
 mod memory;
 mod pages;
@@ -35,6 +36,7 @@ use crate::cache::Caches;
 use crate::config::Config;
 
 pub use error::Error;
+pub use evolve::stats_of_absent;
 pub(crate) use memory::{Memory, Reserved};
 pub(crate) use pages::Group;
 pub use prune::{excludes, time_bounds};

@@ -89,7 +89,7 @@ pub(crate) struct FileRead {
     pub(crate) groups: Vec<Group>,
     /// Rows that do not satisfy it are left out.
     pub(crate) exact: Option<Arc<Expr>>,
-    /// Rows outside of it are left out, if rows are compared by time.
+    /// Rows outside of it are left out; `None` if there are none.
     pub(crate) time: Option<(i64, i64)>,
     /// Of each series in a row group only the last row is needed.
     pub(crate) last_rows: bool,

@@ -14,8 +14,8 @@ use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use super::Error;
 use super::read::FileRead;
 use crate::merge::key::KeyEncoder;
-use crate::merge::layout::conform_column;
 use crate::merge::series::{SeriesTable, Stretch, Stretches, starts};
+use crate::sst::evolve::conform_column;
 
 /// Rows of which tags are decoded at a time.
 const TAG_ROWS: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 //!
 //! Memory: one row group as compressed pages, two parts, and a few input batches.
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use super::{Access, Error, FORMAT, MIN_READER};
 use crate::memtable::{Rows, Snapshot};
 use crate::merge::layout::{Layout, OP_TYPE_COLUMN, SEQUENCE_COLUMN};
 use crate::merge::{BatchStream, Dedup, Options, Output, merge};
+use crate::options::SkippingIndex;
 
 /// Bytes of a part of a multi-part upload; files up to this size are one put.
 const PART_BYTES: usize = 8 << 20;
@@ -54,6 +56,8 @@ pub struct NewFile {
     pub rule: Arc<Expr>,
     /// The columns whose extremes the manifest records.
     pub partition_columns: Vec<ColumnId>,
+    /// The columns that get a bloom filter in each row group, where the schema has them.
+    pub skipping: BTreeMap<ColumnId, SkippingIndex>,
 }
 
 /// Writes a memtable snapshot as one SST, deletes included, and of each (primary key, time) what `dedup` leaves;
@@ -246,6 +250,11 @@ impl Encoder {
             .set_sorting_columns(Some(self.sorting_columns()));
         for (column, array) in self.layout.columns().zip(sample.columns()) {
             let path = ColumnPath::new(vec![column.name.clone()]);
+            // Without a number of distinct values the filter begins at the rows of a row group and is then folded to
+            // what its values need.
+            if let Some(index) = self.file.skipping.get(&column.id).filter(|_| *array.data_type() != ArrowType::Boolean) {
+                builder = builder.set_column_bloom_filter_fpp(path.clone(), f64::from(index.false_positive_ppm) / 1e6);
+            }
             let text = matches!(array.data_type(), ArrowType::Utf8 | ArrowType::Binary);
             if column.semantic == SemanticType::TimeIndex {
                 builder = builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
@@ -260,7 +269,7 @@ impl Encoder {
     }
 
     fn key_values(&self) -> Vec<KeyValue> {
-        let NewFile { key, schema, level, generation, rule, partition_columns: _ } = &self.file;
+        let NewFile { key, schema, level, generation, rule, partition_columns: _, skipping: _ } = &self.file;
         let rule = serde_json::to_string(rule.as_ref()).unwrap_or_default();
         let pairs = [
             ("tessera.format", FORMAT.to_string()),

@@ -11,9 +11,10 @@
 //! - A read-then-transact loop compares what it read, and gives up after a bounded number of attempts.
 //!
 //! ```text
-//!   allocate_table_id --> create_table --> rename_table / update_table --> drop_table --> tombstone
+//!   allocate_table_id --> create_table --> rename_table / update_table / alter_table --> drop_table --> tombstone
 //! ```
 
+mod alter;
 mod cluster;
 mod database;
 mod error;

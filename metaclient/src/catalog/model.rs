@@ -21,6 +21,8 @@ pub struct Database {
     pub name: String,
     /// When it was created, in milliseconds since 1970; for people only.
     pub created_unix_ms: u64,
+    /// Options of its tables that do not have them themselves, as the user gave them.
+    pub options: BTreeMap<String, String>,
 }
 
 /// A table by name. Shown as `database.name`.

@@ -14,7 +14,7 @@ use crate::values::{self, TableName};
 /// Operations of a create beside those of its regions: the name and the table.
 const CREATE_OPS: usize = 2;
 
-fn name_key(table: &TableRef) -> Key {
+pub(super) fn name_key(table: &TableRef) -> Key {
     MetaKey::TableName { database: table.database.clone(), name: table.name.clone() }.to_key()
 }
 
@@ -22,7 +22,7 @@ fn database_key(database: &str) -> Key {
     MetaKey::Database { database: database.to_owned() }.to_key()
 }
 
-fn id_key(id: TableId) -> Key {
+pub(super) fn id_key(id: TableId) -> Key {
     MetaKey::Table { id }.to_key()
 }
 

@@ -90,7 +90,7 @@ async fn bootstrap_sets_up_once_and_keeps_the_first_identity() {
     let other = Bootstrap { cluster: Nonce(7), incarnation: Nonce(8), unix_ms: 9 };
     let (catalog, again) = Catalog::bootstrap(kv, other).await.unwrap();
     assert_eq!(again, first);
-    let public = Database { name: "public".into(), created_unix_ms: 3 };
+    let public = Database { name: "public".into(), created_unix_ms: 3, options: BTreeMap::new() };
     assert_eq!(catalog.databases().await.unwrap(), [public]);
     assert_eq!(catalog.next_table_id().await.unwrap(), TableId(1024));
 }
@@ -182,6 +182,42 @@ async fn a_rename_moves_the_name_and_keeps_the_rest() {
     let nowhere = catalog.rename_table(&to, &TableRef::new("none", "x")).await.unwrap_err();
     assert!(matches!(nowhere, CatalogError::DatabaseNotFound { .. }));
     assert_consistent(&catalog).await;
+}
+
+#[tokio::test]
+async fn an_alteration_replaces_name_and_content_at_once() {
+    let catalog = memory().await;
+    let info = create(&catalog, "public", "old", 2).await.unwrap();
+    create(&catalog, "public", "other", 1).await.unwrap();
+    let schema = info.schema.evolve(&[], &[]).unwrap();
+    let new = TableInfo { name: "new".into(), schema: schema.clone(), ..info.clone() };
+    catalog.alter_table(&info, &new).await.unwrap();
+    catalog.alter_table(&info, &new).await.unwrap();
+    assert_eq!(catalog.table_by_name(&public("new")).await.unwrap(), new);
+    assert!(matches!(catalog.table_by_name(&public("old")).await, Err(CatalogError::TableNotFound { .. })));
+    let same_name = TableInfo { options: BTreeMap::new(), ..new.clone() };
+    catalog.alter_table(&new, &same_name).await.unwrap();
+    catalog.alter_table(&new, &same_name).await.unwrap();
+    let late = TableInfo { name: "late".into(), ..info.clone() };
+    assert!(matches!(catalog.alter_table(&info, &late).await, Err(CatalogError::TableChanged { .. })));
+    let taken = TableInfo { name: "other".into(), ..same_name.clone() };
+    assert!(matches!(catalog.alter_table(&same_name, &taken).await, Err(CatalogError::TableExists { .. })));
+    let elsewhere = TableInfo { database: "archive".into(), name: "x".into(), ..same_name.clone() };
+    assert!(matches!(catalog.alter_table(&same_name, &elsewhere).await, Err(CatalogError::FixedPart { part: "database", .. })));
+    assert_consistent(&catalog).await;
+}
+
+#[tokio::test]
+async fn a_database_gets_other_options_and_keeps_the_rest() {
+    let catalog = memory().await;
+    let ttl = |text: &str| BTreeMap::from([("ttl".to_owned(), text.to_owned())]);
+    let made = catalog.create_database_with("m", 1, ttl("7d")).await.unwrap();
+    assert_eq!(made.options, ttl("7d"));
+    let altered = catalog.alter_database::<CatalogError>("m", |_| Ok(ttl("1d"))).await.unwrap();
+    assert_eq!(altered, Database { options: ttl("1d"), ..made });
+    assert_eq!(catalog.database("m").await.unwrap(), altered);
+    let missing = catalog.alter_database::<CatalogError>("none", |_| Ok(ttl("1d"))).await;
+    assert!(matches!(missing, Err(CatalogError::DatabaseNotFound { .. })));
 }
 
 #[tokio::test]

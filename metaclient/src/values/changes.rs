@@ -93,6 +93,7 @@ pub const CHANGES: &[VersionChange] = &[
     VersionChange { kind: Kind::Route, ver: 1, min_reader_ver: 1, what: "region, node, generation, rule (JSON)" },
     VersionChange { kind: Kind::Sequence, ver: 1, min_reader_ver: 1, what: "next id" },
     VersionChange { kind: Kind::Identity, ver: 1, min_reader_ver: 1, what: "128-bit id as 32 hex digits" },
+    VersionChange { kind: Kind::Database, ver: 2, min_reader_ver: 1, what: "options" },
 ];
 
 #[cfg(test)]

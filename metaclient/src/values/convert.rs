@@ -80,14 +80,20 @@ impl Stored for Database {
     type Message = DatabaseMessage;
 
     fn to_message(&self) -> DatabaseMessage {
-        let Self { name, created_unix_ms } = self;
+        let Self { name, created_unix_ms, options } = self;
         let version = Self::KIND.current();
-        DatabaseMessage { ver: version.ver, min_reader_ver: version.min_reader_ver, name: name.clone(), created_unix_ms: *created_unix_ms }
+        DatabaseMessage {
+            ver: version.ver,
+            min_reader_ver: version.min_reader_ver,
+            name: name.clone(),
+            created_unix_ms: *created_unix_ms,
+            options: options.clone(),
+        }
     }
 
     fn from_message(message: DatabaseMessage) -> Result<Self, Malformed> {
-        let DatabaseMessage { ver: _, min_reader_ver: _, name, created_unix_ms } = message;
-        if name.is_empty() { Err(Malformed::Missing { part: "name" }) } else { Ok(Self { name, created_unix_ms }) }
+        let DatabaseMessage { ver: _, min_reader_ver: _, name, created_unix_ms, options } = message;
+        if name.is_empty() { Err(Malformed::Missing { part: "name" }) } else { Ok(Self { name, created_unix_ms, options }) }
     }
 }
 

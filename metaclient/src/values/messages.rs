@@ -19,6 +19,9 @@ pub struct DatabaseMessage {
     /// When it was created, in milliseconds since 1970.
     #[prost(uint64, tag = "4")]
     pub created_unix_ms: u64,
+    /// Options.
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub options: std::collections::BTreeMap<String, String>,
 }
 
 /// The id of a table, under its name.

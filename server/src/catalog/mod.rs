@@ -20,6 +20,7 @@ use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, Table
 
 use crate::error::{Code, ServerError, chain};
 pub use closed::Closed;
+pub(crate) use describe::rows;
 pub use describe::{create_text, describe, names_output, show_create};
 pub use provider::TesseraTable;
 
@@ -158,6 +159,20 @@ impl Catalogs {
         let tables = self.all_tables().await?;
         let open = tables.iter().filter(|table| !self.closed.contains(table.info.id));
         Ok(open.flat_map(|table| table.routes.iter().map(|route| route.region)).collect())
+    }
+
+    /// The present routes of a table, whatever it is called by now.
+    ///
+    /// # Errors
+    /// A table that was dropped or is closed.
+    pub async fn routes(&self, table: &Table) -> Result<Vec<Route>, ServerError> {
+        let mut routes = self.catalog.routes(table.info.id).await.map_err(|error| from_catalog(&error))?;
+        self.closed.check(table)?;
+        if routes.is_empty() {
+            return Err(ServerError::new(Code::TableNotFound, format!("table {} was dropped", table.shown())));
+        }
+        routes.sort_by_key(|route| route.region);
+        Ok(routes)
     }
 
     /// The table with its routes; `None` if it was dropped since `info` was read, for a table has at least one route.

@@ -20,7 +20,7 @@ use crate::query::error::from_engine;
 use crate::query::session::Sessions;
 use crate::query::{limits, rules, value};
 use crate::sql::CreateTable;
-use crate::sql::ast::ColumnDef;
+use crate::sql::ast::{ColumnDef, OptionChange};
 use datafusion::sql::sqlparser::ast as df;
 
 /// What a CREATE TABLE asks for, checked.
@@ -45,7 +45,8 @@ pub fn define(create: &CreateTable, sessions: &Sessions) -> Result<Definition, S
     let mut columns = Vec::with_capacity(create.columns.len());
     for (at, column) in create.columns.iter().enumerate() {
         let id = ColumnId(u32::try_from(at).unwrap_or(u32::MAX));
-        columns.push(define_column(column, id, create, sessions)?);
+        let is_key = create.primary_key.contains(&column.name);
+        columns.push(define_column(column, id, is_key, sessions)?);
     }
     let primary_key = ids(&create.primary_key, &columns, "PRIMARY KEY")?;
     let partition_columns = ids(&create.partition_columns, &columns, "PARTITION ON COLUMNS")?;
@@ -56,11 +57,16 @@ pub fn define(create: &CreateTable, sessions: &Sessions) -> Result<Definition, S
         }
     }
     let rules = define_rules(create, &schema, &partition_columns)?;
-    Ok(Definition { schema, partition_columns, rules, options: options::check(&create.options)? })
+    let mut options = options::check(&create.options)?;
+    for (column, defined) in create.columns.iter().zip(schema.columns()) {
+        if column.skipping.is_some() {
+            options::set_skipping(&mut options, defined.id, column.skipping);
+        }
+    }
+    Ok(Definition { schema, partition_columns, rules, options })
 }
 
-fn define_column(column: &ColumnDef, id: ColumnId, create: &CreateTable, sessions: &Sessions) -> Result<Column, ServerError> {
-    let is_key = create.primary_key.contains(&column.name);
+pub(super) fn define_column(column: &ColumnDef, id: ColumnId, is_key: bool, sessions: &Sessions) -> Result<Column, ServerError> {
     let semantic = match (column.time_index, is_key) {
         (true, true) => return Err(invalid(format!("column '{}' cannot be both TIME INDEX and part of the PRIMARY KEY", column.name))),
         (true, false) => SemanticType::TimeIndex,
@@ -255,10 +261,17 @@ async fn drop_regions(made: &[RegionId], catalogs: &Catalogs) {
 ///
 /// # Errors
 /// A bad name, or one that is taken.
-pub async fn create_database(name: &str, if_not_exists: bool, catalogs: &Catalogs) -> Result<bool, ServerError> {
+pub async fn create_database(
+    name: &str,
+    if_not_exists: bool,
+    options: &[(String, String)],
+    catalogs: &Catalogs,
+) -> Result<bool, ServerError> {
     check_name("database", name)?;
+    let options = options::changed_of_database(&BTreeMap::new(), &OptionChange::Set(options.to_vec()))?;
     let exists = name == information_schema::NAME || catalogs.databases().await?.iter().any(|other| other == name);
-    let result = if exists { Ok(false) } else { catalogs.catalog.create_database(name, catalogs.env.unix_ms()).await.map(|_| true) };
+    let result =
+        if exists { Ok(false) } else { catalogs.catalog.create_database_with(name, catalogs.env.unix_ms(), options).await.map(|_| true) };
     match result {
         Ok(true) => Ok(true),
         Ok(false) | Err(CatalogError::DatabaseExists { .. }) if if_not_exists => Ok(false),
@@ -277,7 +290,7 @@ pub(super) fn writable(database: &str) -> Result<(), ServerError> {
     Ok(())
 }
 
-fn check_name(kind: &str, name: &str) -> Result<(), ServerError> {
+pub(super) fn check_name(kind: &str, name: &str) -> Result<(), ServerError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(invalid(format!("'{name}' cannot be a {kind} name: it has 1 to {NAME_BYTES_MAX} bytes and no control characters")));
     }

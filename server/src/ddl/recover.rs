@@ -8,7 +8,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 
-use super::{drop, marker};
+use super::{alter, drop, marker};
 use crate::catalog::closed::Why;
 use crate::catalog::{Catalogs, from_catalog};
 use crate::error::{ServerError, chain};
@@ -99,4 +99,22 @@ async fn table_folders(store: &Arc<dyn ObjectStore>) -> Result<BTreeSet<TableId>
 fn table_of_folder(name: &str) -> Option<TableId> {
     let plain = name.len() == 10 && name.bytes().all(|byte| byte.is_ascii_digit());
     if plain { name.parse::<u32>().ok().map(TableId) } else { None }
+}
+
+/// Finishes alterations that reached some regions and not the catalog. A table of which a region is not open stays as
+/// the catalog says it is, which every region can be read and written as; the next alteration tries again.
+///
+/// # Errors
+/// When the catalog does not answer.
+pub async fn finish_alterations(catalogs: &Catalogs) -> Result<(), ServerError> {
+    for table in catalogs.all_tables().await? {
+        if catalogs.closed.contains(table.info.id) {
+            continue;
+        }
+        let shown = table.shown();
+        if let Err(error) = alter::settle(table, catalogs).await {
+            tracing::warn!(table = %shown, %error, "whether its regions have one schema could not be settled");
+        }
+    }
+    Ok(())
 }

@@ -57,9 +57,12 @@ fn a_newer_marker_names_both_versions() {
 fn options_are_kept_refused_or_unknown() {
     let check = |key: &str, value: &str| options::check(&[(key.to_owned(), value.to_owned())]);
     assert_eq!(check("append_mode", "false").unwrap().len(), 1);
-    assert_eq!(check("append_mode", "true").unwrap_err().code, Code::Unsupported);
-    assert_eq!(check("ttl", "7d").unwrap_err().code, Code::Unsupported);
-    assert_eq!(check("compaction.type", "twcs").unwrap_err().code, Code::Unsupported);
+    assert_eq!(check("append_mode", "true").unwrap().len(), 1);
+    assert_eq!(check("ttl", "7d").unwrap()["ttl"], "7d");
+    assert_eq!(check("ttl", "").unwrap().len(), 0);
+    assert_eq!(check("ttl", "soon").unwrap_err().code, Code::InvalidArguments);
+    assert_eq!(check("storage", "S3").unwrap_err().code, Code::Unsupported);
+    assert_eq!(check("index.skipping.1", "0.1").unwrap_err().code, Code::InvalidArguments);
     let unknown = check("colour", "red").unwrap_err();
     assert_eq!(unknown.code, Code::InvalidArguments);
     assert!(unknown.message.contains("append_mode"), "{}", unknown.message);

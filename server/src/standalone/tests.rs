@@ -1,5 +1,6 @@
 //! SQL against a whole process without its ways in: memory for objects and metadata, a log that keeps nothing.
 
+mod alter;
 mod ddl;
 mod dml;
 mod faults;

@@ -187,9 +187,10 @@ impl Region {
         let files: Vec<Arc<FileRef>> = sources.iter().filter_map(|source| source.file().cloned()).collect();
         let reader = Reader {
             access: self.shared.access.clone(),
-            schema,
             layout,
+            of_tags: tag_parts(&filter, &schema),
             filter: Arc::new(filter),
+            schema,
             time,
             dedup: version.options.merge_mode.into(),
             order: request.order,
@@ -209,14 +210,19 @@ impl Region {
 
 /// What a filter says of series as a whole, and the bounds that it sets to the time.
 fn of_series(filter: &Expr, schema: &Schema, time: (i64, i64)) -> Expr {
+    let bound = |op, t| Expr::Compare { column: schema.time_index().id, op, value: Value::Timestamp(t) };
+    let times = [bound(CompareOp::GtEq, time.0), bound(CompareOp::LtEq, time.1)];
+    Expr::And(tag_parts(filter, schema).into_iter().chain(times).collect())
+}
+
+/// The parts of a conjunction that name tags alone.
+fn tag_parts(filter: &Expr, schema: &Schema) -> Vec<Expr> {
     let parts = match filter {
         Expr::And(parts) => parts.clone(),
         other => vec![other.clone()],
     };
-    let tags = |part: &Expr| part.columns().iter().all(|column| schema.primary_key().contains(column));
-    let bound = |op, t| Expr::Compare { column: schema.time_index().id, op, value: Value::Timestamp(t) };
-    let times = [bound(CompareOp::GtEq, time.0), bound(CompareOp::LtEq, time.1)];
-    Expr::And(parts.into_iter().filter(tags).chain(times).collect())
+    let tags = |part: &Expr| *part != Expr::always() && part.columns().iter().all(|column| schema.primary_key().contains(column));
+    parts.into_iter().filter(tags).collect()
 }
 
 struct Pruned {

@@ -21,7 +21,9 @@ pub(super) struct Reader {
     pub(super) schema: Arc<Schema>,
     pub(super) layout: Arc<Layout>,
     pub(super) filter: Arc<Expr>,
-    /// Outside of it no row is wanted, inclusive.
+    /// The parts of the filter that name tags alone; every row that comes out satisfies them.
+    pub(super) of_tags: Vec<Expr>,
+    /// Outside of it no row comes out, inclusive.
     pub(super) time: (i64, i64),
     pub(super) dedup: Dedup,
     pub(super) order: Order,
@@ -70,18 +72,19 @@ impl Reader {
         let alone = piece.sources.len() == 1 && !piece.has_deletes();
         let conditions = if (alone || unmerged) && seen.is_none() { Conditions::All } else { Conditions::OfKeys };
         let mut filter = Arc::clone(&self.filter);
-        let mut exact = residual.map(|residual| Expr::clone(residual));
+        let mut exact: Vec<Expr> = residual.map(|residual| Expr::clone(residual)).into_iter().chain(self.of_tags.clone()).collect();
         if let Slice::Keys(slice) = &piece.slice {
             filter = Arc::new(Expr::clone(&filter).and(slice.clone()));
-            exact = Some(exact.unwrap_or_else(Expr::always).and(slice.clone()));
+            exact.push(slice.clone());
         }
         let options = ReadOptions { layout: Arc::clone(&self.layout), filter };
         let mut scan = self.access.scan_by(file, &options, conditions).await?;
         if let Slice::Share { number, of } = piece.slice {
             scan.read.groups = share(std::mem::take(&mut scan.read.groups), number, of);
         }
-        scan.read.exact = exact.map(Arc::new);
-        scan.read.time = (self.time != (i64::MIN, i64::MAX)).then_some(self.time);
+        scan.read.exact = (!exact.is_empty()).then(|| Arc::new(Expr::And(exact)));
+        let (from, to) = file.meta.time_range;
+        scan.read.time = (from < self.time.0 || self.time.1 < to).then_some(self.time);
         // Of a run without deletes only the last row of a series can be the last of all, if none is cut off.
         scan.read.last_rows = seen.is_some() && !piece.has_deletes() && file.meta.time_range.1 <= self.time.1;
         scan.read.seen = seen.cloned();
@@ -103,12 +106,14 @@ impl Reader {
             Slice::Keys(slice) => Some(slice.clone()),
             _ => None,
         };
+        let exact: Vec<Expr> = slice.into_iter().chain(self.of_tags.clone()).collect();
+        let exact = (!exact.is_empty()).then_some(Expr::And(exact));
         let schema = Arc::clone(&self.schema);
         let stream = sorted.into_stream().map(move |batch| {
             let _counted = &reserved;
             let batch = batch?;
-            let Some(slice) = &slice else { return Ok(batch) };
-            let mask = slice.filter(&batch, &schema).map_err(|error| sst::Error::BatchShape { detail: error.to_string() })?;
+            let Some(exact) = &exact else { return Ok(batch) };
+            let mask = exact.filter(&batch, &schema).map_err(|error| sst::Error::BatchShape { detail: error.to_string() })?;
             filter_record_batch(&batch, &mask).map_err(sst::Error::arrow("choose rows"))
         });
         Ok(Run::new(stream.boxed(), traits))

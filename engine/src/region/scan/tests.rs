@@ -83,8 +83,7 @@ impl World {
 
     async fn batches(&self, request: ScanRequest) -> Vec<RecordBatch> {
         let scan = self.region.scan(request).await.unwrap();
-        let batches = scan.into_stream().try_collect::<Vec<_>>().await.unwrap();
-        batches
+        scan.into_stream().try_collect::<Vec<_>>().await.unwrap()
     }
 
     async fn rows(&self, request: ScanRequest) -> Vec<Vec<Value>> {
@@ -186,6 +185,15 @@ async fn check(world: &World, mode: MergeMode, model: &Model, seek: &[Value], li
         ]);
         let holds = |row: &Vec<Value>| row[1] == seek[1] && row[4] >= seek[4] && row[2] <= seek[2] && row[0] > seek[0];
         let mut found = world.rows(ScanRequest { filter: filter.clone(), ..request() }).await;
+        let of_key = |row: &Vec<Value>| row[1] == seek[1] && row[4] >= seek[4] && row[2] <= seek[2];
+        prop_assert!(found.iter().all(of_key), "conditions on tags and bounds of the time are exact");
+        let Expr::And(parts) = &filter else { unreachable!() };
+        let keys = Expr::And(parts[..3].to_vec());
+        let wanted = all.iter().filter(|row| of_key(row)).count();
+        let count = world.batches(ScanRequest { filter: keys.clone(), projection: Some(vec![]), ..request() }).await;
+        prop_assert_eq!(count.iter().map(RecordBatch::num_rows).sum::<usize>(), wanted);
+        let first = ScanRequest { filter: keys, order: Order::NewestFirst, limit: Some(limit), projection: Some(vec![1, 2]), ..request() };
+        prop_assert_eq!(world.rows(first).await.len(), limit.min(wanted));
         found.retain(holds);
         prop_assert_eq!(sorted(found), sorted(all.iter().filter(|row| holds(row)).cloned().collect()), "filtered");
 

@@ -73,6 +73,7 @@ impl Reader {
             schema: Arc::clone(&self.schema),
             layout,
             filter: Arc::clone(&self.filter),
+            of_tags: self.of_tags.clone(),
             time: self.time,
             dedup: self.dedup,
             order: Order::Any,

@@ -36,6 +36,9 @@ pub(crate) struct Op<'a> {
     pub(crate) path: &'a str,
 }
 
+/// The part of a path whose puts wait, and what they wait for.
+type Held = Option<(&'static str, Arc<Semaphore>)>;
+
 type Plan = Box<dyn Fn(Op<'_>) -> Fault + Send>;
 
 /// An in-memory store with a plan; without one it works.
@@ -44,7 +47,7 @@ pub(crate) struct PlanStore {
     pub(crate) inner: Arc<InMemory>,
     plan: Arc<Mutex<(usize, Option<Plan>)>>,
     /// Puts whose path has this part wait for a permit.
-    held: Arc<Mutex<Option<(&'static str, Arc<Semaphore>)>>>,
+    held: Arc<Mutex<Held>>,
     pub(crate) waiting: Arc<Semaphore>,
 }
 
