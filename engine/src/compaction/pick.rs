@@ -119,6 +119,16 @@ pub fn plan(files: &[Candidate], settings: &Settings, strategy: Strategy) -> Opt
     Planner::new(files, settings).plan(strategy)
 }
 
+/// The bytes of all files, and those of the largest run of each window: at most so much would be left if everything
+/// were compacted, but for what is overwritten within that run.
+#[must_use]
+pub fn space(files: &[Candidate], settings: &Settings) -> (u64, u64) {
+    let planner = Planner::new(files, settings);
+    let run = |run: Aged<'_>| run.iter().map(|file| file.bytes).sum::<u64>();
+    let largest = |group: &Aged<'_>| planner.runs(group).into_iter().map(run).max().unwrap_or(0);
+    (files.iter().map(|file| file.bytes).sum(), planner.by_window().values().map(largest).sum())
+}
+
 struct Planner<'a> {
     files: &'a [Candidate],
     settings: &'a Settings,

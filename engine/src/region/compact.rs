@@ -115,7 +115,14 @@ impl Region {
 
     /// Whether a compaction would find something to do.
     pub(crate) fn wants_compaction(&self) -> bool {
-        self.next_pick(&self.pin(), Strategy::Regular).is_some()
+        let version = self.pin();
+        let settings = Settings::of(&version.meta, &version.options);
+        self.shared.amplification.space(self.id, compaction::space(&self.candidates(&version), &settings));
+        self.next_pick(&version, Strategy::Regular).is_some()
+    }
+
+    fn candidates(&self, version: &Version) -> Vec<Candidate> {
+        version.state.files().values().map(|listed| Candidate::of(self.id, &version.meta, &listed.file)).collect()
     }
 
     fn next_pick(&self, version: &Version, strategy: Strategy) -> Option<Pick> {
@@ -123,8 +130,7 @@ impl Region {
         if state.is_dropped() || state.is_retired() || state.staging().is_some() {
             return None;
         }
-        let files: Vec<Candidate> = state.files().values().map(|listed| Candidate::of(self.id, &version.meta, &listed.file)).collect();
-        compaction::plan(&files, &Settings::of(&version.meta, &version.options), strategy)
+        compaction::plan(&self.candidates(version), &Settings::of(&version.meta, &version.options), strategy)
     }
 
     async fn round(&self, strategy: Strategy) -> Result<Round, Error> {

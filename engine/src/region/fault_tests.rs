@@ -1,16 +1,22 @@
 //! Full disks, failing stores and too much load: what fails says why, reads go on, nothing acknowledged is lost, and
 //! everything works again by itself.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt;
-use object_store::ObjectStore;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult,
+};
 use tempfile::TempDir;
 use tessera_manifest::env::Env;
 use tessera_manifest::error::ErrorClass;
@@ -267,4 +273,102 @@ fn text(noise: &mut u64, bytes: usize) -> String {
         text.push(char::from(b'!' + (*noise >> 33) as u8 % 90));
     }
     text
+}
+
+/// Run it by name with `--run-ignored all --no-capture`; it prints what it took.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn ten_thousand_small_regions_open_in_parallel() {
+    let regions: u32 = std::env::var("TESSERA_TEST_REGIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("store");
+    std::fs::create_dir_all(&folder).unwrap();
+    let files = LocalFileSystem::new_with_prefix(&folder).unwrap().with_fsync(true);
+    let store = Arc::new(CountedStore { inner: files, requests: Mutex::default() });
+    let id = |number| RegionId::new(TableId(1024), RegionNumber(number));
+    let engine = start(&dir.path().join("wal"), Arc::clone(&store) as Arc<dyn ObjectStore>, Config::default()).await;
+    let watch = tessera_manifest::env::Stopwatch::start();
+    let creates = futures::stream::iter(0..regions).map(|number| {
+        let engine = engine.clone();
+        tessera_manifest::env::spawn(async move {
+            let region = engine.create_region(RegionMeta { region: id(number), ..meta(Expr::always()) }).await.unwrap();
+            put(&region, &[row("a", i64::from(number), 1.0)]).await;
+        })
+    });
+    creates.buffer_unordered(16).for_each(|created| async { created.unwrap() }).await;
+    let created = watch.elapsed();
+    let watch = tessera_manifest::env::Stopwatch::start();
+    engine.close().await.unwrap();
+    let closed = watch.elapsed();
+    drop(engine);
+    let engine = start(&dir.path().join("wal"), Arc::clone(&store) as Arc<dyn ObjectStore>, Config::default()).await;
+    store.requests.lock().unwrap().clear();
+    let watch = tessera_manifest::env::Stopwatch::start();
+    let opened = engine.open_regions((0..regions).map(id).collect()).await;
+    let took = watch.elapsed();
+    assert!(opened.iter().all(|(_, region)| region.is_ok()));
+    let requests = store.requests.lock().unwrap().clone();
+    let each = |count: &usize| *count as f64 / f64::from(regions);
+    let requests: BTreeMap<_, _> = requests.iter().map(|(verb, count)| (*verb, each(count))).collect();
+    println!("{regions} regions: create and write {created:?}, close {closed:?}, open {took:?}; requests per open: {requests:?}");
+    let watch = tessera_manifest::env::Stopwatch::start();
+    drop(opened);
+    engine.close().await.unwrap();
+    drop(engine);
+    let closed = watch.elapsed();
+    dir.close().unwrap();
+    println!("closing them again {closed:?}, removing their files {:?}", watch.elapsed() - closed);
+}
+
+/// Counts requests.
+#[derive(Debug)]
+struct CountedStore {
+    inner: LocalFileSystem,
+    requests: Mutex<BTreeMap<&'static str, usize>>,
+}
+
+impl CountedStore {
+    fn count(&self, verb: &'static str) {
+        *self.requests.lock().unwrap().entry(verb).or_default() += 1;
+    }
+}
+
+impl std::fmt::Display for CountedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for CountedStore {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        self.count("put");
+        self.inner.put_opts(at, payload, options).await
+    }
+    async fn put_multipart_opts(&self, at: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.count("get");
+        self.inner.get_opts(at, options).await
+    }
+    fn delete_stream(&self, paths: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
+        self.count("delete");
+        self.inner.delete_stream(paths)
+    }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.count("list");
+        self.inner.list(prefix)
+    }
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.count("list");
+        self.inner.list_with_offset(prefix, offset)
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.count("list");
+        self.inner.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
 }
