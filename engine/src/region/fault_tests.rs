@@ -208,8 +208,8 @@ fn a_load_of_twenty_times_the_budget_fits_into_a_hard_memory_limit() {
 
 async fn load() {
     const WRITERS: usize = 4;
-    const ROW_BYTES: usize = 4 << 10;
-    const BATCH_ROWS: usize = 64;
+    const ROW_BYTES: usize = 1 << 10;
+    const BATCH_ROWS: usize = 256;
     let batches = 20 * BUDGET_BYTES / (ROW_BYTES * BATCH_ROWS);
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("store");
