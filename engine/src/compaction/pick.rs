@@ -3,7 +3,7 @@
 //! In order of urgency:
 //! 1. *Localize*: references with a scope, of another region or under another rule, and files over several windows.
 //! 2. *Reclaim*: a window of which a quarter of the rows are deletes that can go.
-//! 3. *Tier*: a window with more runs than allowed. Runs of similar size are merged, so that a row is written again
+//! 3. *Tier*: a window with more runs than allowed, fewer if they share time. Runs of similar size are merged, so that a row is written again
 //!    about log₂(window / flush) times; see [`tier`].
 //!
 //! Termination: each pick takes away foreign references, over-wide files, deletes, overlaps in time or files, and
@@ -65,8 +65,11 @@ pub struct Settings {
     pub window: Option<i64>,
     /// Ticks in a second.
     pub ticks_per_second: i64,
-    /// Runs of a window up to which it is left alone.
+    /// Runs of a window that share time up to which it is left alone.
     pub runs_max: usize,
+    /// Runs of a window up to which it is left alone if they do not share time: readers need not merge them, and data
+    /// that comes in order of time is not written again at all where windows hold few flushes.
+    pub disjoint_max: usize,
     /// Largest size of an output, about.
     pub file_bytes_max: u64,
     /// What becomes of rows with one key.
@@ -214,7 +217,9 @@ impl<'a> Planner<'a> {
     }
 
     fn tier(&self, group: &Aged<'a>) -> Option<Pick> {
-        self.tier_above(group, self.settings.runs_max.max(1))
+        let Settings { runs_max, disjoint_max, .. } = *self.settings;
+        let few = depth(group) <= runs_max && self.runs(group).len() <= disjoint_max;
+        if few { None } else { self.tier_above(group, runs_max.max(1)) }
     }
 
     /// Size-tiered: among the runs of a window, from the newest on, those of which each is no larger than all newer
@@ -316,6 +321,19 @@ fn affordable<'a>(files: impl Iterator<Item = &'a Candidate>) -> Aged<'a> {
         *at < 2 || resident <= RESIDENT_BYTES_MAX
     };
     files.take(INPUTS_MAX).enumerate().take_while(fits).map(|(_, file)| file).collect()
+}
+
+/// The most files that share one time.
+fn depth(files: &Aged<'_>) -> usize {
+    let mut ends: Vec<(i64, bool)> = files.iter().flat_map(|file| [(file.time.0, false), (file.time.1, true)]).collect();
+    // Where one ends another may begin: both have that time.
+    ends.sort_unstable();
+    let (mut open, mut most) = (0_usize, 0);
+    for (_, is_end) in ends {
+        open = if is_end { open - 1 } else { open + 1 };
+        most = most.max(open);
+    }
+    most
 }
 
 fn overlap(a: (i64, i64), b: (i64, i64)) -> bool {
