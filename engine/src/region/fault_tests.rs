@@ -189,7 +189,7 @@ fn a_load_of_twenty_times_the_budget_fits_into_a_hard_memory_limit() {
     }
     let name = "region::fault_tests::a_load_of_twenty_times_the_budget_fits_into_a_hard_memory_limit";
     // Private writable memory: the heap, and the stacks of threads.
-    let limit = format!("--data={}", 12 * BUDGET_BYTES);
+    let limit = format!("--data={}", 15 * BUDGET_BYTES);
     let child = Command::new("prlimit")
         .arg(limit)
         .arg(std::env::current_exe().unwrap())
