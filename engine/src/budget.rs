@@ -108,7 +108,8 @@ impl Budget {
             metrics::counter!("tessera_write_overloads_total").increment(1);
             // Whichever is full now; if neither is any more, the retry that is asked for will pass.
             let full = self.try_take(0).err().unwrap_or(self);
-            return Err(Error::Overloaded { bytes: full.held(), max: full.max });
+            let whose = if full.node.is_some() { "the region" } else { "all regions" };
+            return Err(Error::Overloaded { whose, bytes: full.held(), max: full.max });
         }
         Ok(Reservation { budget: Arc::clone(self), bytes })
     }
@@ -174,6 +175,6 @@ mod tests {
         let a = Arc::new(Budget { stall_max: Duration::ZERO, ..Budget::part(&node, 40) });
         let _held = a.reserve(45).await.unwrap();
         let error = a.reserve(1).await.unwrap_err();
-        assert!(matches!(error, Error::Overloaded { bytes: 45, max: 40 }), "{error}");
+        assert!(matches!(error, Error::Overloaded { whose: "the region", bytes: 45, max: 40 }), "{error}");
     }
 }

@@ -280,6 +280,7 @@ impl Inner {
 
     fn remove(&self, region: RegionId) -> Option<Entry> {
         self.shared.scheduler.forget(region);
+        self.shared.amplification.forget(region);
         self.regions.write().unwrap_or_else(PoisonError::into_inner).remove(&region)
     }
 

@@ -133,8 +133,13 @@ pub enum Error {
         detail: String,
     },
     /// Memtables are full and flushing does not keep up.
-    #[error("memtables hold {bytes} bytes, the most allowed is {max}, and flushing does not keep up: retry later")]
+    #[error(
+        "the memtables of {whose} hold {bytes} bytes, the most allowed is {max}, and flushing does not keep up: retry later; if it \
+         lasts, the log says why flushes fail"
+    )]
     Overloaded {
+        /// Whose budget is full: that of the region, or that of all regions of the node.
+        whose: &'static str,
         /// What they hold.
         bytes: usize,
         /// What they may hold.

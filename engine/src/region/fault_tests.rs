@@ -1,23 +1,30 @@
 //! Full disks, failing stores and too much load: what fails says why, reads go on, nothing acknowledged is lost, and
 //! everything works again by itself.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt;
-use object_store::ObjectStore;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult,
+};
 use tempfile::TempDir;
 use tessera_manifest::env::Env;
 use tessera_manifest::error::ErrorClass;
-use tessera_manifest::id::{Epoch, NodeId, RegionNumber, TableId};
+use tessera_manifest::id::{ColumnId, Epoch, NodeId, RegionNumber, TableId};
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::Expr;
-use tessera_manifest::value::Value;
+use tessera_manifest::schema::{Schema, SemanticType};
+use tessera_manifest::value::{DataType, Value};
 use tessera_manifest::wal::{WalId, WalPosition};
 
 use super::tests::{REGION, crash, everything, meta, put, read, request, row, start};
@@ -25,6 +32,7 @@ use super::*;
 use crate::config::Config;
 use crate::engine::{Engine, Parts};
 use crate::error_chain;
+use crate::merge::fixtures::{MS, column};
 use crate::request::{OpType, ScanRequest};
 use crate::testing::{Fault, PlanStore};
 use crate::wal::{EntryStream, LocalWal, LogStore, Options, Pending, WalError};
@@ -181,12 +189,15 @@ fn a_load_of_twenty_times_the_budget_fits_into_a_hard_memory_limit() {
     }
     let name = "region::fault_tests::a_load_of_twenty_times_the_budget_fits_into_a_hard_memory_limit";
     // Private writable memory: the heap, and the stacks of threads.
-    let limit = format!("--data={}", 12 * BUDGET_BYTES);
+    let limit = format!("--data={}", 15 * BUDGET_BYTES);
     let child = Command::new("prlimit")
         .arg(limit)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(CHILD, "1")
+        // What is freed goes back to the system, or the limit would be one on fragmentation.
+        .env("MALLOC_ARENA_MAX", "2")
+        .env("MALLOC_MMAP_THRESHOLD_", "131072")
         .output();
     let Ok(child) = child else {
         eprintln!("skipped: there is no prlimit");
@@ -204,17 +215,33 @@ async fn load() {
     let folder = dir.path().join("store");
     std::fs::create_dir_all(&folder).unwrap();
     let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(&folder).unwrap());
-    let config = Config { region_memtable_bytes: BUDGET_BYTES / 4, memtable_bytes_max: BUDGET_BYTES, ..Config::default() };
+    let config = Config {
+        region_memtable_bytes: BUDGET_BYTES / 4,
+        memtable_bytes_max: BUDGET_BYTES,
+        metadata_cache_bytes: 1 << 20,
+        series_cache_bytes: 1 << 20,
+        range_cache_bytes: 1 << 20,
+        ..Config::default()
+    };
     let engine = start(&dir.path().join("wal"), Arc::clone(&store), config.clone()).await;
-    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    let columns = vec![
+        column(0, "host", DataType::String, SemanticType::Tag),
+        column(1, "ts", MS, SemanticType::TimeIndex),
+        column(2, "text", DataType::String, SemanticType::Field),
+    ];
+    let schema = Arc::new(Schema::new(columns, vec![ColumnId(0)]).unwrap());
+    let region = engine.create_region(RegionMeta { schema, ..meta(Expr::always()) }).await.unwrap();
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let region = Arc::clone(&region);
             tessera_manifest::env::spawn(async move {
                 let mut noise = writer as u64 + 1;
                 for batch in (writer..batches).step_by(WRITERS) {
-                    let rows: Vec<_> =
-                        (0..BATCH_ROWS).map(|i| row(&text(&mut noise, ROW_BYTES), (batch * BATCH_ROWS + i) as i64, 1.0)).collect();
+                    let line = |i| {
+                        let (host, ts) = (Value::String(format!("host_{i}")), Value::Timestamp(batch as i64 * 600_000));
+                        vec![host, ts, Value::String(text(&mut noise, ROW_BYTES))]
+                    };
+                    let rows: Vec<_> = (0..BATCH_ROWS).map(line).collect();
                     put(&region, &rows).await;
                     assert!(region.shared.budget.held() <= BUDGET_BYTES + WRITERS * 4 * ROW_BYTES * BATCH_ROWS);
                 }
@@ -246,4 +273,102 @@ fn text(noise: &mut u64, bytes: usize) -> String {
         text.push(char::from(b'!' + (*noise >> 33) as u8 % 90));
     }
     text
+}
+
+/// Run it by name with `--run-ignored all --no-capture`; it prints what it took.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn ten_thousand_small_regions_open_in_parallel() {
+    let regions: u32 = std::env::var("TESSERA_TEST_REGIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("store");
+    std::fs::create_dir_all(&folder).unwrap();
+    let files = LocalFileSystem::new_with_prefix(&folder).unwrap().with_fsync(true);
+    let store = Arc::new(CountedStore { inner: files, requests: Mutex::default() });
+    let id = |number| RegionId::new(TableId(1024), RegionNumber(number));
+    let engine = start(&dir.path().join("wal"), Arc::clone(&store) as Arc<dyn ObjectStore>, Config::default()).await;
+    let watch = tessera_manifest::env::Stopwatch::start();
+    let creates = futures::stream::iter(0..regions).map(|number| {
+        let engine = engine.clone();
+        tessera_manifest::env::spawn(async move {
+            let region = engine.create_region(RegionMeta { region: id(number), ..meta(Expr::always()) }).await.unwrap();
+            put(&region, &[row("a", i64::from(number), 1.0)]).await;
+        })
+    });
+    creates.buffer_unordered(16).for_each(|created| async { created.unwrap() }).await;
+    let created = watch.elapsed();
+    let watch = tessera_manifest::env::Stopwatch::start();
+    engine.close().await.unwrap();
+    let closed = watch.elapsed();
+    drop(engine);
+    let engine = start(&dir.path().join("wal"), Arc::clone(&store) as Arc<dyn ObjectStore>, Config::default()).await;
+    store.requests.lock().unwrap().clear();
+    let watch = tessera_manifest::env::Stopwatch::start();
+    let opened = engine.open_regions((0..regions).map(id).collect()).await;
+    let took = watch.elapsed();
+    assert!(opened.iter().all(|(_, region)| region.is_ok()));
+    let requests = store.requests.lock().unwrap().clone();
+    let each = |count: &usize| *count as f64 / f64::from(regions);
+    let requests: BTreeMap<_, _> = requests.iter().map(|(verb, count)| (*verb, each(count))).collect();
+    println!("{regions} regions: create and write {created:?}, close {closed:?}, open {took:?}; requests per open: {requests:?}");
+    let watch = tessera_manifest::env::Stopwatch::start();
+    drop(opened);
+    engine.close().await.unwrap();
+    drop(engine);
+    let closed = watch.elapsed();
+    dir.close().unwrap();
+    println!("closing them again {closed:?}, removing their files {:?}", watch.elapsed() - closed);
+}
+
+/// Counts requests.
+#[derive(Debug)]
+struct CountedStore {
+    inner: LocalFileSystem,
+    requests: Mutex<BTreeMap<&'static str, usize>>,
+}
+
+impl CountedStore {
+    fn count(&self, verb: &'static str) {
+        *self.requests.lock().unwrap().entry(verb).or_default() += 1;
+    }
+}
+
+impl std::fmt::Display for CountedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for CountedStore {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        self.count("put");
+        self.inner.put_opts(at, payload, options).await
+    }
+    async fn put_multipart_opts(&self, at: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.count("get");
+        self.inner.get_opts(at, options).await
+    }
+    fn delete_stream(&self, paths: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
+        self.count("delete");
+        self.inner.delete_stream(paths)
+    }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.count("list");
+        self.inner.list(prefix)
+    }
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.count("list");
+        self.inner.list_with_offset(prefix, offset)
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.count("list");
+        self.inner.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
 }
