@@ -37,7 +37,7 @@ use crate::error::Error;
 use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
-pub use scan::RegionScan;
+pub use scan::{Known, RegionScan};
 
 /// An open region.
 #[derive(Debug)]

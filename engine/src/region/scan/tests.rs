@@ -145,8 +145,11 @@ async fn check(world: &World, mode: MergeMode, model: &Model, seek: &[Value], li
     for streams in [1, 3] {
         let request = || ScanRequest { streams, ..ScanRequest::default() };
         let scan = world.region.scan(request()).await.unwrap();
-        if let Some(exact) = scan.exact_rows() {
-            prop_assert_eq!(exact, all.len() as u64);
+        let known = world.region.known();
+        prop_assert!(known.rows.is_none_or(|rows| rows == all.len() as u64));
+        if let Some((from, to)) = known.time {
+            let all = times(&all);
+            prop_assert_eq!((all.iter().min(), all.iter().max()), (Some(&Value::Timestamp(from)), Some(&Value::Timestamp(to))));
         }
         prop_assert_eq!(sorted(world.rows(request()).await), sorted(all.clone()), "any order");
         prop_assert_eq!(scan.memory().0, 0, "a scan that was not started holds nothing");
