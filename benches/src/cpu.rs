@@ -139,6 +139,13 @@ impl Cpu {
         starts.map(|start| self.batch((start..self.rows().min(start + batch_rows)).map(row), Take::First)).collect()
     }
 
+    /// All rows in order of time, one batch at a time.
+    pub fn in_time_order(&self, batch_rows: usize) -> impl Iterator<Item = Result<RecordBatch>> {
+        let (hosts, rows) = (self.hosts(), self.rows());
+        let starts = (0..rows).step_by(batch_rows.max(1));
+        starts.map(move |start| self.batch((start..rows.min(start + batch_rows)).map(|n| (n % hosts, n / hosts)), Take::First))
+    }
+
     /// All rows in (primary key, time) order.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ pub mod measure;
 pub mod node;
 pub mod options;
 pub mod report;
+pub mod tsbs;
 
 /// What may go wrong in a benchmark; it ends the run.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

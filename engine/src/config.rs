@@ -5,6 +5,9 @@
 pub struct Config {
     /// A region's memtable is flushed once it holds this much.
     pub region_memtable_bytes: usize,
+    /// A region's memtables together, those that are being flushed included: its writes stall at it. At least
+    /// `region_memtable_bytes`.
+    pub region_memtable_bytes_max: usize,
     /// All memtables together: the largest is flushed at half of it, writes stall at it.
     pub memtable_bytes_max: usize,
     /// Size of the write-ahead log from which on the region that keeps its oldest part is flushed.
@@ -25,12 +28,17 @@ pub struct Config {
     pub scan_bytes_max: usize,
     /// Regions opened at the same time.
     pub open_parallelism: usize,
+    /// Flushes at the same time, each of another region.
+    pub flush_parallelism: usize,
+    /// Compactions at the same time, each of another region.
+    pub compaction_parallelism: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             region_memtable_bytes: 64 << 20,
+            region_memtable_bytes_max: 256 << 20,
             memtable_bytes_max: 512 << 20,
             wal_bytes_max: 1 << 30,
             row_group_rows: 128 * 1024,
@@ -41,6 +49,8 @@ impl Default for Config {
             range_cache_bytes: 256 << 20,
             scan_bytes_max: 1 << 30,
             open_parallelism: 16,
+            flush_parallelism: 2,
+            compaction_parallelism: 1,
         }
     }
 }

@@ -3,11 +3,10 @@
 //! Invariants:
 //! - One bad region never stops the others: what a region failed to open with is kept and told to whoever asks
 //!   for it.
-//! - Background work is one flusher, woken by memory pressure and by the size of the WAL, and, while regions
-//!   could not be opened for a reason that may pass, one reopener. They end in [`Engine::close`], which flushes
-//!   every region.
+//! - Background work is the scheduler of flushes and compactions, and, while regions could not be opened for a
+//!   reason that may pass, one reopener. They end in [`Engine::close`], which flushes every region.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use futures::future::BoxFuture;
@@ -19,9 +18,11 @@ use tessera_manifest::meta::RegionMeta;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::compaction::{Report, Strategy};
 use crate::error::Error;
 use crate::limits;
 use crate::region::Region;
+use crate::scheduler::{self, Node};
 use crate::shared::Shared;
 use crate::wal::LogStore;
 
@@ -59,7 +60,7 @@ impl Engine {
             tasks: Mutex::default(),
         };
         let inner = Arc::new(inner);
-        inner.keep(env::spawn(run_flusher(Arc::downgrade(&inner), Arc::clone(&inner.shared), inner.stop.clone())));
+        inner.keep(env::spawn(scheduler::run(Arc::downgrade(&inner), Arc::clone(&inner.shared), inner.stop.clone())));
         Self { inner }
     }
 
@@ -88,6 +89,7 @@ impl Engine {
             Ok(opened) => {
                 let opened = Arc::new(opened);
                 self.inner.insert(region, Ok(Arc::clone(&opened)));
+                self.inner.shared.scheduler.compact_soon(region);
                 Ok(opened)
             }
             Err(error @ Error::RegionNotFound { .. }) => Err(error),
@@ -146,6 +148,23 @@ impl Engine {
         open.drop_all().await?;
         self.inner.remove(region);
         Ok(())
+    }
+
+    /// Compacts a region until nothing is left that the strategy asks for; waits for a slot among the compactions of
+    /// the node.
+    ///
+    /// # Errors
+    /// Those of [`Region::compact`], and [`Error::RegionNotFound`].
+    pub async fn compact_region(&self, region: RegionId, strategy: Strategy) -> Result<Report, Error> {
+        let open = self.region(region)?;
+        let _slot = self.inner.shared.scheduler.compaction_slot().await;
+        open.compact(strategy).await
+    }
+
+    /// Bytes that flushes and compactions wrote since the engine started, for each byte that flushes wrote.
+    #[must_use]
+    pub fn write_amplification(&self) -> f64 {
+        self.inner.shared.amplification.of_writes()
     }
 
     /// Flushes and closes one region, if it is open.
@@ -216,6 +235,18 @@ impl Drop for Inner {
     }
 }
 
+impl Node for Inner {
+    fn open_region(&self, region: RegionId) -> Option<Arc<Region>> {
+        self.regions().get(&region)?.as_ref().ok().cloned()
+    }
+
+    fn largest(&self, may: &dyn Fn(RegionId) -> bool) -> Option<Arc<Region>> {
+        let regions = self.regions();
+        let open = regions.values().filter_map(|entry| entry.as_ref().ok());
+        open.filter(|region| region.active_bytes() > 0 && may(region.id())).max_by_key(|region| region.active_bytes()).cloned()
+    }
+}
+
 impl Inner {
     fn regions(&self) -> std::sync::RwLockReadGuard<'_, HashMap<RegionId, Entry>> {
         self.regions.read().unwrap_or_else(PoisonError::into_inner)
@@ -243,6 +274,7 @@ impl Inner {
     }
 
     fn remove(&self, region: RegionId) -> Option<Entry> {
+        self.shared.scheduler.forget(region);
         self.regions.write().unwrap_or_else(PoisonError::into_inner).remove(&region)
     }
 
@@ -252,60 +284,12 @@ impl Inner {
         open
     }
 
-    /// The region that should be flushed next, if any, but none of `failed`.
-    fn flush_candidate(&self, failed: &HashSet<RegionId>) -> Option<Arc<Region>> {
-        let Shared { parts, budget, .. } = &*self.shared;
-        let mut open = self.open_regions();
-        open.retain(|region| !failed.contains(&region.id()));
-        if let Some(unfinished) = open.iter().find(|region| region.frozen_bytes() > 0) {
-            return Some(Arc::clone(unfinished));
-        }
-        let largest = open.iter().max_by_key(|region| region.active_bytes()).filter(|region| region.active_bytes() > 0)?;
-        let full = largest.active_bytes() >= parts.config.region_memtable_bytes as u64;
-        if full || budget.is_half_full() {
-            return Some(Arc::clone(largest));
-        }
-        let oldest = (parts.wal.bytes() > parts.config.wal_bytes_max).then(|| parts.wal.oldest_needed()).flatten()?;
-        open.iter().find(|region| region.id() == oldest.0 && region.active_bytes() > 0).cloned()
-    }
-
     /// The regions that failed to open for a reason that may pass.
     fn to_reopen(&self) -> Vec<RegionId> {
         let may_pass = |error: &Error| matches!(error.class(), ErrorClass::Retry | ErrorClass::Unavailable);
         let failed = |(id, entry): (&RegionId, &Entry)| entry.as_ref().is_err_and(|error| may_pass(error)).then_some(*id);
         self.regions().iter().filter_map(failed).collect()
     }
-}
-
-/// Flushes whatever should be, whenever somebody says that something may have to be, and tries again what failed.
-///
-/// A region whose flush fails is left out until all others had their turn, so that it does not stop them.
-async fn run_flusher(inner: Weak<Inner>, shared: Arc<Shared>, stop: CancellationToken) {
-    let mut failed: HashSet<RegionId> = HashSet::new();
-    let mut backoff = limits::FLUSH_BACKOFF_MIN;
-    loop {
-        let wait = if failed.is_empty() { shared.budget.pressure.notified().boxed() } else { env::sleep(backoff).boxed() };
-        if !unless_stopped(&stop, wait).await {
-            return;
-        }
-        backoff = if failed.is_empty() { limits::FLUSH_BACKOFF_MIN } else { (backoff * 2).min(limits::FLUSH_BACKOFF_MAX) };
-        failed.clear();
-        while let Some(region) = next_flush(&inner, &failed) {
-            if stop.is_cancelled() {
-                return;
-            }
-            let flush: BoxFuture<'_, Result<(), Error>> = region.flush().boxed();
-            if let Err(error) = flush.await {
-                let cause = chain(&error);
-                tracing::warn!(region = %region.id(), cause, "a flush failed, its rows stay in the write-ahead log");
-                failed.insert(region.id());
-            }
-        }
-    }
-}
-
-fn next_flush(inner: &Weak<Inner>, failed: &HashSet<RegionId>) -> Option<Arc<Region>> {
-    inner.upgrade()?.flush_candidate(failed)
 }
 
 /// Opens regions that failed to open for a reason that may pass, with backoff, until all are open.
@@ -329,17 +313,6 @@ async fn run_reopener(inner: Weak<Inner>, stop: CancellationToken) {
             }
         }
     }
-}
-
-/// The messages of an error and of its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// Waits for `event`; false if the engine stops first.

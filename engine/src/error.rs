@@ -5,10 +5,34 @@ use std::sync::Arc;
 use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::{Generation, RegionId};
 use tessera_manifest::rule::RuleVersion;
+use tessera_manifest::schema::EvolveError;
 
-use crate::options::OptionError;
+use crate::options::{MergeMode, OptionError};
 use crate::wal::WalError;
 use crate::{codec, sst};
+
+/// Why a region cannot become what an alteration says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AlterError {
+    /// The schema does not follow from the present one.
+    #[error(transparent)]
+    Schema(#[from] EvolveError),
+    /// An option that cannot be.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// Another alteration took the version.
+    #[error("schema version {version} is taken by another alteration")]
+    VersionTaken {
+        /// The version.
+        version: u32,
+    },
+    /// The rows that there are would mean something else.
+    #[error("the merge mode of a table is for life: rows were written under {from:?}")]
+    MergeMode {
+        /// The present mode.
+        from: MergeMode,
+    },
+}
 
 /// Why a region could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +81,30 @@ pub enum Error {
         generation: Generation,
         /// The region's rule version now.
         rule_version: RuleVersion,
+    },
+    /// The caller knows a later schema than the region.
+    #[error("region {region} is at schema version {version}, the request at {requested}: the table is being altered, retry")]
+    SchemaBehind {
+        /// The region.
+        region: RegionId,
+        /// The region's schema version.
+        version: u32,
+        /// That of the request.
+        requested: u32,
+    },
+    /// The region cannot become what an alteration says.
+    #[error("region {region} cannot be altered")]
+    Alter {
+        /// The region.
+        region: RegionId,
+        /// Why.
+        source: AlterError,
+    },
+    /// A delete in a table that keeps every row.
+    #[error("region {region} is of a table with append_mode, in which rows have no key to delete them by: use TRUNCATE or a TTL")]
+    AppendOnly {
+        /// The region.
+        region: RegionId,
     },
     /// A row does not belong to the region.
     #[error("row {row} does not satisfy the rule of region {region}: {rule}")]
@@ -169,6 +217,8 @@ impl Error {
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::Options { .. } | Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
             Self::Overloaded { .. } | Self::SnapshotExpired { .. } => ErrorClass::Retry,
+            Self::Alter { .. } | Self::AppendOnly { .. } => ErrorClass::Invalid,
+            Self::SchemaBehind { .. } => ErrorClass::Retry,
             Self::Manifest { source, .. } => source.class(),
             Self::Wal { source, .. } => source.class(),
             Self::CloseWal { source } => source.class(),
@@ -176,4 +226,15 @@ impl Error {
             Self::Rows { source, .. } => source.class(),
         }
     }
+}
+
+/// The messages of an error and of its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }

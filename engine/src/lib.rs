@@ -13,11 +13,19 @@ pub mod memtable;
 pub mod merge;
 pub mod sst;
 mod cache;
+pub mod compaction;
+mod scheduler;
 mod shared;
+mod amplification;
 mod budget;
 pub mod config;
 pub mod error;
 pub mod limits;
+#[cfg(test)]
+mod model;
+
+#[cfg(test)]
+mod testing;
 
 /// The messages of an error and of its causes, for assertions.
 #[cfg(test)]

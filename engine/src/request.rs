@@ -1,8 +1,12 @@
 //! What callers ask of a region, and what they get.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use tessera_manifest::id::{Generation, RegionId, Sequence, Slot};
 use tessera_manifest::rule::{Expr, RuleVersion};
+use tessera_manifest::schema::Schema;
 
 /// What a write does to the rows' keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +30,20 @@ pub struct WriteRequest {
     pub batch: RecordBatch,
     /// What to do with the rows.
     pub op: OpType,
+}
+
+/// What a table is besides its rows, after a change: names, columns and options. The version of the schema names all
+/// of it: two alterations of a table with the same version are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alteration {
+    /// The database that the table is in.
+    pub database: String,
+    /// The table's name.
+    pub table: String,
+    /// Its schema, of a version above the present one.
+    pub schema: Arc<Schema>,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
 }
 
 /// An acknowledged write.

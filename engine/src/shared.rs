@@ -10,8 +10,10 @@ use tessera_manifest::log::{Context, Opener};
 use tessera_manifest::metered::Metered;
 use tessera_manifest::paths::Root;
 
+use crate::amplification::Amplification;
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::scheduler::Scheduler;
 use crate::sst::Access;
 use crate::wal::LogStore;
 
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) context: Context,
     pub(crate) access: Access,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) amplification: Amplification,
 }
 
 impl Shared {
@@ -51,7 +55,8 @@ impl Shared {
         let context = Context::new(metered("manifest"), Root::default(), parts.env.clone());
         let access = Access::new(metered("sst"), &parts.config);
         let budget = Arc::new(Budget::new(parts.config.memtable_bytes_max));
-        Self { parts, context, access, budget }
+        let scheduler = Scheduler::new(parts.config.flush_parallelism, parts.config.compaction_parallelism);
+        Self { parts, context, access, budget, scheduler, amplification: Amplification::default() }
     }
 
     /// Who this engine is to a manifest.

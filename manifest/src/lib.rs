@@ -17,6 +17,7 @@ pub mod meta;
 pub mod metered;
 pub mod paths;
 pub mod probe;
+pub mod repartition;
 pub mod rule;
 pub mod schema;
 pub mod set_hash;

@@ -6,6 +6,8 @@
 //!   a dropped column's id is never given to another;
 //! - `primary_key` lists exactly the tag columns, in key order, each once.
 
+mod evolve;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::ColumnId;
 use crate::limits;
 use crate::value::{DataType, Value};
+
+pub use evolve::{ColumnChange, EvolveError, Place};
 
 /// What a column is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

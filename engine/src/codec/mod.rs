@@ -23,9 +23,10 @@ use tessera_manifest::schema::Schema;
 use tessera_manifest::value::{DataType, TimeUnit};
 
 use crate::memtable::columns_of;
-use crate::merge::layout::{conform_column, new_batch};
+use crate::merge::layout::new_batch;
 use crate::request::OpType;
 use crate::sst::Error as RowError;
+use crate::sst::evolve::conform_column;
 
 /// The format number that is written.
 pub const FORMAT: u8 = 1;

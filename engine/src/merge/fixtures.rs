@@ -93,6 +93,7 @@ pub(crate) fn new_file(schema: &Arc<Schema>) -> NewFile {
         generation: Generation::FIRST,
         rule: Arc::new(Expr::always()),
         partition_columns: schema.primary_key().to_vec(),
+        skipping: Default::default(),
     }
 }
 

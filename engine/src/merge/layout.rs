@@ -11,14 +11,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema as ArrowSchema, SchemaRef};
 use tessera_manifest::id::ColumnId;
-use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
-use tessera_manifest::value::Value;
+use tessera_manifest::schema::{Column, Schema, SemanticType};
 
-use crate::merge::value;
 use crate::sst::Error;
+use crate::sst::evolve::conform_column;
 
 /// The internal column that holds a row's [`Sequence`](tessera_manifest::id::Sequence), UInt64.
 pub const SEQUENCE_COLUMN: &str = "__sequence";
@@ -180,18 +178,6 @@ impl Layout {
             }
         }
         new_batch(&self.arrow, columns, source.rows)
-    }
-}
-
-/// The column's array in its present type, or what stands for it where it did not exist yet.
-pub(crate) fn conform_column(column: &Column, array: Option<&ArrayRef>, rows: usize) -> Result<ArrayRef, Error> {
-    let target = column.data_type.to_arrow();
-    match (array, &column.default) {
-        (Some(array), _) if *array.data_type() == target => Ok(Arc::clone(array)),
-        (Some(array), _) => cast(array, &target).map_err(Error::arrow("cast a column to its present type")),
-        (None, Some(ColumnDefault::Value(value))) => value::repeat(value, column.data_type, rows),
-        (None, _) if column.nullable => value::repeat(&Value::Null, column.data_type, rows),
-        (None, _) => Err(Error::NoValue { column: column.name.clone() }),
     }
 }
 

@@ -1,24 +1,30 @@
 //! From memtable to SST.
 //!
 //! Invariants:
-//! - One flush of a region at a time; the manifest lock is held throughout, so no other commit comes between.
-//! - A memtable leaves the version in the same step in which its file enters.
-//! - On an unknown outcome nothing is dropped, released or deleted: the manifest is opened again, and the file
-//!   is either found there or written anew under the new epoch.
+//! - One flush of a region at a time, oldest memtable first. Rows are written without the manifest lock; what is
+//!   committed is what still holds when the lock is taken: the memtable is still there, the generation and the
+//!   epoch are those under which its file was written. Else the file is thrown away, and the flush looks again.
+//! - A memtable leaves the version in the same step in which its files enter.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tessera_manifest::action::{Action, Drop as DropAction, Edit, Flushed};
 use tessera_manifest::file::{FileRef, Scope};
-use tessera_manifest::id::FileKey;
+use tessera_manifest::id::{Epoch, FileKey};
 use tessera_manifest::log::{Manifest, Outcome};
 use tessera_manifest::state::RegionState;
 
-use super::version::Frozen;
+use super::version::{Frozen, Version};
 use super::{GateState, Region};
+use crate::compaction::{Candidate, Plan, Settings, Split, Windows, write_split};
 use crate::error::Error;
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Snapshot};
+use crate::merge::Layout;
 use crate::sst::{self, NewFile};
+
+/// A memtable over so many windows is cut into files by window at once; one over more becomes one file, and is for
+/// compaction to cut.
+const WINDOWS_MAX: u64 = 8;
 
 impl Region {
     /// Writes what memtables hold into SSTs. When it returns, everything that was acknowledged before it was
@@ -30,63 +36,114 @@ impl Region {
     /// The failure of the store or of the manifest; rows stay in the WAL and in memtables, and the next flush
     /// tries again.
     pub async fn flush(&self) -> Result<(), Error> {
-        let mut manifest = self.manifest.lock().await;
-        let fenced = *self.gate.read().await == GateState::Fenced;
-        if fenced {
-            return Err(Error::Fenced { region: self.id });
+        let _one_at_a_time = self.flushing.lock().await;
+        {
+            let manifest = self.committer().await?;
+            if manifest.state().is_dropped() {
+                return self.forget_rows(&manifest).await;
+            }
         }
-        if !manifest.is_good() {
-            self.reopen_manifest(&mut manifest).await?;
-        }
-        if manifest.state().is_dropped() {
-            return self.forget_rows(&manifest).await;
-        }
-        self.freeze().await;
+        self.flush_frozen().await
+    }
+
+    /// Closes the gate for a moment and flushes everything that was written before. The caller has its turn.
+    pub(super) async fn flush_frozen(&self) -> Result<(), Error> {
+        self.rotate(&self.gate.write().await);
         while let Some(frozen) = self.pin().frozen.first().cloned() {
-            self.flush_one(&mut manifest, &frozen).await?;
+            self.flush_one(&frozen).await?;
         }
         Ok(())
     }
 
-    /// Closes the gate for a moment and puts an empty memtable in the place of the active one.
-    async fn freeze(&self) {
-        let _closed = self.gate.write().await;
+    /// Flushes the oldest frozen memtable, unless something came between: then there is another look to be taken.
+    async fn flush_one(&self, frozen: &Arc<Frozen>) -> Result<(), Error> {
         let version = self.pin();
-        if version.active.rows() == 0 {
-            return;
+        let epoch = self.epoch().await?;
+        let mut begun = Vec::new();
+        let written = self.write_memtable(&version, frozen, epoch, &mut begun).await;
+        let add = match written {
+            Ok(add) => add,
+            Err(source) => {
+                self.discard(begun).await;
+                return Err(self.rows_error(source));
+            }
+        };
+        let bytes = add.iter().map(|file| file.meta.bytes).sum::<u64>();
+        let mut manifest = match self.committer().await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.discard(begun).await;
+                return Err(error);
+            }
+        };
+        let now = self.pin();
+        let same = manifest.epoch() == epoch && now.meta.generation == version.meta.generation;
+        if !same || !now.frozen.iter().any(|other| Arc::ptr_eq(other, frozen)) || manifest.state().is_dropped() {
+            drop(manifest);
+            self.discard(begun).await;
+            return Ok(());
         }
-        self.settle_share(version.active.bytes());
-        let position = *self.inserted.lock().unwrap_or_else(PoisonError::into_inner);
-        let frozen = Frozen::new(Arc::clone(&version.active), position, Arc::clone(&self.shared.budget));
-        self.version.update(|version| {
-            version.frozen.push(Arc::new(frozen));
-            version.active = Arc::new(Memtable::new(Arc::clone(&version.meta.schema)));
-        });
+        let sequence = frozen.memtable.max_sequence();
+        let flushed = vec![Flushed { wal: self.shared.parts.wal.id(), position: frozen.position, done: false }];
+        let edit = Edit { add, flushed, sequence, ..Edit::new(version.meta.generation) };
+        match self.try_commit(&mut manifest, vec![Action::Edit(edit)]).await {
+            Ok(state) => self.flushed(frozen, state),
+            Err(failed) => {
+                if failed.certain {
+                    self.discard(begun).await;
+                }
+                return Err(failed.error);
+            }
+        }
+        drop(manifest);
+        self.in_flight.end(begun);
+        self.shared.amplification.flushed(bytes);
+        metrics::counter!("tessera_flushes_total").increment(1);
+        self.shared.scheduler.compact_soon(self.id);
+        Ok(())
     }
 
-    async fn flush_one(&self, manifest: &mut Manifest, frozen: &Arc<Frozen>) -> Result<(), Error> {
-        let version = self.pin();
-        let key = FileKey { origin: self.id, file: self.shared.parts.env.file_id(manifest.epoch()) };
-        let file = NewFile {
+    /// Writes a memtable's rows, cut by time windows if there are few, and notes in `begun` what was begun.
+    async fn write_memtable(
+        &self,
+        version: &Version,
+        frozen: &Frozen,
+        epoch: Epoch,
+        begun: &mut Vec<FileKey>,
+    ) -> Result<Vec<Arc<FileRef>>, sst::Error> {
+        let snapshot = frozen.memtable.snapshot();
+        if snapshot.is_empty() {
+            return Ok(Vec::new());
+        }
+        let access = &self.shared.access;
+        let name = || {
+            let file = self.new_file(version, epoch, 0);
+            begun.push(file.key);
+            file
+        };
+        let split = Split { windows: flush_windows(version, &snapshot), cuts: Vec::new() };
+        let schema = Arc::clone(&version.meta.schema);
+        let layout = Arc::new(Layout::merging(schema, None)?);
+        let rows = sst::sorted(snapshot, Arc::clone(&layout), version.options.merge_mode.into()).await?;
+        let plan = Plan { split: &split, from: None, files_max: WINDOWS_MAX as usize };
+        let pass = write_split(access, &layout, plan, rows, name).await?;
+        let reference = |(key, meta)| Arc::new(FileRef { key, scope: Scope::all(), meta });
+        Ok(pass.files.into_iter().map(reference).collect())
+    }
+
+    /// A name for a file of this version's rows, noted as in flight.
+    pub(super) fn new_file(&self, version: &Version, epoch: Epoch, level: u8) -> NewFile {
+        let key = FileKey { origin: self.id, file: self.shared.parts.env.file_id(epoch) };
+        self.in_flight.begin(key);
+        NewFile {
             key,
             schema: Arc::clone(&version.meta.schema),
-            level: 0,
+            level,
             generation: version.meta.generation,
             rule: Arc::clone(&version.meta.rule),
             partition_columns: version.meta.partition_columns.clone(),
-        };
-        let snapshot = frozen.memtable.snapshot();
-        let written = sst::flush(&self.shared.access, snapshot, file, version.options.merge_mode.into())
-            .await
-            .map_err(|source| self.rows_error(source))?;
-        let add = written.map(|meta| Arc::new(FileRef { key, scope: Scope::all(), meta }));
-        let sequence = frozen.memtable.max_sequence();
-        let flushed = vec![Flushed { wal: self.shared.parts.wal.id(), position: frozen.position, done: false }];
-        let edit = Edit { add: add.into_iter().collect(), flushed, sequence, ..Edit::new(version.meta.generation) };
-        let state = self.commit(manifest, vec![Action::Edit(edit)]).await?;
-        self.flushed(frozen, state);
-        metrics::counter!("tessera_flushes_total").increment(1);
-        Ok(())
+            skipping: version.options.skipping.clone(),
+        }
     }
 
     /// After the Edit is known to be in the manifest.
@@ -98,55 +155,11 @@ impl Region {
         self.shared.parts.wal.release(self.id, frozen.position);
     }
 
-    /// Commits and answers with the state, or says what became of the region.
-    async fn commit(&self, manifest: &mut Manifest, actions: Vec<Action>) -> Result<RegionState, Error> {
-        let outcome = manifest.commit(actions).await;
-        match outcome.map_err(|source| self.manifest_error(source))? {
-            Outcome::Committed(state) => Ok(*state),
-            Outcome::Conflict { by, slot, orphans } => {
-                tracing::warn!(region = %self.id, %by, %slot, "another writer has taken the region over");
-                self.shut(GateState::Fenced).await;
-                orphans.delete(&self.shared.context).await;
-                Err(Error::Fenced { region: self.id })
-            }
-            Outcome::Unknown(source) => Err(self.manifest_error(source)),
-        }
-    }
-
-    /// After an unknown outcome: takes the manifest over from oneself and learns what is there. Memtables whose
-    /// flush turns out to be in it are dropped.
-    async fn reopen_manifest(&self, manifest: &mut Manifest) -> Result<(), Error> {
-        let opener = self.shared.opener();
-        match Manifest::open(&self.shared.context, self.id, opener).await {
-            Ok(mut reopened) => {
-                reopened.keep_holds(self.version.holds());
-                *manifest = reopened;
-            }
-            Err(tessera_manifest::error::Error::Dropped { .. }) => {
-                self.forget_rows(manifest).await?;
-                return Err(Error::RegionNotFound { region: self.id });
-            }
-            Err(source) => return Err(self.manifest_error(source)),
-        }
-        let state = manifest.state().clone();
-        let wal = self.shared.parts.wal.id();
-        let landed = state.wals().iter().find(|named| named.id == wal).map(|named| named.flushed);
-        let in_ssts: Vec<Arc<Frozen>> =
-            self.pin().frozen.iter().filter(|frozen| landed.is_some_and(|landed| frozen.position <= landed)).cloned().collect();
-        self.version.update(|version| {
-            version.state = state;
-            version.frozen.retain(|frozen| !in_ssts.iter().any(|other| Arc::ptr_eq(other, frozen)));
-        });
-        for frozen in in_ssts {
-            self.shared.parts.wal.release(self.id, frozen.position);
-        }
-        Ok(())
-    }
-
     /// Flushes and ends the region; later writes are refused. Its epoch is sealed, so that the next opener knows
     /// that no log holds anything of it.
     pub(crate) async fn close(&self) -> Result<(), Error> {
         self.shut(GateState::Closed).await;
+        self.end_compaction().await;
         self.flush().await?;
         let mut manifest = self.manifest.lock().await;
         match manifest.seal().await {
@@ -161,6 +174,7 @@ impl Region {
     /// Logs the drop; rows and files are gone for everybody.
     pub(crate) async fn drop_all(&self) -> Result<(), Error> {
         self.shut(GateState::Closed).await;
+        self.end_compaction().await;
         let mut manifest = self.manifest.lock().await;
         if !manifest.is_good() {
             self.reopen_manifest(&mut manifest).await?;
@@ -172,7 +186,7 @@ impl Region {
     }
 
     /// After the drop is known to be in the manifest.
-    async fn forget_rows(&self, manifest: &Manifest) -> Result<(), Error> {
+    pub(super) async fn forget_rows(&self, manifest: &Manifest) -> Result<(), Error> {
         self.shut(GateState::Closed).await;
         self.settle_share(0);
         self.version.update(|version| {
@@ -183,12 +197,17 @@ impl Region {
         self.shared.parts.wal.forget(self.id);
         Ok(())
     }
+}
 
-    fn rows_error(&self, source: sst::Error) -> Error {
-        Error::rows(self.id, source)
-    }
-
-    fn manifest_error(&self, source: tessera_manifest::error::Error) -> Error {
-        Error::manifest(self.id, source)
-    }
+/// The windows by which a memtable is cut, if it lies in few of them.
+fn flush_windows(version: &Version, snapshot: &Snapshot) -> Option<Windows> {
+    let range = snapshot.time_range()?;
+    let (region, meta) = (version.meta.region, &version.meta);
+    let settings = Settings::of(meta, &version.options);
+    let windows = settings.window.map(Windows::new).unwrap_or_else(|| {
+        let mut files: Vec<Candidate> = version.state.files().values().map(|listed| Candidate::of(region, meta, &listed.file)).collect();
+        files.extend(files.last().cloned().map(|file| Candidate { time: range, level: 0, ..file }));
+        Windows::infer(&files, settings.ticks_per_second)
+    });
+    (windows.touched(range) <= WINDOWS_MAX).then_some(windows)
 }

@@ -17,15 +17,21 @@
 //! Crash order of a flush: SST, then Edit, then release. A crash in between leaves a file that nobody lists,
 //! or entries that a replay skips.
 
+mod alter;
+mod commit;
+mod compact;
 mod flush;
+mod in_flight;
 mod info;
 mod open;
 mod scan;
+mod truncate;
+mod ttl;
 mod version;
 mod write;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tessera_manifest::id::{RegionId, Sequence};
 use tessera_manifest::log::Manifest;
@@ -33,11 +39,15 @@ use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::wal::WalPosition;
 use tokio::sync::RwLock;
 
+use crate::budget::Budget;
 use crate::error::Error;
+use crate::region::compact::Compactions;
+use crate::region::in_flight::InFlight;
 use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
 pub use scan::{Known, RegionScan};
+pub use truncate::Truncated;
 
 /// An open region.
 #[derive(Debug)]
@@ -51,9 +61,16 @@ pub struct Region {
     /// What is inserted; only read under a closed gate.
     inserted: Mutex<WalPosition>,
     version: Arc<VersionCell>,
-    /// One flush at a time, and the only committer.
+    /// Held for a commit and for what decides it, not while rows are read or written.
     manifest: tokio::sync::Mutex<Manifest>,
-    /// Bytes of the active memtable, for the flusher.
+    /// One flush at a time. Taken before the manifest.
+    flushing: tokio::sync::Mutex<()>,
+    /// One compaction at a time. Taken before the manifest.
+    compactions: Compactions,
+    in_flight: InFlight,
+    /// The region's part of the memory for memtables.
+    budget: Arc<Budget>,
+    /// Bytes of the active memtable that the budget counts.
     active_bytes: AtomicU64,
 }
 
@@ -92,9 +109,9 @@ impl Region {
         self.active_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the memtables whose flush has begun, or has failed.
-    pub(crate) fn frozen_bytes(&self) -> u64 {
-        self.pin().frozen_bytes() as u64
+    /// Bytes of all memtables.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        self.active_bytes() + self.pin().frozen_bytes() as u64
     }
 
     fn check_gate(&self, state: GateState) -> Result<(), Error> {
@@ -108,6 +125,17 @@ impl Region {
     /// Closes the gate for good: waits for the writes under way, refuses later ones.
     async fn shut(&self, state: GateState) {
         *self.gate.write().await = state;
+    }
+
+    /// The last entry that is inserted; only asked under a closed gate.
+    fn inserted_position(&self) -> WalPosition {
+        *self.inserted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest sequence that was given to a row, acknowledged or not; `None` before the first of a generation.
+    async fn newest_sequence(&self) -> Option<Sequence> {
+        let given = self.order.lock().await.next.saturating_sub(1);
+        Sequence::new(self.meta().generation, given)
     }
 
     /// The version that scans pin.

@@ -12,8 +12,11 @@ use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::wal::WalPosition;
 use tokio::sync::RwLock;
 
+use super::compact::Compactions;
+use super::in_flight::InFlight;
 use super::version::{Version, VersionCell};
 use super::{GateState, Region, Sequencer};
+use crate::budget::Budget;
 use crate::codec;
 use crate::error::Error;
 use crate::memtable::Memtable;
@@ -59,6 +62,10 @@ impl Region {
             inserted: Mutex::new(WalPosition::START),
             version: Arc::new(VersionCell::new(version, manifest.holds())),
             manifest: tokio::sync::Mutex::new(manifest),
+            flushing: tokio::sync::Mutex::new(()),
+            compactions: Compactions::default(),
+            in_flight: InFlight::default(),
+            budget: Arc::new(Budget::part(&shared.budget, shared.parts.config.region_memtable_bytes_max)),
             active_bytes: AtomicU64::new(0),
         })
     }
@@ -80,6 +87,11 @@ impl Region {
                 continue;
             }
             let decoded = codec::decode(&bytes).map_err(|source| Error::WalEntry { region: self.id, position, source })?;
+            // An append that failed can leave an entry behind a position that was passed since; nobody was told of it.
+            let newest_row = decoded.first_sequence.as_u64().saturating_add(decoded.rows.saturating_sub(1) as u64);
+            if newest_row <= version.state.flushed_sequence().as_u64() {
+                continue;
+            }
             let batch = decoded.to_batch(version.active.schema()).map_err(|source| Error::rows(self.id, source))?;
             rows += batch.num_rows();
             let inserted = version.active.insert(batch, decoded.op, decoded.first_sequence);
@@ -104,7 +116,7 @@ impl Region {
 
     fn settle_replayed(&self, bytes: usize) {
         self.active_bytes.store(bytes as u64, std::sync::atomic::Ordering::Relaxed);
-        self.shared.budget.add(bytes);
+        self.budget.add(bytes);
     }
 }
 

@@ -1,5 +1,9 @@
 //! Regions on a real local WAL and an in-memory store.
 
+mod alter;
+mod crashes;
+mod truncate;
+
 use std::collections::BTreeMap;
 use std::path::Path as FsPath;
 use std::sync::Arc;

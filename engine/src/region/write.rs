@@ -11,13 +11,15 @@ use arrow::array::{Array, RecordBatch};
 use tessera_manifest::env;
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::value_at;
+use tessera_manifest::schema::Schema;
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{GateState, Region};
 use crate::codec;
 use crate::error::Error;
 use crate::memtable::columns_of;
-use crate::request::{WriteOutcome, WriteRequest};
+use crate::options::MergeMode;
+use crate::request::{OpType, WriteOutcome, WriteRequest};
 
 impl Region {
     /// Writes rows; they are durable and visible when this returns.
@@ -29,11 +31,28 @@ impl Region {
     /// anything is written; [`Error::Wal`] when it is not known whether the rows are durable, in which case they
     /// are not visible now and may be after a restart.
     pub async fn write(self: &Arc<Self>, request: WriteRequest) -> Result<WriteOutcome, Error> {
-        let reserved = self.shared.budget.reserve(request.batch.get_array_memory_size()).await?;
+        self.write_under(None, request).await
+    }
+
+    /// The same with rows that were made under `schema`. Rows of an earlier schema than the region's are written as if
+    /// they had come before the alteration.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write), and [`Error::SchemaBehind`] for a later schema.
+    pub async fn write_under(self: &Arc<Self>, schema: Option<Arc<Schema>>, request: WriteRequest) -> Result<WriteOutcome, Error> {
+        let reserved = self.budget.reserve(request.batch.get_array_memory_size()).await?;
         let permit = Arc::clone(&self.gate).read_owned().await;
         self.check_gate(*permit)?;
-        let meta = self.meta();
+        let version = self.pin();
+        let meta = Arc::clone(&version.meta);
         self.check_route(&meta, &request)?;
+        if request.op == OpType::Delete && version.options.merge_mode == MergeMode::Append {
+            return Err(Error::AppendOnly { region: self.id });
+        }
+        let request = match schema {
+            Some(schema) => self.adapt(&version, &schema, request)?,
+            None => request,
+        };
         check_batch(&meta, &request)?;
         let region = Arc::clone(self);
         let work = env::spawn(async move {
@@ -76,9 +95,9 @@ impl Region {
     /// Accounts for what the active memtable gained.
     fn grew(&self, gained: usize) {
         self.active_bytes.fetch_add(gained as u64, Ordering::Relaxed);
-        self.shared.budget.add(gained);
+        self.budget.add(gained);
         if self.active_bytes() >= self.shared.parts.config.region_memtable_bytes as u64 {
-            self.shared.budget.pressure.notify_one();
+            self.shared.scheduler.flush_soon(self.id);
         }
     }
 
@@ -86,9 +105,9 @@ impl Region {
     pub(super) fn settle_share(&self, bytes: usize) {
         let counted = usize::try_from(self.active_bytes.swap(0, Ordering::Relaxed)).unwrap_or(usize::MAX);
         if bytes > counted {
-            self.shared.budget.add(bytes - counted);
+            self.budget.add(bytes - counted);
         } else {
-            self.shared.budget.free(counted - bytes);
+            self.budget.free(counted - bytes);
         }
     }
 

@@ -94,6 +94,16 @@ pub enum Error {
         /// The column.
         column: String,
     },
+    /// A value does not fit the type that the statement knows the column by.
+    #[error("column '{column}' was widened from {to} meanwhile and holds values ({from}) that {to} does not: run the statement again")]
+    Narrowed {
+        /// The column.
+        column: String,
+        /// The type of the rows.
+        from: arrow::datatypes::DataType,
+        /// The type that was asked for.
+        to: tessera_manifest::value::DataType,
+    },
     /// A batch does not have the columns that it must have.
     #[error("batch does not fit the schema: {detail}")]
     BatchShape {
@@ -137,6 +147,7 @@ impl Error {
             }
             Self::Store { .. } | Self::Stopped { .. } | Self::NewerFormat { .. } => ErrorClass::Unavailable,
             Self::BatchShape { .. } | Self::NoValue { .. } | Self::ScanMemory { .. } => ErrorClass::Invalid,
+            Self::Narrowed { .. } => ErrorClass::Refresh,
             Self::Exists { .. } | Self::Encode { .. } | Self::Arrow { .. } => ErrorClass::Bug,
         }
     }

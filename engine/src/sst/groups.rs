@@ -22,6 +22,7 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Column;
 
 use super::Error;
+use super::evolve::conform_column;
 use super::memory::Reserved;
 use super::pages::Group;
 use super::read::FileRead;
@@ -29,7 +30,7 @@ use super::store_reader::StoreReader;
 use crate::merge::BATCH_ROWS;
 use crate::merge::block::{Block, BlockStream, Need, op_types_of, payload_batch, sequences_of, times_of};
 use crate::merge::key::KeyEncoder;
-use crate::merge::layout::{DELETE, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID, conform_column};
+use crate::merge::layout::{DELETE, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID};
 use crate::merge::series::Stretches;
 
 /// The series of a row group are read when at least one in so many of its rows is.

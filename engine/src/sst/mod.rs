@@ -8,9 +8,12 @@
 //! - Bytes are trusted only after their size and CRC-32 were compared with the manifest's, once per process.
 
 mod blooms;
+#[cfg(test)]
+mod cold_tests;
 mod error;
 mod groups;
 mod memory;
+pub(crate) mod evolve;
 mod pages;
 mod prune;
 mod read;
@@ -25,8 +28,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use moka::sync::Cache;
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tessera_manifest::id::FileKey;
 use tessera_manifest::paths::Root;
 use tokio::sync::OnceCell;
@@ -35,12 +38,13 @@ use crate::cache::Caches;
 use crate::config::Config;
 
 pub use error::Error;
+pub use evolve::stats_of_absent;
 pub(crate) use memory::{Memory, Reserved};
 pub(crate) use pages::Group;
 pub use prune::{excludes, time_bounds};
 pub(crate) use read::{Conditions, Footer};
 pub use read::{ReadOptions, Scan};
-pub use write::{NewFile, flush};
+pub use write::{NewFile, flush, sorted};
 
 /// The format number that is written.
 pub const FORMAT: u32 = 1;
@@ -99,6 +103,16 @@ impl Access {
     #[must_use]
     pub fn path(&self, key: FileKey) -> Path {
         self.root.sst(key)
+    }
+
+    /// Deletes a file that no manifest names, nor will. What cannot be deleted is left for the next sweep.
+    pub(crate) async fn discard(&self, key: FileKey) {
+        let path = self.path(key);
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => tracing::debug!(%path, %error, "left an orphan for the next sweep"),
+        }
+        self.forget(&key);
     }
 
     /// Forgets what is cached of a file that was deleted.

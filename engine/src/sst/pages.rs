@@ -10,9 +10,9 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, Schema};
 use tessera_manifest::value::{DataType, Value};
 
+use super::evolve::conform_column;
 use super::prune::excludes;
 use super::read::Footer;
-use crate::merge::layout::conform_column;
 use crate::merge::value::value_at;
 
 /// Rows of a row group that are to be read.

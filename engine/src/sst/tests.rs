@@ -247,3 +247,40 @@ fn a_write_whose_input_fails_leaves_no_object() {
         assert_eq!(access.write(file, futures::stream::empty().boxed()).await.unwrap(), None);
     });
 }
+
+#[test]
+fn a_bloom_filter_knows_its_values_and_takes_no_more_room_than_they_need() {
+    use parquet::file::properties::ReaderProperties;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::file::serialized_reader::ReadOptionsBuilder;
+    let columns = vec![
+        column(0, "host", DataType::String, SemanticType::Tag),
+        column(1, "ts", MS, SemanticType::TimeIndex),
+        column(2, "trace", DataType::Int64, SemanticType::Field),
+        column(3, "plain", DataType::Int64, SemanticType::Field),
+    ];
+    let schema = Arc::new(Schema::new(columns, vec![ColumnId(0)]).unwrap());
+    let rows: Vec<Vec<Value>> =
+        (0..20_000).map(|i| vec![Value::String(format!("h{}", i % 8)), Value::Timestamp(i), Value::Int(i * 7919), Value::Int(i)]).collect();
+    let lengths = block_on(async {
+        let (store, access) = memory(100_000);
+        let skipping = [0, 2].map(|id| (ColumnId(id), crate::options::SkippingIndex::DEFAULT)).into();
+        let file = NewFile { skipping, ..new_file(&schema) };
+        let memtable = Memtable::new(Arc::clone(&schema));
+        memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
+        flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap();
+        let bytes = store.get(&sst_path(file.key)).await.unwrap().bytes().await.unwrap();
+        let properties = ReaderProperties::builder().set_read_bloom_filter(true).build();
+        let options = ReadOptionsBuilder::new().with_reader_properties(properties).build();
+        let reader = SerializedFileReader::new_with_options(bytes, options).unwrap();
+        let group = reader.get_row_group(0).unwrap();
+        let trace = group.get_column_bloom_filter(2).expect("the filter that was asked for");
+        assert!((0..20_000).all(|i| trace.check(&(i * 7919_i64))), "a value of the column is not in its filter");
+        let wrong = (0..20_000).filter(|i| trace.check(&(i * 7919_i64 + 1))).count();
+        assert!(wrong < 600, "{wrong} of 20000 values that are not there seem to be");
+        (0..4).map(|leaf| group.metadata().column(leaf).bloom_filter_length()).collect::<Vec<_>>()
+    });
+    println!("bytes of the filters of 8 strings, 20,000 integers: {lengths:?}");
+    assert!(lengths[0].unwrap() <= 128 && lengths[2].unwrap() <= 64 << 10);
+    assert_eq!((lengths[1], lengths[3]), (None, None));
+}

@@ -2,6 +2,7 @@
 //!
 //! Memory: one row group as compressed pages, two parts, and a few input batches.
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use super::{Access, Error, FORMAT, MIN_READER};
 use crate::memtable::{Rows, Snapshot};
 use crate::merge::layout::{Layout, OP_TYPE_COLUMN, SEQUENCE_COLUMN};
 use crate::merge::{BatchStream, Dedup, Options, Output, merge};
+use crate::options::SkippingIndex;
 
 /// Bytes of a part of a multi-part upload; files up to this size are one put.
 const PART_BYTES: usize = 8 << 20;
@@ -52,6 +54,8 @@ pub struct NewFile {
     pub rule: Arc<Expr>,
     /// The columns whose extremes the manifest records.
     pub partition_columns: Vec<ColumnId>,
+    /// The columns that get a bloom filter in each row group, where the schema has them.
+    pub skipping: BTreeMap<ColumnId, SkippingIndex>,
 }
 
 /// Writes a memtable snapshot as one SST, deletes included, and of each (primary key, time) what `dedup` leaves;
@@ -64,16 +68,23 @@ pub async fn flush(access: &Access, snapshot: Snapshot, file: NewFile, dedup: De
         return Ok(None);
     }
     let layout = Arc::new(Layout::merging(Arc::clone(&file.schema), None)?);
-    let path = access.path(file.key);
+    let rows = sorted(snapshot, layout, dedup).await?;
+    access.write(file, rows).await
+}
+
+/// A memtable snapshot's rows as an SST keeps them, in batches of a merging layout.
+///
+/// # Errors
+/// [`Error::BatchShape`] for a plain layout, or when sorting was stopped.
+pub async fn sorted(snapshot: Snapshot, layout: Arc<Layout>, dedup: Dedup) -> Result<BatchStream, Error> {
     let rows = if dedup == Dedup::LastRow { Rows::Newest } else { Rows::All };
     let sorting = Arc::clone(&layout);
     let sorted = env::spawn_blocking(move || snapshot.sorted_rows(&sorting, None, rows)).await;
-    let sorted = sorted.map_err(|_| Error::Stopped { path })??;
-    let rows = match dedup {
+    let sorted = sorted.map_err(|_| Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() })??;
+    Ok(match dedup {
         Dedup::LastRow => sorted.into_stream(),
         _ => merge(layout, vec![sorted.into_run()], Options { dedup, output: Output::Storage })?,
-    };
-    access.write(file, rows).await
+    })
 }
 
 impl Access {
@@ -239,6 +250,11 @@ impl Encoder {
             .set_sorting_columns(Some(self.sorting_columns()));
         for (column, array) in self.layout.columns().zip(sample.columns()) {
             let path = ColumnPath::new(vec![column.name.clone()]);
+            // Without a number of distinct values the filter begins at the rows of a row group and is then folded to
+            // what its values need.
+            if let Some(index) = self.file.skipping.get(&column.id).filter(|_| *array.data_type() != ArrowType::Boolean) {
+                builder = builder.set_column_bloom_filter_fpp(path.clone(), f64::from(index.false_positive_ppm) / 1e6);
+            }
             let text = matches!(array.data_type(), ArrowType::Utf8 | ArrowType::Binary);
             if column.semantic == SemanticType::TimeIndex {
                 builder = builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
@@ -253,7 +269,7 @@ impl Encoder {
     }
 
     fn key_values(&self) -> Vec<KeyValue> {
-        let NewFile { key, schema, level, generation, rule, partition_columns: _ } = &self.file;
+        let NewFile { key, schema, level, generation, rule, partition_columns: _, skipping: _ } = &self.file;
         let rule = serde_json::to_string(rule.as_ref()).unwrap_or_default();
         let pairs = [
             ("tessera.format", FORMAT.to_string()),

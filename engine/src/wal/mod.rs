@@ -138,7 +138,7 @@ impl Pending {
         Self { position, answer: Some(answer) }
     }
 
-    fn done(position: WalPosition) -> Self {
+    pub(crate) fn done(position: WalPosition) -> Self {
         Self { position, answer: None }
     }
 

@@ -14,6 +14,7 @@ mod display;
 pub mod domain;
 mod filter;
 mod literal;
+mod meeting;
 mod parse;
 mod reduce;
 mod simplify;
@@ -39,10 +40,11 @@ use crate::value::{DataType, Value};
 pub use display::RuleDisplay;
 pub use domain::{Domain, Interval, Tri};
 pub use filter::{EvalError, value_at};
+pub use meeting::{MeetError, meeting};
 pub use parse::{ParseError, ParseErrorKind, parse};
 pub use simplify::residual;
 pub use solve::{TooComplex, disjoint, equal, implies};
-pub use validate::{Coverage, ValidateError, Witness, validate};
+pub use validate::{Coverage, ValidateError, Witness, validate, witness};
 
 /// How a column is compared with a literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -135,6 +135,19 @@ pub fn validate(rules: &[Expr], schema: &Schema) -> Result<Coverage, ValidateErr
     Ok(Coverage { gap: gap.map(|at| Witness::new(&space, schema, &at)), empty })
 }
 
+/// A row of a table with this schema that satisfies the expression, if there is one.
+///
+/// # Errors
+/// [`TooComplex`].
+pub fn witness(expr: &Expr, schema: &Schema) -> Result<Option<Witness>, TooComplex> {
+    let mut space = Space::typed(std::slice::from_ref(expr), schema);
+    let mut work = Work::new();
+    let node = space.compile(expr, false, &mut work)?;
+    let node = space.reduce(&[node], &mut work)?.swap_remove(0);
+    let found = find(&space, node, space.whole(), &mut work)?;
+    Ok(found.map(|at| Witness::new(&space, schema, &at)))
+}
+
 /// A rule's index, and what is left of the rule.
 type Candidate = (usize, Rc<Node>);
 

@@ -267,3 +267,14 @@ proptest! {
         check_against_rows(&damaged)?;
     }
 }
+
+#[test]
+fn a_thousand_boxes_know_which_of_another_thousand_they_meet() {
+    let (old, new) = (boxes(1000, 1), boxes(1000, 2));
+    let pairs = meeting(&old, &new, &three_ints()).unwrap();
+    for (sampled, first) in old.iter().enumerate().step_by(97) {
+        let expected: Vec<usize> = (0..new.len()).filter(|second| !disjoint(first, &new[*second]).unwrap()).collect();
+        let found: Vec<usize> = pairs.range((sampled, 0)..=(sampled, usize::MAX)).map(|(_, second)| *second).collect();
+        assert_eq!(found, expected, "rule {sampled}");
+    }
+}

@@ -1,0 +1,155 @@
+//! Names, columns and options become others while rows come in.
+//!
+//! ```text
+//!   check ─▶ commit Change ─▶ close the gate for a moment, freeze the memtable, take the new schema, open the gate
+//! ```
+//!
+//! Invariants:
+//! - Rows are matched to columns by id, and every version of a schema can be read under any later one. So neither
+//!   SSTs nor log entries nor frozen memtables are written anew, and it does not matter whether an entry of the
+//!   earlier schema stands before the Change or after it: replay gives both their place under the later one.
+//! - The version of the schema names the whole alteration: applying the one that is there does nothing.
+//! - A memtable has one schema for its life. The new schema is taken only where no write is between check and insert.
+//! - A statement reads and writes under the schema that it was planned under, earlier or later than the region's.
+//!
+//! Crash order: the Change is the moment of the alteration. A crash before it leaves the old schema, one after it the
+//! new one. If its outcome is unknown, rows are taken under the old schema until the manifest is opened again.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema as ArrowSchema;
+use tessera_manifest::action::{Action, Change};
+use tessera_manifest::log::Manifest;
+use tessera_manifest::meta::RegionMeta;
+use tessera_manifest::schema::Schema;
+use tessera_manifest::state::RegionState;
+use tokio::sync::{MutexGuard, RwLockWriteGuard};
+
+use super::version::{Frozen, Version};
+use super::{GateState, Region};
+use crate::error::{AlterError, Error};
+use crate::memtable::{Memtable, columns_of};
+use crate::merge::layout::new_batch;
+use crate::options::TableOptions;
+use crate::request::{Alteration, WriteRequest};
+use crate::sst::evolve::conform_column;
+
+impl Region {
+    /// Makes the table's names, columns and options these. What was written before is read under the new schema.
+    ///
+    /// Idempotent: an alteration that the region has already had changes nothing.
+    ///
+    /// Not cancel safe: after a drop it is not known whether the region is altered; do it again.
+    ///
+    /// # Errors
+    /// [`Error::Alter`] when the schema does not follow from the present one, an option cannot be, or the rows that
+    /// there are would mean something else; [`Error::Manifest`] when it is not known whether the region is altered;
+    /// [`Error::Fenced`], [`Error::Closed`].
+    pub async fn alter(&self, to: &Alteration) -> Result<(), Error> {
+        let mut manifest = self.writable_manifest().await?;
+        let current = self.meta();
+        let refuse = |source: AlterError| Error::Alter { region: self.id, source };
+        let meta = RegionMeta {
+            database: to.database.clone(),
+            table: to.table.clone(),
+            schema: Arc::clone(&to.schema),
+            options: to.options.clone(),
+            ..RegionMeta::clone(&current)
+        };
+        let version = to.schema.version();
+        if version == current.schema.version() {
+            return if meta == *current { Ok(()) } else { Err(refuse(AlterError::VersionTaken { version })) };
+        }
+        check(&current, &meta).map_err(refuse)?;
+        let state = self.commit(&mut manifest, vec![Action::Change(Change { meta: Arc::new(meta) })]).await?;
+        self.adopt(state).await
+    }
+
+    /// The right to commit, in a region that is open: after an unknown outcome the manifest is opened again first.
+    pub(super) async fn writable_manifest(&self) -> Result<MutexGuard<'_, Manifest>, Error> {
+        let mut manifest = self.manifest.lock().await;
+        let gate = *self.gate.read().await;
+        self.check_gate(gate)?;
+        if !manifest.is_good() {
+            self.reopen_manifest(&mut manifest).await?;
+        }
+        if manifest.state().is_dropped() {
+            self.forget_rows(&manifest).await?;
+            return Err(Error::RegionNotFound { region: self.id });
+        }
+        Ok(manifest)
+    }
+
+    /// Takes over a state whose metadata may be others than the version's.
+    pub(super) async fn adopt(&self, state: RegionState) -> Result<(), Error> {
+        let meta = state.meta().cloned().ok_or(Error::RegionNotFound { region: self.id })?;
+        if meta == self.meta() {
+            self.version.update(|version| version.state = state);
+            return Ok(());
+        }
+        let options = TableOptions::parse(&meta.options).map_err(|source| Error::Options { region: self.id, source })?;
+        let closed = self.gate.write().await;
+        self.rotate(&closed);
+        self.version.update(|version| {
+            version.state = state;
+            version.rule_version = meta.rule_version();
+            version.options = Arc::new(options);
+            version.active = Arc::new(Memtable::new(Arc::clone(&meta.schema)));
+            version.meta = meta;
+        });
+        Ok(())
+    }
+
+    /// Under a closed gate: puts an empty memtable in the place of the active one, unless that is empty.
+    pub(super) fn rotate(&self, _closed: &RwLockWriteGuard<'_, GateState>) {
+        let version = self.pin();
+        if version.active.rows() == 0 {
+            return;
+        }
+        self.settle_share(version.active.bytes());
+        let frozen = Frozen::new(Arc::clone(&version.active), self.inserted_position(), Arc::clone(&self.budget));
+        self.version.update(|version| {
+            version.frozen.push(Arc::new(frozen));
+            version.active = Arc::new(Memtable::new(Arc::clone(&version.meta.schema)));
+        });
+    }
+
+    /// The rows of a request that was made under `schema` as rows of the region's schema: columns that were added
+    /// since get their default or NULL, those that were dropped are left out.
+    pub(super) fn adapt(&self, version: &Version, schema: &Schema, request: WriteRequest) -> Result<WriteRequest, Error> {
+        let present = &version.meta.schema;
+        let region = self.id;
+        if schema.version() == present.version() {
+            return Ok(request);
+        }
+        if schema.version() > present.version() {
+            return Err(Error::SchemaBehind { region, version: present.version(), requested: schema.version() });
+        }
+        let WriteRequest { generation, rule_version, batch, op } = request;
+        let ids: Vec<_> = columns_of(schema, op).map(|position| schema.columns()[position].id).collect();
+        if ids.len() != batch.num_columns() {
+            let detail = format!("it has {} columns, expected {}", batch.num_columns(), ids.len());
+            return Err(Error::BatchShape { region, detail });
+        }
+        let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+        for position in columns_of(present, op) {
+            let column = &present.columns()[position];
+            let found = ids.iter().position(|id| *id == column.id).map(|at| batch.column(at));
+            arrays.push(conform_column(column, found, batch.num_rows()).map_err(|source| Error::rows(region, source))?);
+            fields.push(column.to_arrow());
+        }
+        let batch =
+            new_batch(&Arc::new(ArrowSchema::new(fields)), arrays, batch.num_rows()).map_err(|source| Error::rows(region, source))?;
+        Ok(WriteRequest { generation, rule_version, batch, op })
+    }
+}
+
+/// Whether a region with this metadata may get those.
+fn check(current: &RegionMeta, next: &RegionMeta) -> Result<(), AlterError> {
+    current.schema.check_successor(&next.schema)?;
+    let from = TableOptions::parse(&current.options)?.merge_mode;
+    if TableOptions::parse(&next.options)?.merge_mode != from {
+        return Err(AlterError::MergeMode { from });
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The one way from a region into its manifest.
+//!
+//! Invariants:
+//! - The manifest lock is held for a commit and what decides it, never while rows are read or written.
+//! - Files are deleted only when it is certain that no record names them: a commit that was not tried, that was
+//!   refused before any request, or that met another writer's record.
+//! - After an unknown outcome nothing is dropped, released or deleted; the manifest is opened again, which ends the
+//!   epoch, and says what is in it.
+
+use std::sync::Arc;
+
+use tessera_manifest::action::Action;
+use tessera_manifest::id::{Epoch, FileKey};
+use tessera_manifest::log::{Manifest, Outcome};
+use tessera_manifest::state::RegionState;
+use tokio::sync::MutexGuard;
+
+use super::version::Frozen;
+use super::{GateState, Region};
+use crate::error::Error;
+use crate::sst;
+
+/// How a commit failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// Whether it is certain that no record names what the commit would have added.
+    pub(super) certain: bool,
+}
+
+impl Region {
+    /// The manifest, ready for a commit: opened again if an earlier commit was left in doubt.
+    pub(super) async fn committer(&self) -> Result<MutexGuard<'_, Manifest>, Error> {
+        let fenced = *self.gate.read().await == GateState::Fenced;
+        if fenced {
+            return Err(Error::Fenced { region: self.id });
+        }
+        let mut manifest = self.manifest.lock().await;
+        if !manifest.is_good() {
+            self.reopen_manifest(&mut manifest).await?;
+        }
+        Ok(manifest)
+    }
+
+    /// The epoch in which files are to be born.
+    pub(super) async fn epoch(&self) -> Result<Epoch, Error> {
+        Ok(self.committer().await?.epoch())
+    }
+
+    /// Commits and answers with the state, or says what became of the region.
+    pub(super) async fn commit(&self, manifest: &mut Manifest, actions: Vec<Action>) -> Result<RegionState, Error> {
+        self.try_commit(manifest, actions).await.map_err(|failed| failed.error)
+    }
+
+    /// The same, and on failure whether the files that the actions add are free.
+    pub(super) async fn try_commit(&self, manifest: &mut Manifest, actions: Vec<Action>) -> Result<RegionState, Failed> {
+        use tessera_manifest::error::Error as ManifestError;
+        match manifest.commit(actions).await {
+            Ok(Outcome::Committed(state)) => Ok(*state),
+            Ok(Outcome::Conflict { by, slot, orphans }) => {
+                tracing::warn!(region = %self.id, %by, %slot, "another writer has taken the region over");
+                self.shut(GateState::Fenced).await;
+                orphans.delete(&self.shared.context).await;
+                Err(Failed { error: Error::Fenced { region: self.id }, certain: true })
+            }
+            Ok(Outcome::Unknown(source)) => Err(Failed { error: self.manifest_error(source), certain: false }),
+            Err(source) => {
+                let certain = matches!(source, ManifestError::Rejected { .. });
+                Err(Failed { error: self.manifest_error(source), certain })
+            }
+        }
+    }
+
+    /// Deletes files that are in no record for certain.
+    pub(super) async fn discard(&self, files: impl IntoIterator<Item = FileKey>) {
+        for file in files {
+            self.shared.access.discard(file).await;
+            self.in_flight.end([file]);
+        }
+    }
+
+    /// After an unknown outcome: takes the manifest over from oneself and learns what is there. Memtables whose
+    /// flush turns out to be in it are dropped.
+    pub(super) async fn reopen_manifest(&self, manifest: &mut Manifest) -> Result<(), Error> {
+        let opener = self.shared.opener();
+        match Manifest::open(&self.shared.context, self.id, opener).await {
+            Ok(mut reopened) => {
+                reopened.keep_holds(self.version.holds());
+                *manifest = reopened;
+            }
+            Err(tessera_manifest::error::Error::Dropped { .. }) => {
+                self.forget_rows(manifest).await?;
+                return Err(Error::RegionNotFound { region: self.id });
+            }
+            Err(source) => return Err(self.manifest_error(source)),
+        }
+        let state = manifest.state().clone();
+        self.adopt(state.clone()).await?;
+        let wal = self.shared.parts.wal.id();
+        let landed = state.wals().iter().find(|named| named.id == wal).map(|named| named.flushed);
+        let in_ssts: Vec<Arc<Frozen>> =
+            self.pin().frozen.iter().filter(|frozen| landed.is_some_and(|landed| frozen.position <= landed)).cloned().collect();
+        self.version.update(|version| {
+            version.frozen.retain(|frozen| !in_ssts.iter().any(|other| Arc::ptr_eq(other, frozen)));
+        });
+        self.in_flight.clear();
+        for frozen in in_ssts {
+            self.shared.parts.wal.release(self.id, frozen.position);
+        }
+        Ok(())
+    }
+
+    pub(super) fn rows_error(&self, source: sst::Error) -> Error {
+        Error::rows(self.id, source)
+    }
+
+    pub(super) fn manifest_error(&self, source: tessera_manifest::error::Error) -> Error {
+        Error::manifest(self.id, source)
+    }
+}
