@@ -166,7 +166,9 @@ proptest! {
         let schema = schema();
         let batch = batch(&rows);
         let accepted = judge(&filter, &batch);
-        prop_assume!(is_exact(&filter, &schema));
+        if !is_exact(&filter, &schema) {
+            return Ok(());
+        }
         let pushed = superset(std::slice::from_ref(&filter), &schema);
         let tags_only = |part: &Expr| part.columns().iter().all(|column| *column == ColumnId(0));
         let parts = match &pushed {
