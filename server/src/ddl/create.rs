@@ -8,6 +8,7 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
 use tessera_manifest::value::DataType;
 use tessera_metaclient::catalog::CatalogError;
+use tessera_metaclient::keys::Switch;
 
 use super::{Ddl, options, procedure};
 use crate::catalog::{Catalogs, from_catalog, information_schema};
@@ -146,7 +147,10 @@ pub async fn create_table(create: &CreateTable, database: &str, place: Place, dd
     writable(database)?;
     let (name, catalogs) = (&create.name.table, &ddl.tools.catalogs);
     catalogs.require_database(database).await?;
-    // Found here, it costs no procedure; one that comes between is found by the procedure.
+    // What is found here costs no procedure; what comes between is found by the procedure.
+    if catalogs.catalog.switch(Switch::Recovery).await.map_err(|error| from_catalog(&error))?.is_some() {
+        return Err(from_catalog(&CatalogError::RecoveryMode { what: "table" }));
+    }
     if catalogs.find(database, name).await?.is_some() {
         return taken(create, database);
     }

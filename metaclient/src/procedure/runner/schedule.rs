@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::super::error::{ProcedureError, chain};
-use super::super::fence::Fenced;
+use super::super::fence::{Fenced, RunnerClaim};
 use super::super::id::ProcedureId;
 use super::super::life::{Event, Next};
 use super::super::locks::{Claim, plan_grants};
@@ -27,6 +27,7 @@ use crate::keys::{self, MetaKey, Switch};
 use crate::kv::{Change, Compare, Entry, Key, KeyRange, Op, Revision, Txn};
 use crate::limits::PROCEDURE_PRUNE_MAX;
 use crate::mirror::{Followed, Follower};
+use crate::values;
 
 /// How long to wait before what failed at the store is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -149,13 +150,18 @@ impl Scheduler {
 
     async fn put(&mut self, entry: Entry) {
         if entry.key == MetaKey::ProcedureRunner.to_key() {
-            // Another claim, or our own.
-            if matches!(self.shared.fence.is_current(&*self.shared.kv).await, Ok(false)) {
+            // What the entry says needs no further request, which could fail and leave us in the dark.
+            let claim = values::decode_entry::<RunnerClaim>(&entry);
+            if claim.is_ok_and(|claim| claim.epoch > self.shared.fence.epoch()) {
+                self.shared.halt_for(Halt::Fenced);
+            } else if matches!(self.shared.fence.is_current(&*self.shared.kv).await, Ok(false)) {
                 self.shared.halt_for(Halt::Fenced);
             }
             return;
         }
         match Row::of(&entry) {
+            // Another runner writes already: what it grants is not ours to drive.
+            Ok(row) if row.record.epoch > self.shared.fence.epoch() => self.shared.halt_for(Halt::Fenced),
             Ok(row) => {
                 self.unreadable.remove(&entry.key);
                 if let Some(driven) = self.driven.get(&row.record.id) {

@@ -62,7 +62,9 @@ pub fn registry(tools: &Tools) -> Registry {
 }
 
 fn encode(state: &impl Serialize) -> State {
-    let bytes = serde_json::to_vec(state).expect("a state is structs, lists and texts, which JSON can always hold");
+    let plain = "a state is structs, lists and texts, which JSON can always hold";
+    // By way of a value, which sorts the fields: so it is what tools make of it again, byte for byte.
+    let bytes = serde_json::to_vec(&serde_json::to_value(state).expect(plain)).expect(plain);
     State { version: STATE_VERSION, bytes: bytes.into() }
 }
 
