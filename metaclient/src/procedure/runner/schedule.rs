@@ -17,7 +17,7 @@ use super::super::error::{ProcedureError, chain};
 use super::super::fence::{Fenced, RunnerClaim};
 use super::super::id::ProcedureId;
 use super::super::life::{Event, Next};
-use super::super::locks::{Claim, plan_grants};
+use super::super::locks::{Claim, Standing, plan_grants};
 use super::super::record::{Blocked, Phase};
 use super::super::steps::Commit;
 use super::super::writer::{Row, RowWriter, Written, row_key};
@@ -255,13 +255,14 @@ impl Scheduler {
         if !self.unreadable.is_empty() {
             return Ok(());
         }
-        let claim = |(id, row): (_, &'_ Row)| (id, row.record.ticket(row.created), row.record.standing());
-        let claims = self.rows.iter().map(claim).zip(self.rows.values());
-        let granted: Vec<ProcedureId> =
-            plan_grants(claims.map(|((id, ticket, standing), row)| Claim { ticket, id, standing, locks: &row.record.locks }))
-                .into_iter()
-                .cloned()
-                .collect();
+        // While a task drives a procedure it may be in a step, whatever the record says: after an unknown outcome it
+        // repeats the step, and the write of the first attempt can still arrive.
+        let standing = |id, row: &Row| if self.driven.contains_key(id) { Standing::Holds } else { row.record.standing() };
+        let claims = self.rows.iter().map(|(id, row)| {
+            let (ticket, locks) = (row.record.ticket(row.created), &row.record.locks);
+            Claim { ticket, id, standing: standing(id, row), locks }
+        });
+        let granted: Vec<ProcedureId> = plan_grants(claims).into_iter().cloned().collect();
         let rows = granted.iter().filter_map(|id| self.rows.get(id)).cloned().collect();
         self.write_all(rows, &Event::Granted).await
     }
@@ -283,7 +284,8 @@ impl Scheduler {
 
     /// Drops the oldest of those that are over, in one transaction.
     async fn prune(&mut self) -> Result<(), ProcedureError> {
-        let mut over: Vec<&Row> = self.rows.values().filter(|row| row.record.phase.is_over()).collect();
+        let mut over: Vec<&Row> =
+            self.rows.values().filter(|row| row.record.phase.is_over() && !self.driven.contains_key(&row.record.id)).collect();
         let excess = over.len().saturating_sub(self.shared.options.history_max);
         if excess == 0 {
             return Ok(());
