@@ -14,10 +14,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::super::error::{ProcedureError, chain};
-use super::super::fence::Fenced;
+use super::super::fence::{Fenced, RunnerClaim};
 use super::super::id::ProcedureId;
 use super::super::life::{Event, Next};
-use super::super::locks::{Claim, plan_grants};
+use super::super::locks::{Claim, Standing, plan_grants};
 use super::super::record::{Blocked, Phase};
 use super::super::steps::Commit;
 use super::super::writer::{Row, RowWriter, Written, row_key};
@@ -27,6 +27,7 @@ use crate::keys::{self, MetaKey, Switch};
 use crate::kv::{Change, Compare, Entry, Key, KeyRange, Op, Revision, Txn};
 use crate::limits::PROCEDURE_PRUNE_MAX;
 use crate::mirror::{Followed, Follower};
+use crate::values;
 
 /// How long to wait before what failed at the store is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -149,13 +150,18 @@ impl Scheduler {
 
     async fn put(&mut self, entry: Entry) {
         if entry.key == MetaKey::ProcedureRunner.to_key() {
-            // Another claim, or our own.
-            if matches!(self.shared.fence.is_current(&*self.shared.kv).await, Ok(false)) {
+            // What the entry says needs no further request, which could fail and leave us in the dark.
+            let claim = values::decode_entry::<RunnerClaim>(&entry);
+            if claim.is_ok_and(|claim| claim.epoch > self.shared.fence.epoch()) {
+                self.shared.halt_for(Halt::Fenced);
+            } else if matches!(self.shared.fence.is_current(&*self.shared.kv).await, Ok(false)) {
                 self.shared.halt_for(Halt::Fenced);
             }
             return;
         }
         match Row::of(&entry) {
+            // Another runner writes already: what it grants is not ours to drive.
+            Ok(row) if row.record.epoch > self.shared.fence.epoch() => self.shared.halt_for(Halt::Fenced),
             Ok(row) => {
                 self.unreadable.remove(&entry.key);
                 if let Some(driven) = self.driven.get(&row.record.id) {
@@ -249,13 +255,14 @@ impl Scheduler {
         if !self.unreadable.is_empty() {
             return Ok(());
         }
-        let claim = |(id, row): (_, &'_ Row)| (id, row.record.ticket(row.created), row.record.standing());
-        let claims = self.rows.iter().map(claim).zip(self.rows.values());
-        let granted: Vec<ProcedureId> =
-            plan_grants(claims.map(|((id, ticket, standing), row)| Claim { ticket, id, standing, locks: &row.record.locks }))
-                .into_iter()
-                .cloned()
-                .collect();
+        // While a task drives a procedure it may be in a step, whatever the record says: after an unknown outcome it
+        // repeats the step, and the write of the first attempt can still arrive.
+        let standing = |id, row: &Row| if self.driven.contains_key(id) { Standing::Holds } else { row.record.standing() };
+        let claims = self.rows.iter().map(|(id, row)| {
+            let (ticket, locks) = (row.record.ticket(row.created), &row.record.locks);
+            Claim { ticket, id, standing: standing(id, row), locks }
+        });
+        let granted: Vec<ProcedureId> = plan_grants(claims).into_iter().cloned().collect();
         let rows = granted.iter().filter_map(|id| self.rows.get(id)).cloned().collect();
         self.write_all(rows, &Event::Granted).await
     }
@@ -277,7 +284,8 @@ impl Scheduler {
 
     /// Drops the oldest of those that are over, in one transaction.
     async fn prune(&mut self) -> Result<(), ProcedureError> {
-        let mut over: Vec<&Row> = self.rows.values().filter(|row| row.record.phase.is_over()).collect();
+        let mut over: Vec<&Row> =
+            self.rows.values().filter(|row| row.record.phase.is_over() && !self.driven.contains_key(&row.record.id)).collect();
         let excess = over.len().saturating_sub(self.shared.options.history_max);
         if excess == 0 {
             return Ok(());
