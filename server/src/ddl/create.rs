@@ -133,7 +133,7 @@ fn define_rules(create: &CreateTable, schema: &Schema, partition_columns: &[Colu
 ///
 /// # Errors
 /// A bad definition, a name that is taken, recovery mode, or a store that does not answer.
-pub async fn create_table(create: &CreateTable, database: &str, place: Place, ddl: &Ddl, sessions: &Sessions) -> Result<bool, ServerError> {
+pub async fn create_table(create: &CreateTable, database: &str, node: NodeId, ddl: &Ddl, sessions: &Sessions) -> Result<bool, ServerError> {
     let definition = define(create, sessions)?;
     writable(database)?;
     let (name, catalogs) = (&create.name.table, &ddl.tools.catalogs);
