@@ -174,7 +174,7 @@ impl Block {
 
     /// Bytes that it keeps in memory, slices of shared buffers counted by their part.
     pub(crate) fn bytes(&self) -> usize {
-        let columns: usize = self.payload.columns().iter().map(|column| slice_bytes(column)).sum();
+        let columns: usize = self.payload.columns().iter().map(slice_bytes).sum();
         columns + self.times.len() * 8 + self.stretches.list.len() * 8
     }
 

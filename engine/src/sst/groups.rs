@@ -274,7 +274,8 @@ impl Reading {
             .with_batch_size(BATCH_ROWS)
             .with_projection(mask)
             .with_row_groups(vec![group.index]);
-        if *selected != [0..rows as u32] {
+        let whole = selected.len() == 1 && selected[0].start == 0 && selected[0].end as usize == rows;
+        if !whole {
             let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
         }

@@ -83,8 +83,7 @@ impl World {
 
     async fn batches(&self, request: ScanRequest) -> Vec<RecordBatch> {
         let scan = self.region.scan(request).await.unwrap();
-        let batches = scan.into_stream().try_collect::<Vec<_>>().await.unwrap();
-        batches
+        scan.into_stream().try_collect::<Vec<_>>().await.unwrap()
     }
 
     async fn rows(&self, request: ScanRequest) -> Vec<Vec<Value>> {
