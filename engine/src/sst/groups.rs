@@ -313,8 +313,12 @@ impl Reading {
             }
             None => {
                 let inline = self.inline_tags();
-                let tag = |column: &Column| inline.contains(&column.id).then(|| user(column)).transpose();
-                Stretches::find_unkeyed(self.file.tag_columns().into_iter().map(tag).collect::<Result<_, _>>()?, rows)?
+                if inline.is_empty() {
+                    Stretches::untagged(rows)
+                } else {
+                    let tag = |column: &Column| inline.contains(&column.id).then(|| user(column)).transpose();
+                    Stretches::find_unkeyed(self.file.tag_columns().into_iter().map(tag).collect::<Result<_, _>>()?, rows)?
+                }
             }
         };
         let times = if self.has_times() { times_of(&user(layout.schema().time_index())?)? } else { Vec::new().into() };
