@@ -151,15 +151,15 @@ impl Block {
         if self.times.iter().all(|t| time.0 <= *t && *t <= time.1) {
             return Ok(self);
         }
-        let (mut pieces, mut start) = (Vec::new(), 0);
-        for stretch in &self.stretches.list {
-            let times = &self.times[start as usize..stretch.end as usize];
-            let from = times.partition_point(|t| *t < time.0) as u32;
-            let end = times.partition_point(|t| *t <= time.1) as u32;
-            if from < end {
-                pieces.push((start + from, end - from));
+        // Without all tags a stretch may be of several series, in which times go up and down.
+        let mut pieces: Vec<(u32, u32)> = Vec::new();
+        for (row, t) in (0..).zip(self.times.iter()) {
+            if time.0 <= *t && *t <= time.1 {
+                match pieces.last_mut() {
+                    Some((from, rows)) if *from + *rows == row => *rows += 1,
+                    _ => pieces.push((row, 1)),
+                }
             }
-            start = stretch.end;
         }
         self.select(&pieces)
     }

@@ -277,7 +277,7 @@ impl Reading {
             .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted))
             .with_projection(mask)
             .with_row_groups(vec![group.index]);
-        let whole = selected.first().is_some_and(|range| selected.len() == 1 && *range == (0..rows as u32));
+        let whole = selected.len() == 1 && selected[0].start == 0 && selected[0].end as usize == rows;
         if !whole {
             let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
@@ -316,8 +316,12 @@ impl Reading {
             }
             None => {
                 let inline = self.inline_tags();
-                let tag = |column: &Column| inline.contains(&column.id).then(|| user(column)).transpose();
-                Stretches::find_unkeyed(self.file.tag_columns().into_iter().map(tag).collect::<Result<_, _>>()?, rows)?
+                if inline.is_empty() {
+                    Stretches::untagged(rows)
+                } else {
+                    let tag = |column: &Column| inline.contains(&column.id).then(|| user(column)).transpose();
+                    Stretches::find_unkeyed(self.file.tag_columns().into_iter().map(tag).collect::<Result<_, _>>()?, rows)?
+                }
             }
         };
         let times = if self.has_times() { times_of(&user(layout.schema().time_index())?)? } else { Vec::new().into() };

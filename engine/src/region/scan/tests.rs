@@ -270,6 +270,20 @@ proptest! {
     }
 }
 
+#[test]
+fn bounds_of_the_time_are_exact_where_no_tag_is_read() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        world.write(OpType::Put, &points(5, 0, 10, 1.0)).await;
+        world.region.flush().await.unwrap();
+        let filter = Expr::And(vec![compare(2, CompareOp::GtEq, Value::Timestamp(3)), compare(2, CompareOp::Lt, Value::Timestamp(5))]);
+        // No series are known yet, and a stretch of rows without tags is of all of them.
+        let rows = world.rows(ScanRequest { filter, projection: Some(vec![2]), ..ScanRequest::default() }).await;
+        let expected: Vec<Vec<Value>> = (0..5).flat_map(|_| [3, 4]).map(|t| vec![Value::Timestamp(t)]).collect();
+        assert_eq!(rows, expected);
+    });
+}
+
 fn points(hosts: i64, from: i64, to: i64, v: f64) -> Vec<Vec<Value>> {
     let row = |host: i64, ts| vec![Value::Float(v), Value::String(format!("h{host:05}")), Value::Timestamp(ts), Value::Null, Value::Null];
     (0..hosts).flat_map(|host| (from..to).map(move |ts| row(host, ts))).collect()
