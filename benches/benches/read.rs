@@ -1,5 +1,6 @@
 //! Read benchmarks; `--help` and the crate's documentation say what each line means.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -14,6 +15,7 @@ use tessera_benches::node::{Node, Totals};
 use tessera_benches::options::Options;
 use tessera_benches::report::{self, Line, Report};
 use tessera_engine::config::Config;
+use tessera_engine::request::{Order, ScanRequest};
 use tessera_manifest::env::Stopwatch;
 use tessera_manifest::id::ColumnId;
 use tessera_manifest::rule::{CompareOp, Expr};
@@ -43,9 +45,14 @@ fn run(options: &Options, report: &mut Report) -> Result<()> {
     report.add_size(&format!("{} ssts", files.len()), bytes, bench.cpu.rows());
     bench.scans(report, "", &files, |field| bench.cpu.sum(field))?;
     bench.host_hour(report, &files)?;
+    bench.ordered(report, "", &files)?;
+    bench.last_point(report, "", &files)?;
+    bench.newest(report)?;
     bench.runtime.block_on(bench.rewrite(every))?;
     let files = bench.files()?;
     bench.scans(report, "dedup, ", &files, |field| bench.cpu.corrected_sum(field, every))?;
+    bench.ordered(report, "dedup, ", &files)?;
+    bench.last_point(report, "dedup, ", &files)?;
     let Bench { runtime, node, .. } = bench;
     runtime.block_on(node.close())
 }
@@ -54,7 +61,9 @@ fn run(options: &Options, report: &mut Report) -> Result<()> {
 async fn load(options: &Options, cpu: &Cpu) -> Result<Node> {
     let unlimited = usize::MAX / 4;
     let config = Config { region_memtable_bytes: unlimited, memtable_bytes_max: unlimited, wal_bytes_max: u64::MAX, ..Config::default() };
-    let node = Node::start(options, cpu.schema(), config).await?;
+    // Files stay as they are written: overlapping ones are to be read, not compacted.
+    let table = BTreeMap::from([("compaction.twcs.trigger_file_num".to_owned(), "1000000".to_owned())]);
+    let node = Node::start_with(options, cpu.schema(), config, table).await?;
     let files = usize::try_from(options.files)?;
     let points = cpu.steps().div_ceil(files);
     let batches = cpu.arriving(options.order, BATCH_ROWS)?;
@@ -119,6 +128,94 @@ impl Bench<'_> {
             let (times, limit) = repeat_both(self.options.runs, work, limit)?;
             report.add(Line { name, rows: self.cpu.rows(), times, limit: Some(("bare parquet scan", limit)) });
         }
+        Ok(())
+    }
+
+    /// Rows in the order of keys.
+    fn ordered(&self, report: &mut Report, prefix: &str, files: &[Bare]) -> Result<()> {
+        let name = format!("{prefix}field and time, by key");
+        if !self.options.wants(&name) {
+            return Ok(());
+        }
+        let request = || ScanRequest { projection: Some(ONE_FIELD.to_vec()), order: Order::Key, ..ScanRequest::default() };
+        let limit = || {
+            let watch = Stopwatch::start();
+            files.iter().map(|file| file.count(Some(&ONE_FIELD))).sum::<Result<usize>>()?;
+            Ok(watch.elapsed())
+        };
+        let work = || {
+            let watch = Stopwatch::start();
+            let batches = self.runtime.block_on(self.node.read(request()))?;
+            let elapsed = watch.elapsed();
+            self.check_order(&batches)?;
+            Ok(elapsed)
+        };
+        let (times, limit) = repeat_both(self.options.runs, work, limit)?;
+        report.add(Line { name, rows: self.cpu.rows(), times, limit: Some(("bare parquet scan", limit)) });
+        Ok(())
+    }
+
+    /// Each host's points follow each other in time: as many falls of the time as there are changes of the host.
+    fn check_order(&self, batches: &[RecordBatch]) -> Result<()> {
+        let (mut rows, mut falls, mut last) = (0, 0, i64::MAX);
+        for batch in batches {
+            rows += batch.num_rows();
+            for time in batch.column(0).as_primitive::<TimestampMillisecondType>().values() {
+                falls += usize::from(*time <= last);
+                last = *time;
+            }
+        }
+        let expected = (self.cpu.rows(), self.cpu.hosts());
+        if (rows, falls) == expected { Ok(()) } else { Err(format!("check failed: {rows} rows of {falls} hosts in order").into()) }
+    }
+
+    /// The last row of every host, all columns.
+    fn last_point(&self, report: &mut Report, prefix: &str, files: &[Bare]) -> Result<()> {
+        let name = format!("{prefix}last point");
+        if !self.options.wants(&name) {
+            return Ok(());
+        }
+        let last = self.cpu.time_ms(self.cpu.steps() - 1);
+        let limit = || {
+            let watch = Stopwatch::start();
+            files.iter().map(|file| file.count(Some(&ONE_FIELD))).sum::<Result<usize>>()?;
+            Ok(watch.elapsed())
+        };
+        let work = || {
+            let watch = Stopwatch::start();
+            let batches = self.runtime.block_on(self.node.read(ScanRequest { last_rows: true, ..ScanRequest::default() }))?;
+            let elapsed = watch.elapsed();
+            let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            let times = |batch: &RecordBatch| batch.column(TIME).as_primitive::<TimestampMillisecondType>().values().to_vec();
+            let newest = batches.iter().flat_map(times).all(|time| time == last);
+            if rows == self.cpu.hosts() && newest { Ok(elapsed) } else { Err(format!("check failed: {rows} last points").into()) }
+        };
+        let (times, limit) = repeat_both(self.options.runs, work, limit)?;
+        report.add(Line { name, rows: 0, times, limit: Some(("bare parquet scan of one field", limit)) });
+        Ok(())
+    }
+
+    /// The ten newest rows.
+    fn newest(&self, report: &mut Report) -> Result<()> {
+        const NAME: &str = "ten newest rows";
+        if !self.options.wants(NAME) {
+            return Ok(());
+        }
+        let mut times = Vec::new();
+        for run in 0..=self.options.runs {
+            let request = ScanRequest { order: Order::NewestFirst, limit: Some(10), ..ScanRequest::default() };
+            let watch = Stopwatch::start();
+            let batches = self.runtime.block_on(self.node.read(request))?;
+            let elapsed = watch.elapsed();
+            let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            if rows != 10 {
+                return Err(format!("check failed: {rows} newest rows").into());
+            }
+            if run > 0 {
+                times.push(elapsed);
+            }
+        }
+        report.add(Line { name: NAME.to_owned(), rows: 0, times: Times::of(times)?, limit: None });
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! An engine on a folder of the real disk, as a server has it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,14 @@ impl Node {
     /// # Errors
     /// The engine's and the log's.
     pub async fn start(options: &Options, schema: &Arc<Schema>, config: Config) -> Result<Self> {
+        Self::start_with(options, schema, config, BTreeMap::new()).await
+    }
+
+    /// The same with options of the table.
+    ///
+    /// # Errors
+    /// The engine's and the log's.
+    pub async fn start_with(options: &Options, schema: &Arc<Schema>, config: Config, table: BTreeMap<String, String>) -> Result<Self> {
         let dir = folder(options)?;
         let (store, wal) = (store(dir.path())?, wal(dir.path()).await?);
         let engine = Engine::start(Parts { store, wal: Arc::clone(&wal), node: NODE, env: Env::system(), config });
@@ -94,7 +103,7 @@ impl Node {
             partition_columns: Vec::new(),
             rule: Arc::new(Expr::always()),
             generation: Generation::FIRST,
-            options: std::collections::BTreeMap::new(),
+            options: table,
         };
         let region = engine.create_region(meta).await?;
         Ok(Self { dir, engine, wal, region })
@@ -148,6 +157,14 @@ impl Node {
     /// The engine's.
     pub async fn scan(&self, projection: Option<&[usize]>, filter: Expr) -> Result<Vec<RecordBatch>> {
         let request = ScanRequest { projection: projection.map(<[usize]>::to_vec), filter, ..ScanRequest::default() };
+        Ok(self.region.scan(request).await?.into_stream().try_collect().await?)
+    }
+
+    /// Reads what a request asks for, stream after stream.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn read(&self, request: ScanRequest) -> Result<Vec<RecordBatch>> {
         Ok(self.region.scan(request).await?.into_stream().try_collect().await?)
     }
 

@@ -92,6 +92,14 @@ pub enum Error {
         /// That of the request.
         requested: u32,
     },
+    /// A column that the request wants is gone.
+    #[error("column '{column}' was dropped from region {region} meanwhile: run the statement again")]
+    ColumnDropped {
+        /// The region.
+        region: RegionId,
+        /// The column.
+        column: String,
+    },
     /// The region cannot become what an alteration says.
     #[error("region {region} cannot be altered")]
     Alter {
@@ -223,6 +231,7 @@ impl Error {
             Self::Options { .. } | Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
             Self::Alter { .. } | Self::AppendOnly { .. } => ErrorClass::Invalid,
             Self::SchemaBehind { .. } | Self::Overloaded { .. } | Self::SnapshotExpired { .. } => ErrorClass::Retry,
+            Self::ColumnDropped { .. } => ErrorClass::Refresh,
             Self::Manifest { source, .. } => source.class(),
             Self::Wal { source, .. } => source.class(),
             Self::CloseWal { source } => source.class(),

@@ -64,10 +64,9 @@ impl Job {
         let (mut runs, mut deletes) = (Vec::with_capacity(self.inputs.len()), false);
         for Input { file, residual } in &self.inputs {
             let options = ReadOptions { layout: Arc::clone(&self.layout), filter: Arc::clone(&filter) };
-            let mut scan = access.scan(file, &options).await?;
+            let scan = access.scan(file, &options).await?;
             deletes |= scan.traits.deletes;
-            scan.read.exact.clone_from(residual);
-            runs.push(scan.into_run());
+            runs.push(scan.only(residual.clone()).into_run());
         }
         let options = Options { dedup: self.dedup, output: Shape::Storage };
         let merged = merge::merge(Arc::clone(&self.layout), runs, options)?;

@@ -58,7 +58,8 @@ pub(super) struct Merger {
     started: bool,
     /// Cursors by key descending.
     waiting: Vec<usize>,
-    group: Vec<usize>,
+    /// (time of the present row, cursor): the later first, and of one time the older first.
+    group: Vec<(i64, usize)>,
     group_key: Vec<u8>,
     open: OpenKey,
     chunk: Chunk,
@@ -123,12 +124,12 @@ impl Merger {
     fn next_series(&mut self) -> bool {
         self.end_series();
         let Some(first) = self.waiting.pop() else { return false };
-        self.group.push(first);
+        self.join(first);
         self.group_key.clear();
         self.group_key.extend_from_slice(self.cursors[first].key());
         while let Some(next) = self.waiting.last().copied().filter(|next| self.cursors[*next].key() == self.group_key) {
             self.waiting.pop();
-            self.group.push(next);
+            self.join(next);
         }
         self.skip = self.policy.last_rows.as_ref().is_some_and(|seen| seen.contains(&self.group_key));
         self.resume_series();
@@ -138,7 +139,7 @@ impl Merger {
     /// Tells the chunk which series comes.
     fn resume_series(&mut self) {
         if self.need.assembly.has_tags()
-            && let Some(first) = self.group.first()
+            && let Some((_, first)) = self.group.first()
         {
             let (table, series) = self.cursors[*first].series();
             self.chunk.begin_series(table, series);
@@ -156,11 +157,27 @@ impl Merger {
         }
     }
 
-    /// Decides at least one row. Returns a cursor that needs its next block.
+    /// Puts a cursor into the group.
+    fn join(&mut self, cursor: usize) {
+        let time = self.cursors[cursor].time();
+        let sequence = |cursor: usize| self.cursors[cursor].sequence();
+        let mut at = self.group.len();
+        while at > 0 {
+            let (other_time, other) = self.group[at - 1];
+            if other_time > time || (other_time == time && sequence(other) < sequence(cursor)) {
+                break;
+            }
+            at -= 1;
+        }
+        self.group.insert(at, (time, cursor));
+    }
+
+    /// Decides at least one row of the group, which is not empty. Returns a cursor that needs its next block.
     fn step(&mut self) -> Option<usize> {
-        let (best, bound) = self.least();
+        let (time, best) = self.group.pop()?;
+        let bound = self.group.last().map(|(time, _)| *time);
         let cursor = &self.cursors[best];
-        let (from, time) = (cursor.position, cursor.time());
+        let from = cursor.position;
         let mut end = from;
         if bound.is_none_or(|bound| time < bound) && self.open.time != Some(time) && !self.has_duplicates(cursor) {
             end = bound.map_or(cursor.series_end(), |bound| cursor.seek(bound));
@@ -175,36 +192,16 @@ impl Merger {
             end = from + 1;
         }
         match self.cursors[best].go(end) {
-            At::SameSeries => None,
-            At::NextSeries => {
-                self.group.retain(|cursor| *cursor != best);
-                self.wait(best);
-                None
-            }
-            At::End => Some(best),
+            At::SameSeries => self.join(best),
+            At::NextSeries => self.wait(best),
+            At::End => return Some(best),
         }
+        None
     }
 
     /// Whether rows of the cursor's block must be decided one by one.
     fn has_duplicates(&self, cursor: &Cursor) -> bool {
         cursor.block_duplicates && (self.policy.dedup != Dedup::Keep || cursor.block().op_types.is_some())
-    }
-
-    /// The cursor with the least row, and the least time of the others.
-    fn least(&self) -> (usize, Option<i64>) {
-        let (mut best, mut bound) = (self.group[0], None);
-        let mut least = self.cursors[best].time();
-        for &other in &self.group[1..] {
-            let time = self.cursors[other].time();
-            let newer = || self.cursors[other].sequence() > self.cursors[best].sequence();
-            if time < least || (time == least && newer()) {
-                bound = Some(least);
-                (best, least) = (other, time);
-            } else {
-                bound = Some(bound.map_or(time, |bound: i64| bound.min(time)));
-            }
-        }
-        (best, bound)
     }
 
     /// Rows of which each is the only one of its key.
@@ -263,6 +260,9 @@ impl Merger {
 
     /// No more rows of the open key come.
     fn close_key(&mut self) {
+        if self.open.time.is_none() {
+            return;
+        }
         let OpenKey { puts, delete, .. } = std::mem::take(&mut self.open);
         let put = match puts[..] {
             [] => None,
@@ -284,10 +284,8 @@ impl Merger {
         self.finish_block(cursor)?;
         let more = self.cursors[cursor].load().await?;
         if more && self.cursors[cursor].key() == self.group_key {
-            return Ok(());
-        }
-        self.group.retain(|other| *other != cursor);
-        if more {
+            self.join(cursor);
+        } else if more {
             self.wait(cursor);
         }
         Ok(())

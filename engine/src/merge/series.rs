@@ -198,7 +198,7 @@ pub(crate) fn starts(tags: &[ArrayRef], rows: usize) -> Result<Vec<u32>, Error> 
 }
 
 /// The same values without a dictionary.
-fn plain(array: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
+pub(crate) fn plain(array: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
     match array.data_type() {
         ArrowType::Dictionary(_, values) => arrow::compute::cast(array, values),
         _ => Ok(Arc::clone(array)),

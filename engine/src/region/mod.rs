@@ -46,7 +46,7 @@ use crate::region::in_flight::InFlight;
 use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
-pub use scan::RegionScan;
+pub use scan::{Known, RegionScan};
 pub use truncate::Truncated;
 
 /// An open region.

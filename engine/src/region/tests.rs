@@ -3,6 +3,7 @@
 mod alter;
 mod crashes;
 mod doubt;
+mod history;
 mod truncate;
 
 use std::collections::BTreeMap;

@@ -23,6 +23,7 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Column;
 
 use super::Error;
+use super::evolve::conform_column;
 use super::memory::Reserved;
 use super::pages::Group;
 use super::read::FileRead;
@@ -32,7 +33,6 @@ use crate::merge::block::{Block, BlockStream, Need, op_types_of, payload_batch, 
 use crate::merge::key::KeyEncoder;
 use crate::merge::layout::{DELETE, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID};
 use crate::merge::series::Stretches;
-use crate::sst::evolve::conform_column;
 
 /// The series of a row group are read when at least one in so many of its rows is.
 const SERIES_SHARE: usize = 4;

@@ -8,6 +8,8 @@
 //! - Bytes are trusted only after their size and CRC-32 were compared with the manifest's, once per process.
 
 mod blooms;
+#[cfg(test)]
+mod cold_tests;
 mod error;
 pub(crate) mod evolve;
 mod groups;

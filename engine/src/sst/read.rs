@@ -60,6 +60,13 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// Without the rows that do not satisfy a predicate: one over the key, or of rows that meet no other of their key.
+    #[must_use]
+    pub fn only(mut self, predicate: Option<Arc<Expr>>) -> Self {
+        self.read.exact = predicate;
+        self
+    }
+
     /// Itself as an input of a merge.
     #[must_use]
     pub fn into_run(self) -> Run {

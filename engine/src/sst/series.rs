@@ -12,10 +12,10 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 
 use super::Error;
+use super::evolve::conform_column;
 use super::read::FileRead;
 use crate::merge::key::KeyEncoder;
-use crate::merge::series::{SeriesTable, Stretch, Stretches, starts};
-use crate::sst::evolve::conform_column;
+use crate::merge::series::{SeriesTable, Stretch, Stretches, plain, starts};
 
 /// Rows of which tags are decoded at a time.
 const TAG_ROWS: usize = 64 * 1024;
@@ -45,7 +45,7 @@ impl FileRead {
             let starts = starts(batch.columns(), batch.num_rows())?;
             let places = arrow::array::UInt32Array::from(starts.clone());
             for ((tag, _), column) in by_leaf.iter().zip(batch.columns()) {
-                let few = arrow::compute::take(column, &places, None).map_err(Error::arrow("pick tags"))?;
+                let few = arrow::compute::take(column, &places, None).and_then(|few| plain(&few)).map_err(Error::arrow("pick tags"))?;
                 picked[*tag].push(conform_column(tags[*tag], Some(&few), few.len())?);
             }
             firsts.extend(starts.iter().map(|start| at + start));

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A statement loads each table once and works on that copy; a change under its feet is refused by the
 //!   region, by generation and rule version.
-//! - This is the only module that calls the metadata client, apart from `ddl`.
+//! - This is the only module that calls the metadata client, apart from `admin`, `ddl` and `doctor`.
 
 pub mod closed;
 pub mod information_schema;
@@ -187,6 +187,18 @@ impl Catalogs {
 #[must_use]
 pub fn from_catalog(error: &CatalogError) -> ServerError {
     let code = match error {
+        CatalogError::RecoveryMode { .. } => {
+            let message = format!("{} (POST /admin/recovery/disable)", chain(error));
+            return ServerError::new(Code::IllegalState, message);
+        }
+        CatalogError::NotInRecoveryMode => {
+            let message = format!("{} (POST /admin/recovery/enable)", chain(error));
+            return ServerError::new(Code::IllegalState, message);
+        }
+        CatalogError::SequenceBehind { highest, .. } => {
+            let message = format!("{}: {}", chain(error), crate::doctor::how_to_raise(*highest));
+            return ServerError::new(Code::IllegalState, message);
+        }
         CatalogError::TableNotFound { .. } | CatalogError::TableIdNotFound { .. } => Code::TableNotFound,
         CatalogError::DatabaseNotFound { .. } => Code::DatabaseNotFound,
         CatalogError::TableExists { .. } => Code::TableAlreadyExists,

@@ -16,7 +16,7 @@ use tessera_manifest::schema::{Column, ColumnDefault};
 use tessera_manifest::value::{DataType, Value};
 
 use super::{Closed, Table};
-use crate::query::scan::{Source, TesseraScanExec};
+use crate::query::scan::{Source, TesseraScanExec, Work};
 use crate::query::{filter, value};
 
 /// One table of a statement.
@@ -89,13 +89,17 @@ impl TableProvider for TesseraTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&DfExpr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // A region skips what it can prove away, and may leave rows that do not match.
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        // Of other conditions a region skips what it can prove away, and may leave rows that do not match.
+        let support = |filter: &&DfExpr| match filter::is_exact(filter, &self.table.info.schema) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(support).collect())
     }
 
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[DfExpr],
         limit: Option<usize>,
@@ -107,6 +111,8 @@ impl TableProvider for TesseraTable {
         let filter = filter::superset(filters, &self.table.info.schema);
         let request = ScanRequest { projection: projection.cloned(), filter, limit, ..ScanRequest::default() };
         let source = Source { table: Arc::clone(&self.table), engine: self.engine.clone(), closed: self.closed.clone() };
-        Ok(Arc::new(TesseraScanExec::new(source, schema, request)))
+        let exact = filters.iter().all(|filter| filter::is_exact(filter, &self.table.info.schema));
+        let streams = state.config().target_partitions();
+        Ok(Arc::new(TesseraScanExec::new(source, schema, request, Work { exact, streams })))
     }
 }

@@ -23,7 +23,7 @@ use tessera_manifest::schema::{ColumnChange, EvolveError, Schema};
 use tessera_metaclient::catalog::{CatalogError, TableInfo};
 
 use super::create::{check_name, define_column, writable};
-use super::options;
+use super::{Ddl, options, procedure};
 use crate::catalog::{Catalogs, Table, from_catalog, information_schema};
 use crate::error::{Code, ServerError};
 use crate::query::error::from_engine;
@@ -36,14 +36,9 @@ use crate::sql::ast::{AlterClause, OptionChange};
 /// # Errors
 /// An unknown table, a change that cannot be, a region that is not open, or a store that does not answer; the message
 /// says if the alteration was begun.
-pub async fn alter_table(
-    database: &str,
-    name: &str,
-    clauses: &[AlterClause],
-    catalogs: &Catalogs,
-    sessions: &Sessions,
-) -> Result<(), ServerError> {
+pub async fn alter_table(database: &str, name: &str, clauses: &[AlterClause], ddl: &Ddl, sessions: &Sessions) -> Result<(), ServerError> {
     writable(database)?;
+    let catalogs = &ddl.tools.catalogs;
     let table = catalogs.table(database, name).await?;
     let table = settle(table, catalogs).await?;
     let new = plan(&table.info, clauses, sessions)?;
@@ -54,7 +49,8 @@ pub async fn alter_table(
         let message = format!("table '{}' already exists in database '{database}'", new.name);
         return Err(ServerError::new(Code::TableAlreadyExists, message));
     }
-    apply(&table, &new, catalogs).await
+    let altered = ddl.procedures.carry_out(&procedure::AlterTable::new(&table, new, ddl.tools.clone())).await;
+    altered.map(|_| ())
 }
 
 /// The table after the clauses, in order. Pure but for constants that are evaluated.
@@ -119,7 +115,7 @@ fn unchanged(old: &TableInfo, new: &TableInfo) -> bool {
     old.name == new.name && old.options == new.options && columns(&old.schema) == columns(&new.schema)
 }
 
-fn alteration(info: &TableInfo) -> Alteration {
+pub(super) fn alteration(info: &TableInfo) -> Alteration {
     Alteration {
         database: info.database.clone(),
         table: info.name.clone(),

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
+use tessera_engine::error::Error as EngineError;
 use tessera_engine::region::Region;
+use tessera_manifest::env;
 use tessera_manifest::value::Value;
 
 use super::create::writable;
@@ -44,7 +46,14 @@ pub async fn truncate_table(
     let bounds = Arc::new(bounds);
     let truncate = |region: Arc<Region>| {
         let bounds = Arc::clone(&bounds);
-        async move { if bounds.is_empty() { region.truncate().await } else { region.truncate_ranges(&bounds).await.map(|_| ()) } }
+        // A commit that is cancelled leaves the region in doubt, so a client that goes away does not stop it.
+        async move {
+            let id = region.id();
+            let work = env::spawn(async move {
+                if bounds.is_empty() { region.truncate().await } else { region.truncate_ranges(&bounds).await.map(|_| ()) }
+            });
+            work.await.unwrap_or(Err(EngineError::Stopped { region: id }))
+        }
     };
     let truncates: Vec<_> = regions.into_iter().map(truncate).collect();
     let results: Vec<Result<(), _>> = stream::iter(truncates).buffer_unordered(limits::PARALLELISM).collect().await;

@@ -11,7 +11,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::{Expr as DfExpr, Operator};
 use tessera_manifest::rule::{CompareOp, Expr};
-use tessera_manifest::schema::{Column, Schema};
+use tessera_manifest::schema::{Column, Schema, SemanticType};
 use tessera_manifest::value::{DataType, Value};
 
 use super::value;
@@ -24,6 +24,64 @@ pub fn superset(filters: &[DfExpr], schema: &Schema) -> Expr {
         1 => parts.remove(0),
         _ => Expr::And(parts),
     }
+}
+
+/// Whether the region holds its rows exactly to a filter: conditions on tags alone, or bounds of the time, for which
+/// SQL's TRUE is just our true. NULL is never TRUE there and is the lowest value here, so only tests that NULL fails are
+/// exact; floats are ordered in two ways.
+#[must_use]
+pub fn is_exact(filter: &DfExpr, schema: &Schema) -> bool {
+    is_time_bound(filter, schema) || is_tag_test(filter, schema)
+}
+
+fn is_time_bound(filter: &DfExpr, schema: &Schema) -> bool {
+    let is_time = |expr: &DfExpr| plain_column(expr, schema).is_some_and(|column| column.semantic == SemanticType::TimeIndex);
+    let bound = |expr: &DfExpr| literal(expr, schema.time_index().data_type).is_some();
+    match filter {
+        DfExpr::BinaryExpr(binary) if binary.op == Operator::And => {
+            is_time_bound(&binary.left, schema) && is_time_bound(&binary.right, schema)
+        }
+        DfExpr::BinaryExpr(binary) => {
+            let known = matches!(binary.op, Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+            let sides = (is_time(&binary.left) && bound(&binary.right)) || (bound(&binary.left) && is_time(&binary.right));
+            known && sides
+        }
+        DfExpr::Between(between) => !between.negated && is_time(&between.expr) && bound(&between.low) && bound(&between.high),
+        _ => false,
+    }
+}
+
+fn is_tag_test(filter: &DfExpr, schema: &Schema) -> bool {
+    let tag = |expr: &DfExpr| {
+        let exact = |column: &&Column| !matches!(column.data_type, DataType::Float32 | DataType::Float64);
+        plain_column(expr, schema).filter(|column| column.semantic == SemanticType::Tag).filter(exact)
+    };
+    let test = |column: &DfExpr, value: &DfExpr| tag(column).is_some_and(|column| literal(value, column.data_type).is_some());
+    match filter {
+        DfExpr::BinaryExpr(binary) => match binary.op {
+            Operator::And | Operator::Or => is_tag_test(&binary.left, schema) && is_tag_test(&binary.right, schema),
+            Operator::Eq => test(&binary.left, &binary.right) || test(&binary.right, &binary.left),
+            Operator::Gt | Operator::GtEq => test(&binary.left, &binary.right),
+            Operator::Lt | Operator::LtEq => test(&binary.right, &binary.left),
+            _ => false,
+        },
+        DfExpr::InList(list) => !list.negated && list.list.iter().all(|item| test(&list.expr, item)),
+        DfExpr::Between(between) => !between.negated && test(&between.expr, &between.low) && test(&between.expr, &between.high),
+        _ => false,
+    }
+}
+
+fn plain_column<'a>(expr: &DfExpr, schema: &'a Schema) -> Option<&'a Column> {
+    match expr {
+        DfExpr::Column(column) => schema.column_by_name(&column.name),
+        _ => None,
+    }
+}
+
+/// The value of a literal that is not NULL.
+fn literal(expr: &DfExpr, data_type: DataType) -> Option<Value> {
+    let DfExpr::Literal(scalar, _) = expr else { return None };
+    value::from_scalar(scalar, data_type).filter(|value| !value.is_null())
 }
 
 /// A test that holds for every row for which `expr` is TRUE (`wanted`) or FALSE (not `wanted`); `None` if every

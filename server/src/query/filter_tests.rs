@@ -8,12 +8,13 @@ use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Expr as DfExpr, Operator, binary_expr, cast, col, lit};
 use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
+use tessera_engine::sst::time_bounds;
 use tessera_manifest::id::ColumnId;
 use tessera_manifest::rule::{CompareOp, Expr};
 use tessera_manifest::schema::{Column, Schema, SemanticType};
 use tessera_manifest::value::{DataType, TimeUnit, Value};
 
-use super::filter::superset;
+use super::filter::{is_exact, superset};
 use super::value::value_at;
 
 fn schema() -> Schema {
@@ -155,6 +156,51 @@ proptest! {
             prop_assert!(!sql || holds(&pushed, &values), "{filter} accepts {values:?}, {pushed:?} does not");
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sql_accepts_every_row_that_an_exact_filter_lets_through(filter in key_filter(), rows in rows()) {
+        let schema = schema();
+        let batch = batch(&rows);
+        let accepted = judge(&filter, &batch);
+        if !is_exact(&filter, &schema) {
+            return Ok(());
+        }
+        let pushed = superset(std::slice::from_ref(&filter), &schema);
+        let tags_only = |part: &Expr| part.columns().iter().all(|column| *column == ColumnId(0));
+        let parts = match &pushed {
+            Expr::And(parts) => parts.clone(),
+            one => vec![one.clone()],
+        };
+        let bounds = time_bounds(&pushed, ColumnId(1));
+        for row in 0..batch.num_rows() {
+            let values: Vec<Value> =
+                schema.columns().iter().enumerate().map(|(at, c)| value_at(batch.column(at), row, c.data_type)).collect();
+            let within = (bounds.0..=bounds.1).contains(&rows[row].1);
+            let through = within && parts.iter().filter(|part| tags_only(part)).all(|part| holds(part, &values));
+            prop_assert_eq!(through, accepted.is_valid(row) && accepted.value(row), "{} on {:?}", filter, values);
+        }
+    }
+}
+
+/// Filters over tag and time, many of which are exact.
+fn key_filter() -> impl Strategy<Value = DfExpr> {
+    let text_literal = || prop::option::weighted(0.9, text()).prop_map(|value| DfExpr::Literal(ScalarValue::Utf8(value), None));
+    let time_literal = || (-3_i64..4).prop_map(|value| DfExpr::Literal(ScalarValue::TimestampMillisecond(Some(value), None), None));
+    let tag = (comparison(), text_literal(), any::<bool>())
+        .prop_map(|(op, value, swap)| if swap { binary_expr(value, op, col("host")) } else { binary_expr(col("host"), op, value) });
+    let time = (comparison(), time_literal(), any::<bool>())
+        .prop_map(|(op, value, swap)| if swap { binary_expr(value, op, col("ts")) } else { binary_expr(col("ts"), op, value) });
+    let list = (prop::collection::vec(text_literal(), 0..3), any::<bool>())
+        .prop_map(|(list, negated)| DfExpr::InList(InList::new(Box::new(col("host")), list, negated)));
+    let between = (time_literal(), time_literal()).prop_map(|(low, high)| col("ts").between(low, high));
+    let tags = (text_literal(), text_literal()).prop_map(|(low, high)| col("host").between(low, high));
+    prop_oneof![tag, time, list, between, tags].prop_recursive(2, 6, 2, |inner| {
+        prop_oneof![(inner.clone(), inner.clone()).prop_map(|(a, b)| a.and(b)), (inner.clone(), inner).prop_map(|(a, b)| a.or(b)),]
+    })
 }
 
 #[test]

@@ -10,6 +10,7 @@
 pub mod copy;
 pub mod dml;
 pub mod error;
+pub mod few_rows;
 pub mod filter;
 pub mod finer_time;
 pub mod fit;

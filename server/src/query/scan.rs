@@ -1,28 +1,40 @@
-//! The scan of a table: one partition for each region that can hold wanted rows.
+//! The scan of a table: some partitions for each region that can hold wanted rows.
+//!
+//! Invariants:
+//! - All partitions of a region read one version of it, pinned when the first of them is read.
+//! - What is said of the order of rows holds for each partition.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::Statistics;
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput};
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
+    SortOrderPushdownResult,
 };
 use futures::{StreamExt, TryStreamExt};
 use tessera_engine::engine::Engine;
-use tessera_engine::request::ScanRequest;
-use tessera_manifest::id::RegionId;
+use tessera_engine::request::{Order, RegionScan, ScanRequest};
+use tessera_manifest::id::{ColumnId, RegionId};
 use tessera_manifest::rule::Expr;
+use tessera_manifest::schema::Column;
+use tessera_manifest::value::{DataType, Value};
+use tokio::sync::OnceCell;
 
 use super::error::{from_engine, wrap};
-use super::rules;
+use super::{rules, value};
 use crate::catalog::{Closed, Table};
 
 /// What a scan reads from.
@@ -36,20 +48,35 @@ pub struct Source {
     pub closed: Closed,
 }
 
+/// How a scan may be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    /// Whether every row that comes out is wanted: nothing is left of the filters to be tested.
+    pub exact: bool,
+    /// Partitions that there should be, about.
+    pub streams: usize,
+}
+
 /// Reads rows of a table from its regions.
 pub struct TesseraScanExec {
     source: Source,
     regions: Vec<RegionId>,
     pruned: usize,
     request: ScanRequest,
+    work: Work,
+    /// The scan of each region, once it has begun.
+    scans: Arc<[OnceCell<RegionScan>]>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
+/// Files of a region from which on rows are not merged into the order of keys: each would be open at the same time.
+const ORDERED_FILES_MAX: usize = 256;
+
 impl TesseraScanExec {
     /// A scan of the regions whose rule can match the request's filter; `schema` is that of the projection.
     #[must_use]
-    pub fn new(source: Source, schema: SchemaRef, request: ScanRequest) -> Self {
+    pub fn new(source: Source, schema: SchemaRef, request: ScanRequest, work: Work) -> Self {
         let table = &source.table;
         let mut regions = Vec::with_capacity(table.routes.len());
         let any = request.filter == Expr::always();
@@ -59,11 +86,103 @@ impl TesseraScanExec {
             }
         }
         let pruned = table.routes.len() - regions.len();
+        let streams = work.streams.div_ceil(regions.len().max(1)).max(1);
+        let request = ScanRequest { streams, ..request };
+        Self::assemble(source, EquivalenceProperties::new(schema), regions, pruned, request, work)
+    }
+
+    fn assemble(
+        source: Source,
+        order: EquivalenceProperties,
+        regions: Vec<RegionId>,
+        pruned: usize,
+        request: ScanRequest,
+        work: Work,
+    ) -> Self {
         // A plan without partitions cannot be merged; the one partition of an empty scan has no rows.
-        let partitioning = Partitioning::UnknownPartitioning(regions.len().max(1));
-        let properties =
-            PlanProperties::new(EquivalenceProperties::new(schema), partitioning, EmissionType::Incremental, Boundedness::Bounded);
-        Self { source, regions, pruned, request, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        let partitioning = Partitioning::UnknownPartitioning((regions.len() * request.streams).max(1));
+        let properties = PlanProperties::new(order, partitioning, EmissionType::Incremental, Boundedness::Bounded);
+        let scans = regions.iter().map(|_| OnceCell::new()).collect();
+        Self { source, regions, pruned, request, work, scans, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// The same scan asked otherwise, with rows in the order of `properties`.
+    fn with_request(&self, request: ScanRequest, properties: EquivalenceProperties) -> Self {
+        Self::assemble(self.source.clone(), properties, self.regions.clone(), self.pruned, request, self.work)
+    }
+
+    /// The same scan of only the first rows by time, if that is all that the filters ask for.
+    #[must_use]
+    pub fn first_by_time(&self, newest_first: bool, rows: usize) -> Option<Self> {
+        let order = if newest_first { Order::NewestFirst } else { Order::Time };
+        let request = ScanRequest { order, limit: Some(rows), streams: 1, ..self.request.clone() };
+        self.is_plain().then(|| self.with_request(request, EquivalenceProperties::new(self.schema())))
+    }
+
+    /// The same scan of only the last row of each series, if that is all that the filters ask for.
+    #[must_use]
+    pub fn last_rows(&self) -> Option<Self> {
+        let request = ScanRequest { last_rows: true, ..self.request.clone() };
+        self.is_plain().then(|| self.with_request(request, EquivalenceProperties::new(self.schema())))
+    }
+
+    /// Whether all rows that the filters ask for come out, in no order.
+    fn is_plain(&self) -> bool {
+        let ScanRequest { limit, order, last_rows, .. } = &self.request;
+        self.work.exact && limit.is_none() && *order == Order::Any && !last_rows
+    }
+
+    /// The table's column that a column of the output is.
+    #[must_use]
+    pub fn column(&self, output: usize) -> Option<&Column> {
+        let position = self.request.projection.as_ref().map_or(Some(output), |columns| columns.get(output).copied())?;
+        self.source.table.info.schema.columns().get(position)
+    }
+
+    /// Whether rows in the order of keys have this order, too. Ours has NULL first, and one NaN.
+    fn has_order(&self, order: &[PhysicalSortExpr]) -> bool {
+        let schema = &self.source.table.info.schema;
+        let keys = schema.primary_key().iter().chain([&schema.time_index().id]);
+        let fits = |(sort, key): (&PhysicalSortExpr, &ColumnId)| {
+            let column = sort.expr.downcast_ref::<PhysicalColumn>().and_then(|column| self.column(column.index()));
+            let nulls = |column: &&Column| sort.options.nulls_first || !column.nullable;
+            let exact = |column: &&Column| !matches!(column.data_type, DataType::Float32 | DataType::Float64);
+            !sort.options.descending && column.filter(nulls).filter(exact).is_some_and(|column| column.id == *key)
+        };
+        order.len() <= schema.primary_key().len() + 1 && order.iter().zip(keys).all(fits)
+    }
+
+    fn has_few_files(&self) -> bool {
+        let few = |region: &RegionId| self.source.engine.region(*region).is_ok_and(|region| region.info().files <= ORDERED_FILES_MAX);
+        self.regions.iter().all(few)
+    }
+
+    /// What metadata says of all rows; only for a scan of them all.
+    fn known(&self) -> Statistics {
+        let schema = self.schema();
+        let mut statistics = Statistics::new_unknown(&schema);
+        if !self.is_plain()
+            || self.request.filter != Expr::always() && !matches!(&self.request.filter, Expr::And(parts) if parts.is_empty())
+        {
+            return statistics;
+        }
+        let known = self.regions.iter().map(|region| self.source.engine.region(*region).map(|region| region.known()).ok());
+        let Some(known) = known.collect::<Option<Vec<_>>>() else { return statistics };
+        if let Some(rows) = known.iter().map(|known| known.rows).sum::<Option<u64>>().and_then(|rows| usize::try_from(rows).ok()) {
+            statistics.num_rows = Precision::Exact(rows);
+        }
+        // A region without rows has no times, and one of which nothing is known has none either.
+        let times = known.iter().map(|known| known.time).collect::<Option<Vec<_>>>();
+        let range = times.and_then(|times| times.into_iter().reduce(|all, range| (all.0.min(range.0), all.1.max(range.1))));
+        let time = self.source.table.info.schema.time_index();
+        for (output, column) in statistics.column_statistics.iter_mut().enumerate() {
+            if let Some((from, to)) = range.filter(|_| self.column(output).is_some_and(|column| column.id == time.id)) {
+                column.null_count = Precision::Exact(0);
+                column.min_value = Precision::Exact(value::to_scalar(&Value::Timestamp(from), time.data_type));
+                column.max_value = Precision::Exact(value::to_scalar(&Value::Timestamp(to), time.data_type));
+            }
+        }
+        statistics
     }
 
     /// The regions that are read.
@@ -108,9 +227,15 @@ impl DisplayAs for TesseraScanExec {
             self.filters(),
             self.projected()
         )?;
-        match self.request.limit {
-            Some(limit) => write!(f, ", limit={limit}"),
-            None => Ok(()),
+        if let Some(limit) = self.request.limit {
+            write!(f, ", limit={limit}")?;
+        }
+        match (self.request.last_rows, self.request.order) {
+            (true, _) => f.write_str(", rows=last of each series"),
+            (false, Order::Any) => Ok(()),
+            (false, Order::Key) => f.write_str(", order=key"),
+            (false, Order::Time) => f.write_str(", order=time"),
+            (false, Order::NewestFirst) => f.write_str(", order=newest first"),
         }
     }
 }
@@ -142,7 +267,8 @@ impl ExecutionPlan for TesseraScanExec {
 
     fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
-        let Some(region) = self.regions.get(partition).copied() else {
+        let (number, stream) = (partition / self.request.streams, partition % self.request.streams);
+        let Some(region) = self.regions.get(number).copied() else {
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::empty())));
         };
         let baseline = BaselineMetrics::new(&self.metrics, partition);
@@ -151,18 +277,39 @@ impl ExecutionPlan for TesseraScanExec {
         let (Source { table, engine, closed }, request) = (self.source.clone(), self.request.clone());
         // The region may have another version of the schema by now; the plan has this one.
         let planned = Arc::new(table.info.schema.clone());
+        let scans = Arc::clone(&self.scans);
         let open = async move {
-            let region = engine.region(region).map_err(|error| wrap(closed.check(&table).err().unwrap_or_else(|| from_engine(&error))))?;
-            let scan = region.scan_under(Some(planned), request).await.map_err(|error| wrap(from_engine(&error)))?;
-            // A region that was dropped before the scan began has no rows, which is not what the table had.
-            closed.check(&table).map_err(wrap)?;
-            files.add(scan.files.len());
-            skipped.add(scan.files_skipped);
-            Ok::<_, DataFusionError>(scan.into_stream().map_err(|error| wrap(from_engine(&error))))
+            let begin = async {
+                let region =
+                    engine.region(region).map_err(|error| wrap(closed.check(&table).err().unwrap_or_else(|| from_engine(&error))))?;
+                let scan = region.scan_under(Some(planned), request).await.map_err(|error| wrap(from_engine(&error)))?;
+                // A region that was dropped before the scan began has no rows, which is not what the table had.
+                closed.check(&table).map_err(wrap)?;
+                files.add(scan.files.len());
+                skipped.add(scan.files_skipped);
+                Ok::<_, DataFusionError>(scan)
+            };
+            let scan = scans[number].get_or_try_init(|| begin).await?;
+            Ok::<_, DataFusionError>(scan.stream(stream).map_err(|error| wrap(from_engine(&error))))
         };
         let count = move |batch: RecordBatch| batch.record_output(&baseline);
         let stream = futures::stream::once(open).try_flatten().map_ok(count).boxed();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
+    }
+
+    fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let all = args.partition().is_none();
+        Ok(Arc::new(if all { self.known() } else { Statistics::new_unknown(&self.schema()) }))
+    }
+
+    fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        let ScanRequest { order: present, last_rows, .. } = &self.request;
+        if *present != Order::Any || *last_rows || order.is_empty() || !self.has_order(order) || !self.has_few_files() {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        }
+        let request = ScanRequest { order: Order::Key, ..self.request.clone() };
+        let properties = EquivalenceProperties::new_with_orderings(self.schema(), [order.to_vec()]);
+        Ok(SortOrderPushdownResult::Exact { inner: Arc::new(self.with_request(request, properties)) })
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -13,6 +13,8 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{ExprSchemable, LogicalPlan};
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ColumnarValue, SendableRecordBatchStream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
@@ -20,6 +22,7 @@ use datafusion::sql::sqlparser::ast as df;
 use futures::TryStreamExt;
 
 use super::error::unwrap;
+use super::few_rows::FewRows;
 use super::finer_time::{FinerText, FinerTime};
 use super::limits;
 use crate::catalog::{Catalogs, information_schema};
@@ -58,7 +61,8 @@ impl Sessions {
         // additions, and so the last digits of a sum of floats, depend on timing.
         options.optimizer.enable_round_robin_repartition = false;
         let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
-        let base = builder.with_analyzer_rules(analyzer_rules()).with_optimizer_rules(optimizer_rules()).build();
+        let builder = builder.with_analyzer_rules(analyzer_rules()).with_optimizer_rules(optimizer_rules());
+        let base = builder.with_physical_optimizer_rules(physical_rules()).build();
         Ok(Self { base })
     }
 
@@ -150,6 +154,14 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     }
     // For what the other rules have brought together.
     rules.push(Arc::new(FinerTime));
+    rules
+}
+
+/// DataFusion's rules, with ours once sorts know their limits, before ones that take sorts away.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let at = rules.iter().position(|rule| rule.name() == "PushdownSort").unwrap_or(rules.len());
+    rules.insert(at, Arc::new(FewRows));
     rules
 }
 

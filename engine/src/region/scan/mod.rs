@@ -40,7 +40,7 @@ use super::Region;
 use super::version::{Version, VersionCell};
 use crate::error::Error;
 use crate::memtable::Snapshot;
-use crate::merge::Layout;
+use crate::merge::{Dedup, Layout, group_by_time};
 use crate::request::{Order, RuleCost, ScanRequest};
 use crate::sst::{self, Memory, excludes, time_bounds};
 use pieces::{Piece, Source};
@@ -131,13 +131,15 @@ impl RegionScan {
     pub fn memory(&self) -> (usize, usize) {
         (self.plan.reader.memory.used(), self.plan.reader.memory.peak())
     }
+}
 
-    /// Exact number of rows, if it is known without reading: no rows are deleted, merged or tested, and none is left
-    /// to the filter.
-    #[must_use]
-    pub fn exact_rows(&self) -> Option<u64> {
-        self.plan.reader.exact_rows(&self.plan.streams)
-    }
+/// What is known exactly of a region's visible rows without reading any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// Their number.
+    pub rows: Option<u64>,
+    /// The least and the greatest time, inclusive; `None` if unknown, or if there are no rows.
+    pub time: Option<(i64, i64)>,
 }
 
 impl Failures {
@@ -154,6 +156,24 @@ impl Failures {
 }
 
 impl Region {
+    /// What metadata alone says of the visible rows: only where none are deleted, tested for a rule, or, for their
+    /// number, merged.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        let version = self.pin();
+        let Pruned { sources, .. } = prune(&version, &Expr::always(), (i64::MIN, i64::MAX));
+        if sources.iter().any(|source| source.has_deletes() || source.unmerged_rows().is_none()) {
+            return Known::default();
+        }
+        let ranges: Vec<(i64, i64)> = sources.iter().map(Source::time_range).collect();
+        let append = Dedup::from(version.options.merge_mode) == Dedup::Keep;
+        let in_files = sources.iter().all(|source| source.file().is_some());
+        let apart = in_files && group_by_time(&ranges).len() == ranges.len();
+        let rows = (append || apart).then(|| sources.iter().filter_map(Source::unmerged_rows).sum());
+        let time = ranges.into_iter().reduce(|all, range| (all.0.min(range.0), all.1.max(range.1)));
+        Known { rows, time }
+    }
+
     /// Plans a read of a snapshot of the region as of now, or as of the version that the request names.
     ///
     /// # Errors
@@ -168,7 +188,8 @@ impl Region {
     /// stream.
     ///
     /// # Errors
-    /// Those of [`scan`](Self::scan).
+    /// Those of [`scan`](Self::scan), and [`Error::ColumnDropped`] when a column of an earlier schema is wanted that
+    /// was dropped since: its values go with each flush.
     pub async fn scan_under(&self, schema: Option<Arc<Schema>>, request: ScanRequest) -> Result<RegionScan, Error> {
         let fenced = *self.gate.read().await == super::GateState::Fenced;
         if fenced {
@@ -180,6 +201,7 @@ impl Region {
         };
         let rows = |source| Error::rows(self.id, source);
         let schema = schema.unwrap_or_else(|| Arc::clone(&version.meta.schema));
+        self.check_columns(&version.meta.schema, &schema, request.projection.as_deref())?;
         let layout = Arc::new(Layout::merging(Arc::clone(&schema), request.projection.as_deref()).map_err(rows)?);
         let time = time_bounds(&request.filter, schema.time_index().id);
         let filter = if request.last_rows { of_series(&request.filter, &schema, time) } else { request.filter };
@@ -205,6 +227,18 @@ impl Region {
         let order = if request.last_rows { Order::Any } else { request.order };
         let plan = Arc::new(Plan { reader: Arc::new(reader), streams, limit: request.limit, rule, failures });
         Ok(RegionScan { schema, order, files, files_skipped: skipped, plan })
+    }
+
+    /// That the region still has the columns that are wanted under an earlier schema.
+    fn check_columns(&self, present: &Schema, planned: &Schema, wanted: Option<&[usize]>) -> Result<(), Error> {
+        if planned.version() >= present.version() {
+            return Ok(());
+        }
+        let mut columns = planned.columns().iter().enumerate().filter(|(at, _)| wanted.is_none_or(|wanted| wanted.contains(at)));
+        match columns.find(|(_, column)| present.column(column.id).is_none()) {
+            Some((_, column)) => Err(Error::ColumnDropped { region: self.id, column: column.name.clone() }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -118,28 +118,6 @@ impl Reader {
         });
         Ok(Run::new(stream.boxed(), traits))
     }
-
-    /// The number of rows, where the metadata of files says it exactly.
-    pub(super) fn exact_rows(&self, streams: &[Vec<Arc<Piece>>]) -> Option<u64> {
-        if *self.filter != Expr::always() || self.last_rows {
-            return None;
-        }
-        let mut rows = 0;
-        for piece in streams.iter().flatten() {
-            let unmerged = self.dedup == Dedup::Keep;
-            let counted = match (&piece.sources[..], &piece.slice) {
-                _ if piece.has_deletes() => return None,
-                (_, Slice::Keys(_)) => return None,
-                // Its other shares have been or will be counted.
-                (_, Slice::Share { number, .. }) if *number > 0 => 0,
-                ([Source::File { file, residual: None }], _) => file.meta.rows,
-                (sources, _) if unmerged => sources.iter().map(Source::unmerged_rows).sum::<Option<u64>>()?,
-                _ => return None,
-            };
-            rows += counted;
-        }
-        Some(rows)
-    }
 }
 
 /// The `number`-th of so many parts of about as many rows.

@@ -138,87 +138,105 @@ fn compare(column: u32, op: CompareOp, value: Value) -> Expr {
     Expr::Compare { column: ColumnId(column), op, value }
 }
 
-async fn check(world: &World, mode: MergeMode, model: &Model, seek: &[Value], limit: usize) -> Result<(), TestCaseError> {
+type Checked = Result<(), TestCaseError>;
+
+fn times(rows: &[Vec<Value>]) -> Vec<Value> {
+    rows.iter().map(|row| row[2].clone()).collect()
+}
+
+async fn check(world: &World, mode: MergeMode, model: &Model, seek: &[Value], limit: usize) -> Checked {
     let all: Vec<Vec<Value>> = model.values().flatten().cloned().collect();
-    let times = |rows: &[Vec<Value>]| rows.iter().map(|row| row[2].clone()).collect::<Vec<_>>();
     for streams in [1, 3] {
-        let request = || ScanRequest { streams, ..ScanRequest::default() };
-        let scan = world.region.scan(request()).await.unwrap();
-        if let Some(exact) = scan.exact_rows() {
-            prop_assert_eq!(exact, all.len() as u64);
+        let request = ScanRequest { streams, ..ScanRequest::default() };
+        check_orders(world, &request, &all, limit).await?;
+        check_filters(world, &request, &all, seek, limit).await?;
+        for bounded in [false, true] {
+            check_last_rows(world, &request, &all, mode, bounded.then_some(seek)).await?;
         }
-        prop_assert_eq!(sorted(world.rows(request()).await), sorted(all.clone()), "any order");
-        prop_assert_eq!(scan.memory().0, 0, "a scan that was not started holds nothing");
+    }
+    Ok(())
+}
 
-        let by_key = world.rows(ScanRequest { order: Order::Key, ..request() }).await;
-        prop_assert_eq!(by_key.clone(), all.clone(), "by key");
-
-        let some = world.rows(ScanRequest { projection: Some(vec![3, 0]), order: Order::Key, ..request() }).await;
-        prop_assert_eq!(some, all.iter().map(|row| vec![row[3].clone(), row[0].clone()]).collect::<Vec<_>>(), "some columns");
-
-        let counted = world.batches(ScanRequest { projection: Some(vec![]), ..request() }).await;
-        prop_assert_eq!(counted.iter().map(RecordBatch::num_rows).sum::<usize>(), all.len());
-
-        for (order, newest) in [(Order::Time, false), (Order::NewestFirst, true)] {
-            let mut expected = times(&all);
-            expected.sort();
-            if newest {
-                expected.reverse();
-            }
-            let rows = world.rows(ScanRequest { order, ..request() }).await;
-            prop_assert_eq!(times(&rows), expected.clone(), "{:?}", order);
-            prop_assert_eq!(sorted(rows), sorted(all.clone()), "{:?}", order);
-            let rows = world.rows(ScanRequest { order, limit: Some(limit), projection: Some(vec![2]), ..request() }).await;
-            let first: Vec<Value> = rows.into_iter().map(|row| row[0].clone()).collect();
-            prop_assert_eq!(first, expected[..limit.min(expected.len())].to_vec(), "the first by {:?}", order);
+async fn check_orders(world: &World, request: &ScanRequest, all: &[Vec<Value>], limit: usize) -> Checked {
+    let known = world.region.known();
+    prop_assert!(known.rows.is_none_or(|rows| rows == all.len() as u64));
+    if let Some((from, to)) = known.time {
+        let all = times(all);
+        prop_assert_eq!((all.iter().min(), all.iter().max()), (Some(&Value::Timestamp(from)), Some(&Value::Timestamp(to))));
+    }
+    prop_assert_eq!(sorted(world.rows(request.clone()).await), sorted(all.to_vec()), "any order");
+    let by_key = world.rows(ScanRequest { order: Order::Key, ..request.clone() }).await;
+    prop_assert_eq!(by_key, all.to_vec(), "by key");
+    let some = world.rows(ScanRequest { projection: Some(vec![3, 0]), order: Order::Key, ..request.clone() }).await;
+    prop_assert_eq!(some, all.iter().map(|row| vec![row[3].clone(), row[0].clone()]).collect::<Vec<_>>(), "some columns");
+    let counted = world.batches(ScanRequest { projection: Some(vec![]), ..request.clone() }).await;
+    prop_assert_eq!(counted.iter().map(RecordBatch::num_rows).sum::<usize>(), all.len());
+    for (order, newest) in [(Order::Time, false), (Order::NewestFirst, true)] {
+        let mut expected = times(all);
+        expected.sort();
+        if newest {
+            expected.reverse();
         }
+        let rows = world.rows(ScanRequest { order, ..request.clone() }).await;
+        prop_assert_eq!(times(&rows), expected.clone(), "{:?}", order);
+        prop_assert_eq!(sorted(rows), sorted(all.to_vec()), "{:?}", order);
+        let rows = world.rows(ScanRequest { order, limit: Some(limit), projection: Some(vec![2]), ..request.clone() }).await;
+        let first: Vec<Value> = rows.into_iter().map(|row| row[0].clone()).collect();
+        prop_assert_eq!(first, expected[..limit.min(expected.len())].to_vec(), "the first by {:?}", order);
+    }
+    let limited = world.rows(ScanRequest { limit: Some(limit), ..request.clone() }).await;
+    prop_assert_eq!(limited.len(), limit.min(all.len()));
+    prop_assert!(limited.iter().all(|row| all.contains(row)));
+    Ok(())
+}
 
-        let limited = world.rows(ScanRequest { limit: Some(limit), ..request() }).await;
-        prop_assert_eq!(limited.len(), limit.min(all.len()));
-        prop_assert!(limited.iter().all(|row| all.contains(row)));
+/// Conditions on both tags and a bound of the time.
+fn on_keys(seek: &[Value]) -> Vec<Expr> {
+    vec![
+        compare(1, CompareOp::Eq, seek[1].clone()),
+        compare(4, CompareOp::GtEq, seek[4].clone()),
+        compare(2, CompareOp::LtEq, seek[2].clone()),
+    ]
+}
 
-        let filter = Expr::And(vec![
-            compare(1, CompareOp::Eq, seek[1].clone()),
-            compare(4, CompareOp::GtEq, seek[4].clone()),
-            compare(2, CompareOp::LtEq, seek[2].clone()),
-            compare(0, CompareOp::Gt, seek[0].clone()),
-        ]);
-        let holds = |row: &Vec<Value>| row[1] == seek[1] && row[4] >= seek[4] && row[2] <= seek[2] && row[0] > seek[0];
-        let mut found = world.rows(ScanRequest { filter: filter.clone(), ..request() }).await;
-        let of_key = |row: &Vec<Value>| row[1] == seek[1] && row[4] >= seek[4] && row[2] <= seek[2];
-        prop_assert!(found.iter().all(of_key), "conditions on tags and bounds of the time are exact");
-        let Expr::And(parts) = &filter else { unreachable!() };
-        let keys = Expr::And(parts[..3].to_vec());
-        let wanted = all.iter().filter(|row| of_key(row)).count();
-        let count = world.batches(ScanRequest { filter: keys.clone(), projection: Some(vec![]), ..request() }).await;
-        prop_assert_eq!(count.iter().map(RecordBatch::num_rows).sum::<usize>(), wanted);
-        let first = ScanRequest { filter: keys, order: Order::NewestFirst, limit: Some(limit), projection: Some(vec![1, 2]), ..request() };
-        prop_assert_eq!(world.rows(first).await.len(), limit.min(wanted));
-        found.retain(holds);
-        prop_assert_eq!(sorted(found), sorted(all.iter().filter(|row| holds(row)).cloned().collect()), "filtered");
+async fn check_filters(world: &World, request: &ScanRequest, all: &[Vec<Value>], seek: &[Value], limit: usize) -> Checked {
+    let of_key = |row: &Vec<Value>| row[1] == seek[1] && row[4] >= seek[4] && row[2] <= seek[2];
+    let holds = |row: &Vec<Value>| of_key(row) && row[0] > seek[0];
+    let keys = Expr::And(on_keys(seek));
+    let filter = Expr::And(on_keys(seek).into_iter().chain([compare(0, CompareOp::Gt, seek[0].clone())]).collect());
+    let mut found = world.rows(ScanRequest { filter, ..request.clone() }).await;
+    prop_assert!(found.iter().all(of_key), "conditions on tags and bounds of the time are exact");
+    found.retain(holds);
+    prop_assert_eq!(sorted(found), sorted(all.iter().filter(|row| holds(row)).cloned().collect()), "filtered");
+    let wanted = all.iter().filter(|row| of_key(row)).count();
+    let count = world.batches(ScanRequest { filter: keys.clone(), projection: Some(vec![]), ..request.clone() }).await;
+    prop_assert_eq!(count.iter().map(RecordBatch::num_rows).sum::<usize>(), wanted);
+    let (order, projection) = (Order::NewestFirst, Some(vec![1, 2]));
+    let first = world.rows(ScanRequest { filter: keys, order, limit: Some(limit), projection, ..request.clone() }).await;
+    prop_assert_eq!(first.len(), limit.min(wanted));
+    Ok(())
+}
 
-        for filter in [Expr::always(), filter] {
-            let bounded = filter != Expr::always();
-            let mut newest: BTreeMap<(Value, Value), Vec<Value>> = BTreeMap::new();
-            for row in all.iter().filter(|row| !bounded || row[2] <= seek[2]) {
-                let last = newest.entry((row[1].clone(), row[4].clone())).or_insert_with(|| row.clone());
-                if last[2] < row[2] {
-                    last.clone_from(row);
-                }
-            }
-            let wanted = |row: &Vec<Value>| !bounded || (row[1] == seek[1] && row[4] >= seek[4]);
-            let expected: Vec<Vec<Value>> = newest.into_values().filter(wanted).collect();
-            let mut rows = world.rows(ScanRequest { last_rows: true, filter, ..request() }).await;
-            rows.retain(wanted);
-            if mode == MergeMode::Append {
-                // Of several rows with the last time any one will do.
-                let keys =
-                    |rows: &[Vec<Value>]| sorted(rows.iter().map(|row| vec![row[1].clone(), row[4].clone(), row[2].clone()]).collect());
-                prop_assert_eq!(keys(&rows), keys(&expected), "last rows, bounded: {}", bounded);
-            } else {
-                prop_assert_eq!(sorted(rows), sorted(expected), "last rows, bounded: {}", bounded);
-            }
+/// The last row of each series, of those that a filter on `seek` leaves.
+async fn check_last_rows(world: &World, request: &ScanRequest, all: &[Vec<Value>], mode: MergeMode, seek: Option<&[Value]>) -> Checked {
+    let wanted = |row: &&Vec<Value>| seek.is_none_or(|seek| row[1] == seek[1] && row[4] >= seek[4] && row[2] <= seek[2]);
+    let mut newest: BTreeMap<(Value, Value), Vec<Value>> = BTreeMap::new();
+    for row in all.iter().filter(wanted) {
+        let last = newest.entry((row[1].clone(), row[4].clone())).or_insert_with(|| row.clone());
+        if last[2] < row[2] {
+            last.clone_from(row);
         }
+    }
+    let expected: Vec<Vec<Value>> = newest.into_values().collect();
+    let filter = seek.map_or_else(Expr::always, |seek| Expr::And(on_keys(seek)));
+    let rows = world.rows(ScanRequest { last_rows: true, filter, ..request.clone() }).await;
+    if mode == MergeMode::Append {
+        // Of several rows with the last time any one will do.
+        let key = |row: &Vec<Value>| vec![row[1].clone(), row[4].clone(), row[2].clone()];
+        let keys = |rows: &[Vec<Value>]| sorted(rows.iter().map(key).collect());
+        prop_assert_eq!(keys(&rows), keys(&expected), "last rows of {:?}", seek);
+    } else {
+        prop_assert_eq!(sorted(rows), sorted(expected), "last rows of {:?}", seek);
     }
     Ok(())
 }
@@ -234,6 +252,8 @@ proptest! {
                 let mut model = Model::new();
                 for step in &steps {
                     match step {
+                        // A region that keeps every row takes no deletes.
+                        Step::Write(OpType::Delete, _) if mode == MergeMode::Append => {}
                         Step::Flush => world.region.flush().await.unwrap(),
                         Step::Write(op, rows) => {
                             world.write(*op, rows).await;

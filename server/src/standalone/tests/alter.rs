@@ -244,7 +244,14 @@ async fn admin_functions_answer_a_zero_or_name_what_is_wrong() {
     assert_eq!(session.rows("ADMIN flush_table('public.cpu')").await, ["0"]);
     assert_eq!(session.rows("ADMIN flush_region('1024/0')").await, ["0"]);
     assert_eq!(session.rows("SELECT sum(files) FROM information_schema.regions").await, ["1"]);
+    session.run("INSERT INTO cpu VALUES ('a', 1, 0.5, 2), ('a', 2, 0.5, 3)").await;
+    assert_eq!(session.rows("ADMIN flush_table('cpu'); ADMIN compact_table('cpu', 'strict_window')").await, ["0"]);
+    assert_eq!(session.rows("ADMIN compact_region('1024/0')").await, ["0"]);
+    assert_eq!(session.rows("SELECT sum(files), sum(file_rows) FROM information_schema.regions").await, ["1|2"]);
+    assert_eq!(session.rows("SELECT n FROM cpu ORDER BY ts").await, ["2", "3"]);
     for (sql, code) in [
+        ("ADMIN compact_table('cpu', 'loose')", Code::InvalidArguments),
+        ("ADMIN compact_table('cpu', 'strict_window', '3600')", Code::InvalidArguments),
         ("ADMIN flush_table('nope')", Code::TableNotFound),
         ("ADMIN flush_table()", Code::InvalidArguments),
         ("ADMIN flush_region('x')", Code::InvalidArguments),

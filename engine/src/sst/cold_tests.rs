@@ -1,0 +1,173 @@
+//! How many requests, and for how many bytes, reads cost when nothing is in memory, and when all is.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
+};
+use tessera_manifest::file::FileRef;
+use tessera_manifest::id::ColumnId;
+use tessera_manifest::rule::{CompareOp, Expr};
+use tessera_manifest::schema::{Schema, SemanticType};
+use tessera_manifest::value::{DataType, Value};
+
+use super::{Access, ReadOptions, flush};
+use crate::config::Config;
+use crate::memtable::Memtable;
+use crate::merge::fixtures::{MS, batch, block_on, collect, column, new_file, reference, rows_of, sequence};
+use crate::merge::{Dedup, Layout};
+use crate::request::OpType;
+
+/// A store that counts what is read from it.
+#[derive(Debug, Default)]
+struct Counting {
+    inner: InMemory,
+    requests: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counting {
+    fn count(&self, bytes: u64) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Requests and bytes since the last call.
+    fn take(&self) -> (u64, u64) {
+        (self.requests.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for Counting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Counting")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Counting {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.inner.put_opts(location, payload, opts).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let answer = self.inner.get_opts(location, options).await?;
+        self.count(answer.range.end - answer.range.start);
+        Ok(answer)
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.count(ranges.iter().map(|range| range.end - range.start).sum());
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn schema() -> Arc<Schema> {
+    let columns = vec![
+        column(0, "host", DataType::String, SemanticType::Tag),
+        column(1, "dc", DataType::String, SemanticType::Tag),
+        column(2, "ts", MS, SemanticType::TimeIndex),
+        column(3, "a", DataType::Float64, SemanticType::Field),
+        column(4, "b", DataType::Float64, SemanticType::Field),
+    ];
+    Arc::new(Schema::new(columns, vec![ColumnId(0), ColumnId(1)]).unwrap())
+}
+
+/// 40 hosts with 2,000 points each, and fields that do not compress.
+async fn world() -> (Arc<Counting>, FileRef) {
+    let store = Arc::new(Counting::default());
+    let access = access(&store);
+    let memtable = Memtable::new(schema());
+    let noise = |n: u64| f64::from_bits(0x3FF0_0000_0000_0000 | (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 12));
+    for host in 0..40_u64 {
+        let text = |text: String| Value::String(text);
+        let row = |ts: u64| {
+            vec![
+                text(format!("h{host:03}")),
+                text(format!("dc{}", host % 3)),
+                Value::Timestamp(ts as i64),
+                Value::Float(noise(host * 2_000 + ts)),
+                Value::Null,
+            ]
+        };
+        let rows: Vec<_> = (0..2_000).map(row).collect();
+        memtable.insert(batch(&schema(), OpType::Put, &rows), OpType::Put, sequence(host * 2_000)).unwrap();
+    }
+    let file = new_file(&schema());
+    let meta = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
+    store.take();
+    (store, reference(&file, meta))
+}
+
+fn access(store: &Arc<Counting>) -> Access {
+    let config = Config { verify_sst: false, row_group_rows: 70_000, ..Config::default() };
+    Access::new(Arc::clone(store) as Arc<dyn ObjectStore>, &config)
+}
+
+fn one_host() -> Expr {
+    let compare = |column, op, value| Expr::Compare { column: ColumnId(column), op, value };
+    Expr::And(vec![compare(0, CompareOp::Eq, Value::String("h017".into())), compare(2, CompareOp::Lt, Value::Timestamp(300))])
+}
+
+#[test]
+fn one_host_costs_two_small_requests_cold_and_none_warm() {
+    block_on(async {
+        let (store, file) = world().await;
+        let access = access(&store);
+        let layout = Arc::new(Layout::merging(schema(), Some(&[0, 2, 3])).unwrap());
+        let options = ReadOptions { layout, filter: Arc::new(one_host()) };
+        let read = || async { rows_of(&collect(access.scan(&file, &options).await.unwrap().into_stream()).await.unwrap()) };
+        let rows = read().await;
+        assert!(rows.len() < 70_000 && rows.iter().filter(|row| row[0] == Value::String("h017".into())).count() >= 300);
+        let (requests, bytes) = store.take();
+        assert!(requests <= 2, "{requests} requests");
+        assert!(bytes < file.meta.bytes / 2, "{bytes} of {} bytes", file.meta.bytes);
+        assert_eq!(read().await, rows);
+        assert_eq!(store.take(), (0, 0), "everything needed is in memory");
+    });
+}
+
+#[test]
+fn known_series_leave_nothing_but_the_wanted_rows() {
+    block_on(async {
+        let (store, file) = world().await;
+        let access = access(&store);
+        let layout = || Arc::new(Layout::merging(schema(), None).unwrap());
+        let all = ReadOptions { layout: layout(), filter: Arc::new(Expr::always()) };
+        let rows = rows_of(&collect(access.scan(&file, &all).await.unwrap().into_stream()).await.unwrap());
+        assert_eq!(rows.len(), 80_000);
+        store.take();
+        let some = ReadOptions { layout: layout(), filter: Arc::new(one_host()) };
+        let rows = rows_of(&collect(access.scan(&file, &some).await.unwrap().into_stream()).await.unwrap());
+        assert!(rows.iter().all(|row| row[0] == Value::String("h017".into())) && rows.len() <= 2_000, "{} rows", rows.len());
+    });
+}

@@ -1,0 +1,137 @@
+//! Queries that need few rows of a table: the first by time, or the last of each series.
+//!
+//! Invariant: the operator above stays, so it is only asked of less; a scan whose filters are not exact is left alone.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::error::Result;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::PhysicalSortExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use tessera_manifest::schema::SemanticType;
+
+use super::scan::TesseraScanExec;
+
+/// Tells scans that few rows are needed.
+#[derive(Debug)]
+pub struct FewRows;
+
+impl PhysicalOptimizerRule for FewRows {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let replaced = plan.transform_down(|node| {
+            let input = if let Some(sort) = node.downcast_ref::<SortExec>() {
+                first_by_time(sort)?
+            } else if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
+                last_of_series(aggregate)?
+            } else {
+                None
+            };
+            Ok(match input {
+                Some(input) => Transformed::yes(with_child(node, input)?),
+                None => Transformed::no(node),
+            })
+        });
+        replaced.data()
+    }
+
+    fn name(&self) -> &'static str {
+        "tessera_few_rows"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// `ORDER BY time LIMIT n`.
+fn first_by_time(sort: &SortExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let (Some(rows), [by]) = (sort.fetch(), &sort.expr()[..]) else { return Ok(None) };
+    let Some(column) = column_of(&by.expr) else { return Ok(None) };
+    in_scan(sort.input(), &[column], &|scan, columns| {
+        let is_time = scan.column(columns[0])?.semantic == SemanticType::TimeIndex;
+        if is_time { scan.first_by_time(by.options.descending, rows) } else { None }
+    })
+}
+
+/// Aggregates by tags which the last row of each series decides: `last_value(x ORDER BY time)`, `max(time)` and what
+/// `DISTINCT ON` becomes.
+fn last_of_series(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let raw = matches!(aggregate.mode(), AggregateMode::Partial | AggregateMode::Single | AggregateMode::SinglePartitioned);
+    let groups = aggregate.group_expr();
+    if !raw || !groups.is_single() || aggregate.aggr_expr().is_empty() || aggregate.filter_expr().iter().any(Option::is_some) {
+        return Ok(None);
+    }
+    let Some(tags) = groups.expr().iter().map(|(expr, _)| column_of(expr)).collect::<Option<Vec<usize>>>() else { return Ok(None) };
+    let Some(times) = aggregate.aggr_expr().iter().map(|function| newest_by(function, &tags)).collect::<Option<Vec<usize>>>() else {
+        return Ok(None);
+    };
+    let columns: Vec<usize> = tags.iter().chain(&times).copied().collect();
+    in_scan(aggregate.input(), &columns, &|scan, columns| {
+        let semantic = |column: &usize| scan.column(*column).map(|column| column.semantic);
+        let (of_tags, of_times) = columns.split_at(tags.len());
+        let fits = of_tags.iter().all(|column| semantic(column) == Some(SemanticType::Tag))
+            && of_times.iter().all(|column| semantic(column) == Some(SemanticType::TimeIndex));
+        if fits { scan.last_rows() } else { None }
+    })
+}
+
+/// The column by whose greatest value a function chooses the row that decides it.
+fn newest_by(function: &AggregateFunctionExpr, tags: &[usize]) -> Option<usize> {
+    if function.is_distinct() || function.ignore_nulls() {
+        return None;
+    }
+    let descending = match function.fun().name() {
+        "last_value" => false,
+        "first_value" => true,
+        "max" => return column_of(function.expressions().first()?),
+        _ => return None,
+    };
+    // Rows of a group do not differ in its tags.
+    let in_group = |sort: &&PhysicalSortExpr| column_of(&sort.expr).is_none_or(|column| !tags.contains(&column));
+    let order: Vec<&PhysicalSortExpr> = function.order_bys().iter().filter(in_group).collect();
+    match order[..] {
+        [by] if by.options.descending == descending => column_of(&by.expr),
+        _ => None,
+    }
+}
+
+fn with_child(node: Arc<dyn ExecutionPlan>, child: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    node.replace_children(vec![child], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+}
+
+fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    expr.downcast_ref::<PhysicalColumn>().map(PhysicalColumn::index)
+}
+
+type Change<'a> = &'a dyn Fn(&TesseraScanExec, &[usize]) -> Option<TesseraScanExec>;
+
+/// Changes the scan below operators that keep all rows; the columns are followed down to it.
+fn in_scan(plan: &Arc<dyn ExecutionPlan>, columns: &[usize], change: Change<'_>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if let Some(scan) = plan.downcast_ref::<TesseraScanExec>() {
+        return Ok(change(scan, columns).map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>));
+    }
+    let below: Option<Vec<usize>> = if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        columns.iter().map(|column| column_of(&projection.expr().get(*column)?.expr)).collect()
+    } else if plan.is::<CoalescePartitionsExec>() || plan.is::<RepartitionExec>() || plan.is::<CooperativeExec>() {
+        Some(columns.to_vec())
+    } else {
+        None
+    };
+    let (Some(below), [input]) = (below, &plan.children()[..]) else { return Ok(None) };
+    match in_scan(input, &below, change)? {
+        Some(input) => with_child(Arc::clone(plan), input).map(Some),
+        None => Ok(None),
+    }
+}
