@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use tessera_manifest::action::{Action, Drop as DropAction, Edit, Flushed};
 use tessera_manifest::file::{FileRef, Scope};
-use tessera_manifest::id::{Epoch, FileKey};
+use tessera_manifest::id::{Epoch, FileId, FileKey};
 use tessera_manifest::log::{Manifest, Outcome};
 use tessera_manifest::state::RegionState;
+use ulid::Ulid;
 
 use super::version::{Frozen, Version};
 use super::{GateState, Region};
@@ -25,6 +26,8 @@ use crate::sst::{self, NewFile};
 /// A memtable over so many windows is cut into files by window at once; one over more becomes one file, and is for
 /// compaction to cut.
 const WINDOWS_MAX: u64 = 8;
+/// About what a row takes in a file, to weigh a memtable against files.
+const BYTES_PER_ROW: u64 = 16;
 
 impl Region {
     /// Writes what memtables hold into SSTs. When it returns, everything that was acknowledged before it was
@@ -205,9 +208,14 @@ fn flush_windows(version: &Version, snapshot: &Snapshot) -> Option<Windows> {
     let (region, meta) = (version.meta.region, &version.meta);
     let settings = Settings::of(meta, &version.options);
     let windows = settings.window.map(Windows::new).unwrap_or_else(|| {
-        let mut files: Vec<Candidate> = version.state.files().values().map(|listed| Candidate::of(region, meta, &listed.file)).collect();
-        files.extend(files.last().cloned().map(|file| Candidate { time: range, level: 0, ..file }));
-        Windows::infer(&files, settings.ticks_per_second)
+        let listed = version.state.files().values();
+        let files = listed.map(|listed| Candidate::of(region, meta, &listed.file));
+        let rows = snapshot.rows() as u64;
+        // Only its span and its weight among the files count.
+        let key = FileKey { origin: region, file: FileId::new(Epoch(0), Ulid::nil()) };
+        let bytes = rows * BYTES_PER_ROW;
+        let memtable = Candidate { key, time: range, sequences: (0, 0), bytes, rows, deletes: 0, level: 0, foreign: false };
+        Windows::infer(&files.chain([memtable]).collect::<Vec<_>>(), settings.ticks_per_second)
     });
     (windows.touched(range) <= WINDOWS_MAX).then_some(windows)
 }
