@@ -16,12 +16,14 @@ use tessera_benches::report::{self, Line, Report};
 use tessera_benches::{Result, limit};
 use tessera_engine::codec;
 use tessera_engine::config::Config;
+use tessera_engine::engine::{Engine, Parts};
 use tessera_engine::memtable::Memtable;
 use tessera_engine::merge::{Dedup, Layout};
-use tessera_engine::request::OpType;
+use tessera_engine::request::{OpType, WriteRequest};
 use tessera_engine::sst::{self, Access, NewFile};
 use tessera_manifest::env::{self, Env, Stopwatch};
-use tessera_manifest::id::{Epoch, FileKey, Generation, Sequence};
+use tessera_manifest::id::{Epoch, FileKey, Generation, NodeId, Sequence};
+use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::Expr;
 use tokio::runtime::Runtime;
 
@@ -63,6 +65,7 @@ fn run(options: &Options, report: &mut Report) -> Result<()> {
     for (rows, writers) in CASES {
         bench.wal(report, rows, writers)?;
     }
+    bench.replay(report)?;
     bench.parts(report, &bare)
 }
 
@@ -139,6 +142,81 @@ impl Bench<'_> {
         let (times, limit) = repeat_both(self.options.runs, work, || limit::synced_append(dir.path(), &payloads))?;
         self.line(report, &name, times, ("one fdatasync a batch", limit));
         Ok(())
+    }
+
+    /// Opens a region all of whose rows are in the log.
+    fn replay(&self, report: &mut Report) -> Result<()> {
+        let name = "restart, replay";
+        if !self.options.wants(name) {
+            return Ok(());
+        }
+        let batches = self.cpu.arriving(self.options.order, 10_000)?;
+        let payloads = batches.iter().map(|batch| Ok(encode(&self.cpu, batch)?.concat())).collect::<Result<Vec<_>>>()?;
+        report.add_size("wal entries of replay", payloads.iter().map(|payload| payload.len() as u64).sum(), self.cpu.rows());
+        let payloads: Vec<_> = payloads.into_iter().map(Into::into).collect();
+        let dir = node::folder(self.options)?;
+        self.runtime.block_on(self.leave_in_log(&dir, &batches))?;
+        drop(batches);
+        let work = || self.runtime.block_on(self.open(&dir));
+        let decode = || {
+            let watch = Stopwatch::start();
+            for payload in &payloads {
+                std::hint::black_box(codec::decode(payload)?.to_batch(self.cpu.schema())?);
+            }
+            Ok(watch.elapsed())
+        };
+        let (opened, decoded) = repeat_both(self.options.runs, work, decode)?;
+        self.line(report, name, opened, ("decoding the entries", decoded));
+        Ok(())
+    }
+
+    /// An engine that flushes nothing, on a folder that one before may have just left.
+    async fn start(&self, dir: &TempDir) -> Result<Engine> {
+        let bytes = usize::MAX / 4;
+        let config = Config { region_memtable_bytes: bytes, memtable_bytes_max: bytes, wal_bytes_max: u64::MAX, ..self.config.clone() };
+        let mut tries = 0;
+        let wal = loop {
+            match node::wal(dir.path()).await {
+                Ok(wal) => break wal,
+                Err(error) if tries == 1_000 => return Err(error),
+                Err(_) => tries += 1,
+            }
+            env::sleep(Duration::from_millis(10)).await;
+        };
+        let store = node::store(dir.path())?;
+        Ok(Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config }))
+    }
+
+    async fn leave_in_log(&self, dir: &TempDir, batches: &[RecordBatch]) -> Result<()> {
+        let engine = self.start(dir).await?;
+        let meta = RegionMeta {
+            region: REGION,
+            database: "bench".to_owned(),
+            table: "cpu".to_owned(),
+            schema: Arc::clone(self.cpu.schema()),
+            partition_columns: Vec::new(),
+            rule: Arc::new(Expr::always()),
+            generation: Generation::FIRST,
+            options: std::collections::BTreeMap::new(),
+        };
+        let region = engine.create_region(meta).await?;
+        for batch in batches {
+            let (generation, rule_version) = (Generation::FIRST, region.meta().rule_version());
+            region.write(WriteRequest { generation, rule_version, batch: batch.clone(), op: OpType::Put }).await?;
+        }
+        Ok(())
+    }
+
+    async fn open(&self, dir: &TempDir) -> Result<Duration> {
+        let engine = self.start(dir).await?;
+        let watch = Stopwatch::start();
+        let region = engine.open_region(REGION).await?;
+        let elapsed = watch.elapsed();
+        let rows = region.info().memtable_rows;
+        if rows != self.cpu.rows() {
+            return Err(format!("check failed: {rows} rows were replayed, expected {}", self.cpu.rows()).into());
+        }
+        Ok(elapsed)
     }
 
     async fn append(&self, batches: Arc<Vec<RecordBatch>>, writers: usize) -> Result<Duration> {
@@ -232,6 +310,7 @@ impl Bench<'_> {
                 generation: Generation::FIRST,
                 rule: Arc::new(Expr::always()),
                 partition_columns: Vec::new(),
+                skipping: std::collections::BTreeMap::new(),
             };
             let key = file.key;
             rows += sst::flush(&access, memtable.snapshot(), file, Dedup::LastRow).await?.ok_or("an empty memtable")?.rows;

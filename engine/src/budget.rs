@@ -108,7 +108,8 @@ impl Budget {
             metrics::counter!("tessera_write_overloads_total").increment(1);
             // Whichever is full now; if neither is any more, the retry that is asked for will pass.
             let full = self.try_take(0).err().unwrap_or(self);
-            return Err(Error::Overloaded { bytes: full.held(), max: full.max });
+            let whose = if full.node.is_some() { "the region" } else { "all regions" };
+            return Err(Error::Overloaded { whose, bytes: full.held(), max: full.max });
         }
         Ok(Reservation { budget: Arc::clone(self), bytes })
     }
@@ -118,11 +119,8 @@ impl Budget {
         let add = |held| (held < self.max).then(|| held + bytes);
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map_err(|_| self)?;
         let taken = self.node.as_ref().map_or(Ok(()), |node| node.try_take(bytes));
-        taken.inspect_err(|_| {
-            self.held.fetch_sub(bytes, Ordering::Relaxed);
-            // Somebody may have seen the room as taken, and wait for it.
-            self.freed.notify_waiters();
-        })
+        // Who saw this room as taken meanwhile waits for the node as well, which is full.
+        taken.inspect_err(|_| _ = self.held.fetch_sub(bytes, Ordering::Relaxed))
     }
 }
 
@@ -177,6 +175,6 @@ mod tests {
         let a = Arc::new(Budget { stall_max: Duration::ZERO, ..Budget::part(&node, 40) });
         let _held = a.reserve(45).await.unwrap();
         let error = a.reserve(1).await.unwrap_err();
-        assert!(matches!(error, Error::Overloaded { bytes: 45, max: 40 }), "{error}");
+        assert!(matches!(error, Error::Overloaded { whose: "the region", bytes: 45, max: 40 }), "{error}");
     }
 }

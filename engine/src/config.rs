@@ -5,8 +5,8 @@
 pub struct Config {
     /// A region's memtable is flushed once it holds this much.
     pub region_memtable_bytes: usize,
-    /// A region's memtables together, those that are being flushed included: its writes stall at it. At least
-    /// `region_memtable_bytes`.
+    /// A region's memtables together, those that are being flushed included: its writes stall at it, or at twice
+    /// `region_memtable_bytes` if that is more.
     pub region_memtable_bytes_max: usize,
     /// All memtables together: the largest is flushed at half of it, writes stall at it.
     pub memtable_bytes_max: usize,

@@ -104,7 +104,12 @@ impl Engine {
     /// Opens many, in parallel; a bad one does not stop the others.
     pub async fn open_regions(&self, regions: Vec<RegionId>) -> Vec<(RegionId, Result<Arc<Region>, Error>)> {
         let parallelism = self.inner.shared.parts.config.open_parallelism.max(1);
-        let opens = futures::stream::iter(regions).map(|region| async move { (region, self.open_region(region).await) });
+        // Each in a task of its own: replaying manifests and logs is work for every core.
+        let opens = futures::stream::iter(regions).map(|region| {
+            let engine = self.clone();
+            let open = env::spawn(async move { engine.open_region(region).await });
+            async move { (region, open.await.unwrap_or(Err(Error::Stopped { region }))) }
+        });
         let opened: Vec<(RegionId, Result<Arc<Region>, Error>)> = opens.buffer_unordered(parallelism).collect().await;
         if !self.inner.to_reopen().is_empty() {
             self.inner.keep(env::spawn(run_reopener(Arc::downgrade(&self.inner), self.inner.stop.clone())));
@@ -275,6 +280,7 @@ impl Inner {
 
     fn remove(&self, region: RegionId) -> Option<Entry> {
         self.shared.scheduler.forget(region);
+        self.shared.amplification.forget(region);
         self.regions.write().unwrap_or_else(PoisonError::into_inner).remove(&region)
     }
 

@@ -92,6 +92,14 @@ pub enum Error {
         /// That of the request.
         requested: u32,
     },
+    /// A column that the request wants is gone.
+    #[error("column '{column}' was dropped from region {region} meanwhile: run the statement again")]
+    ColumnDropped {
+        /// The region.
+        region: RegionId,
+        /// The column.
+        column: String,
+    },
     /// The region cannot become what an alteration says.
     #[error("region {region} cannot be altered")]
     Alter {
@@ -125,8 +133,13 @@ pub enum Error {
         detail: String,
     },
     /// Memtables are full and flushing does not keep up.
-    #[error("memtables hold {bytes} bytes, the most allowed is {max}, and flushing does not keep up: retry later")]
+    #[error(
+        "the memtables of {whose} hold {bytes} bytes, the most allowed is {max}, and flushing does not keep up: retry later; if it \
+         lasts, the log says why flushes fail"
+    )]
     Overloaded {
+        /// Whose budget is full: that of the region, or that of all regions of the node.
+        whose: &'static str,
         /// What they hold.
         bytes: usize,
         /// What they may hold.
@@ -216,9 +229,9 @@ impl Error {
             Self::Closed { .. } | Self::Stopped { .. } => ErrorClass::Unavailable,
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::Options { .. } | Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
-            Self::Overloaded { .. } | Self::SnapshotExpired { .. } => ErrorClass::Retry,
             Self::Alter { .. } | Self::AppendOnly { .. } => ErrorClass::Invalid,
-            Self::SchemaBehind { .. } => ErrorClass::Retry,
+            Self::SchemaBehind { .. } | Self::Overloaded { .. } | Self::SnapshotExpired { .. } => ErrorClass::Retry,
+            Self::ColumnDropped { .. } => ErrorClass::Refresh,
             Self::Manifest { source, .. } => source.class(),
             Self::Wal { source, .. } => source.class(),
             Self::CloseWal { source } => source.class(),

@@ -31,7 +31,11 @@ pub mod wal {
 }
 
 /// How long a write waits for memtables to be flushed. Longer: [`Error::Overloaded`](crate::error::Error::Overloaded).
-pub const STALL_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+/// Tests of this crate wait less.
+pub const STALL_MAX: std::time::Duration = std::time::Duration::from_secs(if cfg!(test) { 4 } else { 30 });
+
+/// Times that a compaction starts over because another commit came between, before it gives up its turn.
+pub const COMPACTION_OVERTAKEN_MAX: usize = 16;
 
 /// Pause after a flush that failed, doubling from the least to the most.
 pub const FLUSH_BACKOFF_MIN: std::time::Duration = std::time::Duration::from_millis(100);

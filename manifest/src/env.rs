@@ -3,8 +3,8 @@
 //! Invariants:
 //! - No other module of the workspace names a clock, a random source, `sleep` or `spawn` (clippy.toml bans
 //!   them). What needs one takes an [`Env`], so that a seeded simulation can stand in for all of them.
-//! - No decision rests on the clock given here: it proposes (names that sort by birth, time to flush), and
-//!   the order of records in a log decides.
+//! - No decision about data rests on the clock given here: it proposes (names that sort by birth, time to
+//!   flush), and the order of records in a log decides. Leases of metadata expire by [`Moment`].
 
 use std::fmt;
 use std::future::Future;
@@ -102,6 +102,37 @@ impl Stopwatch {
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
+}
+
+/// A point in monotonic time, for deadlines. It means nothing outside of this process. Where tokio's clock is
+/// paused (tests, simulations) this one is too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(tokio::time::Instant);
+
+impl Moment {
+    /// This one.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+
+    /// The one `wait` later; at most a hundred years later.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+        Self(self.0.checked_add(wait.min(CENTURY)).unwrap_or(self.0))
+    }
+
+    /// How long after `earlier` this one is; zero when it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_duration_since(earlier.0)
+    }
+}
+
+/// Waits until a moment, for deadlines; not at all when it has passed.
+pub async fn sleep_until(moment: Moment) {
+    tokio::time::sleep_until(moment.0).await;
 }
 
 /// Waits; for backoff and tickers only.

@@ -18,13 +18,20 @@
 //! | `table/tombstone/{id}`          | a table that was dropped, as it was                      |
 //! | `route/read/{table}/{region}`   | where a region is read: node, generation, rule           |
 //! | `route/write/{table}/{region}`  | where a region is written: node, generation, rule        |
+//! | `procedure/runner`              | who runs procedures: the epoch                           |
+//! | `procedure/row/{id}`            | a procedure                                              |
+//! | `lock/{name}/{nonce}`           | who holds, or waits for, a permit of a lock or semaphore |
+//! | `election/{name}/{nonce}`       | who leads, or waits to                                   |
+//! | `node/{id}`                     | a node that is there                                     |
+//! | `switch/{switch}`               | since when the switch is on; no key: it is off           |
 
 use std::fmt;
 use std::str::FromStr;
 
-use tessera_manifest::id::{RegionId, RegionNumber, TableId};
+use tessera_manifest::id::{NodeId, Nonce, RegionId, RegionNumber, TableId};
 
 use crate::kv::{Key, KeyRange};
+use crate::procedure::ProcedureId;
 
 /// Which of a table's two route sets: they differ only while the table is repartitioned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +47,33 @@ impl RouteSet {
         match self {
             Self::Read => "read",
             Self::Write => "write",
+        }
+    }
+}
+
+/// What an operator turns on and off for the whole cluster. A switch is on while its key exists, so that a transaction
+/// that depends on it compares one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Switch {
+    /// Recovery mode: nothing is created, so that the next table id can be set.
+    Recovery,
+    /// Maintenance mode: nothing is moved between nodes on the cluster's own initiative.
+    Maintenance,
+    /// Procedures are paused: none takes a further step.
+    ProceduresPaused,
+}
+
+impl Switch {
+    /// All switches.
+    pub const ALL: [Self; 3] = [Self::Recovery, Self::Maintenance, Self::ProceduresPaused];
+
+    /// Its name in keys.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovery => "recovery",
+            Self::Maintenance => "maintenance",
+            Self::ProceduresPaused => "procedures-paused",
         }
     }
 }
@@ -81,6 +115,37 @@ pub enum MetaKey {
         set: RouteSet,
         /// The region.
         region: RegionId,
+    },
+    /// Who runs procedures.
+    ProcedureRunner,
+    /// A procedure.
+    Procedure {
+        /// Its id.
+        id: ProcedureId,
+    },
+    /// Who holds, or waits for, a permit of a lock or semaphore.
+    Lock {
+        /// The lock's name.
+        name: String,
+        /// The holder's.
+        nonce: Nonce,
+    },
+    /// Who leads, or waits to.
+    Candidate {
+        /// The election's name.
+        election: String,
+        /// The candidate's.
+        nonce: Nonce,
+    },
+    /// A node that is there.
+    Node {
+        /// Its id.
+        id: NodeId,
+    },
+    /// A switch that is on.
+    Switch {
+        /// Which.
+        switch: Switch,
     },
 }
 
@@ -137,6 +202,36 @@ pub fn routes(set: RouteSet, table: TableId) -> KeyRange {
     KeyRange::prefix(format!("route/{}/{:010}/", set.as_str(), table.0))
 }
 
+/// The holders of a lock or semaphore, and those who wait.
+#[must_use]
+pub fn locks(name: &str) -> KeyRange {
+    KeyRange::prefix(format!("lock/{}/", Escaped(name)))
+}
+
+/// The candidates of an election.
+#[must_use]
+pub fn candidates(election: &str) -> KeyRange {
+    KeyRange::prefix(format!("election/{}/", Escaped(election)))
+}
+
+/// All nodes, in order of their ids.
+#[must_use]
+pub fn nodes() -> KeyRange {
+    KeyRange::prefix("node/")
+}
+
+/// All procedures, in byte order of their ids.
+#[must_use]
+pub fn procedures() -> KeyRange {
+    KeyRange::prefix("procedure/row/")
+}
+
+/// All procedures, and who runs them.
+#[must_use]
+pub fn procedures_and_runner() -> KeyRange {
+    KeyRange::prefix("procedure/")
+}
+
 impl fmt::Display for MetaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -150,6 +245,12 @@ impl fmt::Display for MetaKey {
             Self::Route { set, region } => {
                 write!(f, "route/{}/{:010}/{:010}", set.as_str(), region.table().0, region.number().0)
             }
+            Self::ProcedureRunner => f.write_str("procedure/runner"),
+            Self::Procedure { id } => write!(f, "procedure/row/{id}"),
+            Self::Lock { name, nonce } => write!(f, "lock/{}/{nonce}", Escaped(name)),
+            Self::Candidate { election, nonce } => write!(f, "election/{}/{nonce}", Escaped(election)),
+            Self::Node { id } => write!(f, "node/{:020}", id.0),
+            Self::Switch { switch } => write!(f, "switch/{}", switch.as_str()),
         }
     }
 }
@@ -185,6 +286,12 @@ fn parse(parts: &[&str]) -> Option<MetaKey> {
             let region = RegionId::new(TableId(parse_number(table)?), RegionNumber(parse_number(region)?));
             MetaKey::Route { set, region }
         }
+        ["procedure", "runner"] => MetaKey::ProcedureRunner,
+        ["procedure", "row", id] => MetaKey::Procedure { id: id.parse().ok()? },
+        ["lock", name, nonce] => MetaKey::Lock { name: unescape(name)?, nonce: nonce.parse().ok()? },
+        ["election", election, nonce] => MetaKey::Candidate { election: unescape(election)?, nonce: nonce.parse().ok()? },
+        ["node", id] if id.len() == 20 && id.bytes().all(|b| b.is_ascii_digit()) => MetaKey::Node { id: NodeId(id.parse().ok()?) },
+        ["switch", name] => MetaKey::Switch { switch: Switch::ALL.into_iter().find(|known| known.as_str() == name)? },
         _ => return None,
     })
 }
@@ -250,6 +357,15 @@ mod tests {
         assert_text(&MetaKey::Tombstone { id: TableId(u32::MAX) }, "table/tombstone/4294967295");
         assert_text(&MetaKey::Route { set: RouteSet::Read, region }, "route/read/0000001024/0000000003");
         assert_text(&MetaKey::Route { set: RouteSet::Write, region }, "route/write/0000001024/0000000003");
+        assert_text(&MetaKey::ProcedureRunner, "procedure/runner");
+        assert_text(&MetaKey::Procedure { id: "drop-1024.a_B".parse().unwrap() }, "procedure/row/drop-1024.a_B");
+        let hex = "0000000000000000000000000000000a";
+        assert_text(&MetaKey::Lock { name: "a/b".into(), nonce: Nonce(10) }, &format!("lock/a%2Fb/{hex}"));
+        assert_text(&MetaKey::Candidate { election: "e".into(), nonce: Nonce(10) }, &format!("election/e/{hex}"));
+        assert_text(&MetaKey::Node { id: NodeId(7) }, "node/00000000000000000007");
+        assert_text(&MetaKey::Switch { switch: Switch::Recovery }, "switch/recovery");
+        assert_text(&MetaKey::Switch { switch: Switch::Maintenance }, "switch/maintenance");
+        assert_text(&MetaKey::Switch { switch: Switch::ProceduresPaused }, "switch/procedures-paused");
     }
 
     #[test]
@@ -270,6 +386,13 @@ mod tests {
             "table/id/9999999999",
             "route/both/0000001024/0000000003",
             "route/read/0000001024",
+            "lock/a/A",
+            "node/7",
+            "procedure/row/",
+            "procedure/row/a%20b",
+            "procedure/row/ä",
+            "switch/other",
+            "switch/recovery/on",
             "table/name/a\n/c",
         ] {
             assert!(text.parse::<MetaKey>().is_err(), "{text}");

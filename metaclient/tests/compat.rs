@@ -15,8 +15,11 @@ use tessera_manifest::id::{ColumnId, Generation, NodeId, Nonce, RegionId, Region
 use tessera_manifest::rule::{CompareOp, Expr};
 use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
 use tessera_manifest::value::{DataType, TimeUnit, Value};
-use tessera_metaclient::catalog::{Database, Route, TableInfo, Tombstone};
-use tessera_metaclient::kv::Key;
+use tessera_metaclient::catalog::{Database, Route, SwitchedOn, TableInfo, Tombstone};
+use tessera_metaclient::kv::{Key, Revision};
+use tessera_metaclient::lock::Holder;
+use tessera_metaclient::node::Node;
+use tessera_metaclient::procedure::{Blocked, Direction, Locks, Phase, Progress, Record, RunnerClaim, State};
 use tessera_metaclient::values::{Kind, NextTableId, Stored, TableName, ValueError, decode, encode, seal};
 
 fn path(name: &str) -> PathBuf {
@@ -46,9 +49,11 @@ fn for_newer_readers<T: Stored>(value: &T) -> Vec<u8> {
     seal(T::KIND, &message).to_vec()
 }
 
-/// Checks the frozen bytes of version 1, which is the current one of every kind.
+/// Checks the frozen bytes of the current version.
 fn check<T: Stored + PartialEq + Debug>(file: &str, value: &T) {
-    let (golden, flipped, newer) = (format!("v001_{file}.hex"), format!("v001_{file}.flipped.hex"), format!("v001_{file}.newer.hex"));
+    let version = T::KIND.current().ver;
+    let name = |suffix: &str| format!("v{version:03}_{file}.{suffix}");
+    let (golden, flipped, newer) = (name("hex"), name("flipped.hex"), name("newer.hex"));
     let key = Key::from("some/key");
     let encoded = encode(value);
     let mut damaged = encoded.to_vec();
@@ -64,9 +69,12 @@ fn check<T: Stored + PartialEq + Debug>(file: &str, value: &T) {
     let refused = decode::<T>(&key, &read(&flipped)).unwrap_err();
     assert!(matches!(refused, ValueError::Damaged { .. }), "{flipped}: {refused}");
     let refused = decode::<T>(&key, &read(&newer)).unwrap_err();
-    assert_eq!(refused, ValueError::TooNew { key: key.clone(), kind: T::KIND, min_reader_ver: 2, reader_ver: 1 });
+    assert_eq!(refused, ValueError::TooNew { key: key.clone(), kind: T::KIND, min_reader_ver: version + 1, reader_ver: version });
     let text = refused.to_string();
-    assert!(["some/key", "version 2", "version 1"].iter().all(|part| text.contains(part)), "{text}");
+    assert!(
+        ["some/key", &format!("version {}", version + 1), &format!("version {version}")].iter().all(|part| text.contains(part)),
+        "{text}"
+    );
 
     for at in 0..frozen.len() {
         for bit in 0..8 {
@@ -106,7 +114,15 @@ fn table() -> TableInfo {
 
 #[test]
 fn databases_are_read_as_they_were_written() {
-    check("database", &Database { name: "public".into(), created_unix_ms: 1_700_000_000_123 });
+    let options = BTreeMap::from([("ttl".into(), "7d".into())]);
+    check("database", &Database { name: "public".into(), created_unix_ms: 1_700_000_000_123, options });
+}
+
+#[test]
+fn databases_of_version_1_have_no_options() {
+    let found = decode::<Database>(&Key::from("some/key"), &read("v001_database.hex"));
+    assert_eq!(found, Ok(Database { name: "public".into(), created_unix_ms: 1_700_000_000_123, options: BTreeMap::new() }));
+    assert!(matches!(decode::<Database>(&Key::from("some/key"), &read("v001_database.flipped.hex")), Err(ValueError::Damaged { .. })));
 }
 
 #[test]
@@ -140,6 +156,53 @@ fn sequences_are_read_as_they_were_written() {
 #[test]
 fn identities_are_read_as_they_were_written() {
     check("identity", &Nonce(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
+}
+
+#[test]
+fn switches_are_read_as_they_were_written() {
+    check("switch", &SwitchedOn { since_unix_ms: 1_700_000_000_123 });
+}
+
+#[test]
+fn claims_of_runners_are_read_as_they_were_written() {
+    check("procedure_runner", &RunnerClaim { epoch: 7, nonce: Nonce(0xabcd), claimed_unix_ms: 1_700_000_000_123 });
+}
+
+#[test]
+fn procedures_are_read_as_they_were_written() {
+    let state = |version, text: &'static str| State { version, bytes: text.as_bytes().into() };
+    let record = Record {
+        id: "01JCZ7-drop_table.1024".parse().unwrap(),
+        kind: "drop_table".into(),
+        input: state(1, "{\"table\":1024}"),
+        state: state(2, "{\"table\":1024,\"stage\":\"retire\"}"),
+        locks: Locks::none().shared("database/public").exclusive("table/1024"),
+        phase: Phase::Blocked { direction: Direction::Back, on: Blocked::Unreadable },
+        past_no_return: true,
+        cancel_requested: true,
+        steps: 3,
+        attempts: 2,
+        error: Some("the store does not answer".into()),
+        progress: Progress::of("retiring regions", 2, 3),
+        output: Some("dropped".into()),
+        epoch: 7,
+        writes: 9,
+        queued_after: Revision(4242),
+        submitted_unix_ms: 1_700_000_000_123,
+        written_unix_ms: 1_700_000_000_456,
+    };
+    check("procedure", &record);
+}
+
+#[test]
+fn holders_are_read_as_they_were_written() {
+    check("holder", &Holder { name: "metasrv-0".into(), permits: 2, since_unix_ms: 1_700_000_000_123 });
+}
+
+#[test]
+fn nodes_are_read_as_they_were_written() {
+    let (id, incarnation) = (NodeId(7), Nonce(0xef));
+    check("node", &Node { id, address: "10.0.0.7:4000".into(), version: "0.1.0".into(), incarnation, started_unix_ms: 1_700_000_000_123 });
 }
 
 #[test]

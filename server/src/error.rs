@@ -14,6 +14,8 @@ pub enum Code {
     Internal = 1003,
     /// An argument, value or option is wrong.
     InvalidArguments = 1004,
+    /// Something has to be in another state first; the message says which and how.
+    IllegalState = 1006,
     /// The text is not SQL that the server knows.
     InvalidSyntax = 2000,
     /// The statement cannot be planned: unknown function, wrong types.
@@ -38,16 +40,45 @@ pub enum Code {
     StorageUnavailable = 5000,
     /// Memory or another bound is used up; try again later.
     ResourcesExhausted = 6000,
+    /// There is no procedure with that id. Not one of GreptimeDB's codes.
+    ProcedureNotFound = 9000,
 }
 
 impl Code {
+    /// All codes.
+    pub const ALL: [Self; 17] = [
+        Self::Unsupported,
+        Self::Internal,
+        Self::InvalidArguments,
+        Self::IllegalState,
+        Self::InvalidSyntax,
+        Self::PlanQuery,
+        Self::ExecuteQuery,
+        Self::TableAlreadyExists,
+        Self::TableNotFound,
+        Self::ColumnNotFound,
+        Self::DatabaseNotFound,
+        Self::RegionNotReady,
+        Self::RegionBusy,
+        Self::DatabaseAlreadyExists,
+        Self::StorageUnavailable,
+        Self::ResourcesExhausted,
+        Self::ProcedureNotFound,
+    ];
+
+    /// The code with this number.
+    #[must_use]
+    pub fn of_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| *code as u32 == number)
+    }
+
     /// The HTTP status of an answer with this code.
     #[must_use]
     pub fn http_status(self) -> u16 {
         match self {
             Self::Unsupported | Self::InvalidArguments | Self::InvalidSyntax | Self::PlanQuery => 400,
-            Self::TableNotFound | Self::ColumnNotFound | Self::DatabaseNotFound => 404,
-            Self::TableAlreadyExists | Self::DatabaseAlreadyExists => 409,
+            Self::TableNotFound | Self::ColumnNotFound | Self::DatabaseNotFound | Self::ProcedureNotFound => 404,
+            Self::TableAlreadyExists | Self::DatabaseAlreadyExists | Self::IllegalState => 409,
             Self::ResourcesExhausted => 429,
             Self::RegionNotReady | Self::RegionBusy | Self::StorageUnavailable => 503,
             Self::Internal | Self::ExecuteQuery => 500,

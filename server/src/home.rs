@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {data_home}/lock                 held by the process that uses the data home
-//! {data_home}/meta/metadata.redb   databases, tables, routes
+//! {data_home}/meta/metadata.redb   databases, tables, routes; not with metadata in etcd
 //! {data_home}/wal/                 the write-ahead log
 //! {data_home}/store/               the object store: manifests and SSTs
 //! {data_home}/store/tessera.json   the cluster that the store belongs to
@@ -25,14 +25,17 @@ use tessera_manifest::id::{NodeId, Nonce};
 use tessera_manifest::log::Context;
 use tessera_manifest::paths::Root;
 use tessera_manifest::probe;
-use tessera_metaclient::kv::RedbBackend;
+use tessera_metaclient::kv::{KvBackend, RedbBackend};
 
-use crate::config::Config;
+use crate::config::{Config, MetadataBackend};
 use crate::error::{Code, ServerError, chain};
+use crate::metadata;
 use crate::standalone::{Parts, Standalone};
 
 /// The node of a server that is alone.
 const NODE: NodeId = NodeId(1);
+/// The metadata, below the data home.
+const METADATA: &str = "meta/metadata.redb";
 /// The object that names the cluster.
 const CLUSTER_OBJECT: &str = "tessera.json";
 /// The version of [`ClusterFile`] that is written, and the oldest reader of it.
@@ -82,6 +85,35 @@ impl Home {
         }
     }
 
+    /// Takes the lock of a data home that exists; nothing is created in it.
+    ///
+    /// # Errors
+    /// When `dir` is no data home, or another process has it.
+    pub fn existing(dir: &Path) -> Result<Self, ServerError> {
+        if !dir.join(METADATA).is_file() {
+            let text = format!("'{}' is not a data home: it has no {METADATA}", dir.display());
+            return Err(ServerError::new(Code::InvalidArguments, text));
+        }
+        Self::open(dir)
+    }
+
+    /// Metadata and object store, without opening what is in them.
+    ///
+    /// # Errors
+    /// When either cannot be opened.
+    pub async fn parts(&self) -> Result<(RedbBackend, Arc<dyn ObjectStore>), ServerError> {
+        Ok((self.metadata().await?, self.store()?))
+    }
+
+    /// The metadata alone.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn metadata(&self) -> Result<RedbBackend, ServerError> {
+        self.subfolder("meta")?;
+        RedbBackend::open(self.dir.join(METADATA)).await.map_err(|error| ServerError::from_class(error.class(), &error))
+    }
+
     /// Opens metadata, log, store and every region.
     ///
     /// # Errors
@@ -94,17 +126,24 @@ impl Home {
         let report = report.map_err(|error| ServerError::from_class(error.class(), &error))?;
         tracing::debug!(%report, "the object store keeps its promises");
         let cluster = cluster_of(&*store, &env).await?;
-        let meta = self.subfolder("meta")?.join("metadata.redb");
-        let kv = RedbBackend::open(&meta).await.map_err(|error| ServerError::from_class(error.class(), &error))?;
+        let kv: Arc<dyn KvBackend> = match config.metadata.backend {
+            MetadataBackend::Redb => Arc::new(self.metadata().await?),
+            MetadataBackend::Etcd => metadata::connect(&config.metadata).await?,
+        };
         let sync = match config.wal.sync_interval_ms {
             0 => SyncMode::Always,
             ms => SyncMode::Interval(std::time::Duration::from_millis(ms)),
         };
+        #[cfg(feature = "failpoints")]
+        let (kv, store, fuse) = crate::failpoint::of_environment(kv, store);
         let options = Options { node: NODE, segment_bytes: config.wal.segment_bytes, sync };
         let wal = LocalWal::open(&self.dir.join("wal"), options, env.clone()).await;
         let wal = wal.map_err(|error| ServerError::from_class(error.class(), &error))?;
         let engine = config.engine.to_engine();
-        Standalone::open(Parts { kv: Arc::new(kv), store, wal: Arc::new(wal), env, engine, node: NODE, cluster }).await
+        let standalone = Standalone::open(Parts { kv, store, wal: Arc::new(wal), env, engine, node: NODE, cluster }).await?;
+        #[cfg(feature = "failpoints")]
+        fuse.light();
+        Ok(standalone)
     }
 
     fn store(&self) -> Result<Arc<dyn ObjectStore>, ServerError> {

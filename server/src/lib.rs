@@ -3,7 +3,9 @@
 pub mod cli;
 pub mod config;
 pub mod home;
+pub mod metadata;
 mod manifest_cli;
+mod meta_cli;
 pub mod telemetry;
 pub mod http;
 pub mod shell;
@@ -13,6 +15,11 @@ pub mod standalone;
 pub mod sql;
 pub mod query;
 pub mod ddl;
+pub mod doctor;
+#[cfg(any(test, feature = "failpoints"))]
+pub mod failpoint;
+mod admin;
+pub mod procedures;
 pub mod catalog;
 pub mod copy;
 pub mod error;

@@ -1,8 +1,9 @@
 //! Everything in one process: catalog, engine and SQL.
 //!
-//! Crash order at start: the catalog is read, the next table id is raised above what the store has, interrupted drops
-//! are finished, then all regions are opened. A
-//! region that does not open is reported and its table answers with the cause; the others work.
+//! Crash order at start: the catalog is read, interrupted drops are finished, then all regions are opened. A region that
+//! does not open is reported and its table answers with the cause; the others work. What catalog and store disagree on is
+//! logged with what to do; while the next table id is not above every folder of the store, no table is created. Last,
+//! procedures that are not over go on.
 
 use std::sync::Arc;
 
@@ -17,10 +18,11 @@ use tessera_manifest::env::{Env, Stopwatch};
 use tessera_manifest::id::{NodeId, Nonce};
 use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
+use tessera_metaclient::procedure::{Runner, RunnerOptions};
 use tokio::sync::Mutex;
 
 use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
-use crate::ddl::{create, drop, recover};
+use crate::ddl::{Ddl, Procedures, Tools, admin, alter, create, drop, procedure, recover, truncate, ttl};
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::from_engine;
 use crate::query::session::Sessions;
@@ -65,9 +67,13 @@ pub struct Standalone {
     catalogs: Catalogs,
     sessions: Arc<Sessions>,
     store: Arc<dyn ObjectStore>,
+    ddl: Ddl,
+    runner: Arc<Mutex<Option<Runner>>>,
     node: NodeId,
-    /// One DDL statement at a time, so that what a drop looked up is what it drops.
-    ddl: Arc<Mutex<()>>,
+    /// One alteration at a time, so that each begins with what the one before left.
+    alterations: Arc<Mutex<()>>,
+    /// Looks for expired rows.
+    expirer: Arc<ttl::Expirer>,
 }
 
 impl Standalone {
@@ -83,12 +89,30 @@ impl Standalone {
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;
         let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max };
-        recover::raise_table_id(&catalogs, &store).await?;
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
+        recover::finish_alterations(&catalogs).await?;
         catalogs.engine.forget_dropped().await;
-        recover::report_orphans(&catalogs, &store).await;
-        Ok(Self { catalogs, sessions: Arc::new(Sessions::new()?), store, node, ddl: Arc::new(Mutex::new(())) })
+        let in_use = recover::examine(&catalogs, &store).await?;
+        let sessions = Arc::new(Sessions::new()?);
+        let procedures = Procedures::new(catalogs.catalog.clone(), catalogs.env.clone());
+        let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store), in_use }, procedures };
+        let runner = run_procedures(&ddl.tools).await?;
+        let runner = Arc::new(Mutex::new(Some(runner)));
+        let expirer = Arc::new(ttl::Expirer::start(catalogs.clone()));
+        Ok(Self { catalogs, sessions, store, ddl, runner, node, alterations: Arc::default(), expirer })
+    }
+
+    pub(crate) fn catalogs(&self) -> &Catalogs {
+        &self.catalogs
+    }
+
+    pub(crate) fn procedures(&self) -> &Procedures {
+        &self.ddl.procedures
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
     }
 
     /// Flushes and closes every region. Statements that still run fail.
@@ -96,6 +120,11 @@ impl Standalone {
     /// # Errors
     /// A region that could not be flushed; its rows are safe in the WAL.
     pub async fn close(&self) -> Result<(), ServerError> {
+        self.expirer.stop().await;
+        // First, so that no step finds its regions closed.
+        if let Some(runner) = self.runner.lock().await.take() {
+            runner.close().await;
+        }
         self.catalogs.engine.close().await.map_err(|error| from_engine(&error))
     }
 
@@ -115,9 +144,14 @@ impl Standalone {
                 let planned = self.sessions.plan(*query, database, &self.catalogs).await?;
                 affected(copy::copy_to(planned, &self.catalogs.env, &path, &options).await?)
             }
-            Statement::CreateDatabase { .. } | Statement::DropDatabase { .. } | Statement::CreateTable(_) | Statement::DropTable { .. } => {
-                self.define(statement, database).await
-            }
+            Statement::CreateDatabase { .. }
+            | Statement::AlterDatabase { .. }
+            | Statement::DropDatabase { .. }
+            | Statement::CreateTable(_)
+            | Statement::AlterTable { .. }
+            | Statement::Truncate { .. }
+            | Statement::DropTable { .. } => self.define(statement, database).await,
+            Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.ddl).await,
             Statement::ShowDatabases { .. } | Statement::ShowTables { .. } | Statement::ShowCreateTable(_) | Statement::Describe(_) => {
                 self.show(statement, database).await
             }
@@ -133,23 +167,32 @@ impl Standalone {
 
     /// DDL. The answer counts like that of GreptimeDB: a new database is one row.
     async fn define(&self, statement: Statement, session: &str) -> Result<Output, ServerError> {
-        let _one_at_a_time = self.ddl.lock().await;
         let mut rows = 0;
         match statement {
-            Statement::CreateDatabase { name, if_not_exists } => {
-                rows = u64::from(create::create_database(&name, if_not_exists, &self.catalogs).await?);
+            Statement::CreateDatabase { name, if_not_exists, options } => {
+                rows = u64::from(create::create_database(&name, if_not_exists, &options, &self.catalogs).await?);
+            }
+            Statement::AlterDatabase { name, options } => alter::alter_database(&name, &options, &self.catalogs).await?,
+            Statement::AlterTable { name, changes } => {
+                let database = name.database.as_deref().unwrap_or(session);
+                let _one_at_a_time = self.alterations.lock().await;
+                alter::alter_table(database, &name.table, &changes, &self.ddl, &self.sessions).await?;
+            }
+            Statement::Truncate { name, ranges } => {
+                let database = name.database.as_deref().unwrap_or(session);
+                truncate::truncate_table(database, &name.table, &ranges, &self.catalogs, &self.sessions).await?;
             }
             Statement::DropDatabase { name, if_exists } => {
                 drop::drop_database(&name, if_exists, &self.catalogs).await?;
             }
             Statement::CreateTable(table) => {
                 let database = table.name.database.as_deref().unwrap_or(session);
-                create::create_table(&table, database, self.node, &self.catalogs, &self.sessions).await?;
+                create::create_table(&table, database, self.node, &self.ddl, &self.sessions).await?;
             }
             Statement::DropTable { names, if_exists } => {
                 for name in names {
                     let database = name.database.as_deref().unwrap_or(session);
-                    drop::drop_table(database, &name.table, if_exists, &self.catalogs, &self.store).await?;
+                    drop::drop_table(database, &name.table, if_exists, &self.ddl).await?;
                 }
             }
             _ => return Err(ServerError::new(Code::Internal, "a statement that is no DDL was run as one")),
@@ -223,6 +266,13 @@ async fn settle(output: Output) -> Result<Output, ServerError> {
         batches.push(batch);
     }
     Ok(Output::Rows { schema, stream: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))) })
+}
+
+/// Takes the procedures over and goes on with those that are not over.
+async fn run_procedures(tools: &Tools) -> Result<Runner, ServerError> {
+    let (kv, env) = (Arc::clone(tools.catalogs.catalog.kv()), tools.catalogs.env.clone());
+    let runner = Runner::start(kv, env, procedure::registry(tools), RunnerOptions::DEFAULT).await;
+    runner.map_err(|error| procedure::from_procedure(&error))
 }
 
 async fn open_regions(catalogs: &Catalogs) -> Result<(), ServerError> {

@@ -24,7 +24,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use pick::{Candidate, Pick, Reason, Settings, plan};
+pub use pick::{Candidate, Pick, Reason, Settings, plan, space};
 pub use window::Windows;
 
 pub(crate) use run::{Input, Job, Output, run};
@@ -88,7 +88,8 @@ impl Settings {
         Self {
             window,
             ticks_per_second: per_second,
-            runs_max: compaction.trigger_file_num.unwrap_or(pick::RUNS_MAX),
+            runs_max: compaction.trigger_file_num.map_or(pick::RUNS_MAX, |files| files.saturating_sub(1)),
+            disjoint_max: compaction.trigger_file_num.map_or(2 * pick::RUNS_MAX, |files| files.saturating_sub(1)),
             file_bytes_max: compaction.max_output_file_bytes.unwrap_or(pick::FILE_BYTES_MAX),
             merge_mode: options.merge_mode,
         }

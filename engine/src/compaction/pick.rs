@@ -3,7 +3,7 @@
 //! In order of urgency:
 //! 1. *Localize*: references with a scope, of another region or under another rule, and files over several windows.
 //! 2. *Reclaim*: a window of which a quarter of the rows are deletes that can go.
-//! 3. *Tier*: a window with more runs than allowed. Runs of similar size are merged, so that a row is written again
+//! 3. *Tier*: a window with more runs than allowed, fewer if they share time. Runs of similar size are merged, so that a row is written again
 //!    about log₂(window / flush) times; see [`tier`].
 //!
 //! Termination: each pick takes away foreign references, over-wide files, deletes, overlaps in time or files, and
@@ -21,8 +21,13 @@ use crate::options::MergeMode;
 pub(super) const RUNS_MAX: usize = 4;
 /// Largest size of an output, about, unless the table says otherwise.
 pub(super) const FILE_BYTES_MAX: u64 = 512 << 20;
-/// Files read at the same time by one compaction; each keeps a row group in memory.
+/// Files read at the same time by one compaction.
 const INPUTS_MAX: usize = 32;
+/// Bytes of the row groups that the inputs of one compaction keep in memory at the same time, encoded; decoded and on
+/// their way they take about three times as much.
+const RESIDENT_BYTES_MAX: u64 = 48 << 20;
+/// Bytes of a row group at most, about.
+const ROW_GROUP_BYTES: u64 = 8 << 20;
 /// Files that one compaction is cut into by size, in each window.
 const CUTS_MAX: u64 = 32;
 /// A file over so many windows is cut up only if each would get [`SPARSE_BYTES`].
@@ -60,8 +65,11 @@ pub struct Settings {
     pub window: Option<i64>,
     /// Ticks in a second.
     pub ticks_per_second: i64,
-    /// Runs of a window up to which it is left alone.
+    /// Runs of a window that share time up to which it is left alone.
     pub runs_max: usize,
+    /// Runs of a window up to which it is left alone if they do not share time: readers need not merge them, and data
+    /// that comes in order of time is not written again at all where windows hold few flushes.
+    pub disjoint_max: usize,
     /// Largest size of an output, about.
     pub file_bytes_max: u64,
     /// What becomes of rows with one key.
@@ -112,6 +120,16 @@ pub struct Pick {
 #[must_use]
 pub fn plan(files: &[Candidate], settings: &Settings, strategy: Strategy) -> Option<Pick> {
     Planner::new(files, settings).plan(strategy)
+}
+
+/// The bytes of all files, and those of the largest run of each window: at most so much would be left if everything
+/// were compacted, but for what is overwritten within that run.
+#[must_use]
+pub fn space(files: &[Candidate], settings: &Settings) -> (u64, u64) {
+    let planner = Planner::new(files, settings);
+    let run = |run: Aged<'_>| run.iter().map(|file| file.bytes).sum::<u64>();
+    let largest = |group: &Aged<'_>| planner.runs(group).into_iter().map(run).max().unwrap_or(0);
+    (files.iter().map(|file| file.bytes).sum(), planner.by_window().values().map(largest).sum())
 }
 
 struct Planner<'a> {
@@ -168,14 +186,14 @@ impl<'a> Planner<'a> {
             bytes += file.bytes.max(1);
             first || bytes <= self.settings.file_bytes_max
         };
-        let together: Aged<'a> = strays.iter().take_while(full).take(INPUTS_MAX).copied().collect();
+        let together: Aged<'a> = affordable(strays.iter().take_while(full).copied());
         let alone = strays.first().map(|first| vec![*first])?;
         Some(self.pick(Reason::Localize, if self.is_sound(&together) { together } else { alone }))
     }
 
     fn reclaim(&self, group: &Aged<'a>) -> Option<Pick> {
         let (rows, deletes) = group.iter().fold((0, 0), |(rows, deletes), file| (rows + file.rows, deletes + file.deletes));
-        if deletes == 0 || deletes * 4 < rows || group.len() > INPUTS_MAX || !self.is_sound(group) {
+        if deletes == 0 || deletes * 4 < rows || affordable(group.iter().copied()).len() < group.len() || !self.is_sound(group) {
             return None;
         }
         let pick = self.pick(Reason::Reclaim, group.clone());
@@ -184,7 +202,7 @@ impl<'a> Planner<'a> {
 
     /// All of a window that is not yet one run without deletes, at most so many files at a time, oldest first.
     fn whole(&self, group: &Aged<'a>) -> Option<Pick> {
-        let some: Aged<'a> = group.iter().take(INPUTS_MAX).copied().collect();
+        let some: Aged<'a> = affordable(group.iter().copied());
         let deletes = some.iter().any(|file| file.deletes > 0);
         if self.is_sound(&some) {
             if some.len() > 1 && self.pays(&some) {
@@ -199,7 +217,9 @@ impl<'a> Planner<'a> {
     }
 
     fn tier(&self, group: &Aged<'a>) -> Option<Pick> {
-        self.tier_above(group, self.settings.runs_max.max(1))
+        let Settings { runs_max, disjoint_max, .. } = *self.settings;
+        let few = depth(group) <= runs_max && self.runs(group).len() <= disjoint_max;
+        if few { None } else { self.tier_above(group, runs_max.max(1)) }
     }
 
     /// Size-tiered: among the runs of a window, from the newest on, those of which each is no larger than all newer
@@ -253,8 +273,8 @@ impl<'a> Planner<'a> {
     fn trimmed(&self, picked: Aged<'a>) -> Aged<'a> {
         let lonely = |file: &&Candidate| !picked.iter().any(|other| other.key != file.key && overlap(other.time, file.time));
         let full = |file: &&Candidate| file.bytes > self.settings.file_bytes_max / 2;
-        let kept: Aged<'a> = picked.iter().filter(|file| !(full(file) && lonely(file))).copied().collect();
-        let mut kept: Aged<'a> = kept.into_iter().take(INPUTS_MAX).collect();
+        // The newest are the smallest, mostly.
+        let mut kept: Aged<'a> = affordable(picked.iter().filter(|file| !(full(file) && lonely(file))).copied());
         kept.sort_by_key(|file| (file.sequences.1, file.key));
         kept
     }
@@ -291,6 +311,29 @@ impl<'a> Planner<'a> {
         let split = Split { windows: (!crumbs).then_some(self.windows), cuts };
         Pick { reason, inputs: picked.iter().map(|file| file.key).collect(), split, older }
     }
+}
+
+/// The first of the files, so many that they can be read at the same time in bounded memory; two at least.
+fn affordable<'a>(files: impl Iterator<Item = &'a Candidate>) -> Aged<'a> {
+    let mut resident = 0;
+    let fits = |(at, file): &(usize, &Candidate)| {
+        resident += file.bytes.min(ROW_GROUP_BYTES);
+        *at < 2 || resident <= RESIDENT_BYTES_MAX
+    };
+    files.take(INPUTS_MAX).enumerate().take_while(fits).map(|(_, file)| file).collect()
+}
+
+/// The most files that share one time.
+fn depth(files: &Aged<'_>) -> usize {
+    let mut ends: Vec<(i64, bool)> = files.iter().flat_map(|file| [(file.time.0, false), (file.time.1, true)]).collect();
+    // Where one ends another may begin: both have that time.
+    ends.sort_unstable();
+    let (mut open, mut most) = (0_usize, 0);
+    for (_, is_end) in ends {
+        open = if is_end { open - 1 } else { open + 1 };
+        most = most.max(open);
+    }
+    most
 }
 
 fn overlap(a: (i64, i64), b: (i64, i64)) -> bool {

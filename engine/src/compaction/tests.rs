@@ -17,7 +17,7 @@ fn key(number: u64) -> FileKey {
 }
 
 fn settings(window: Option<i64>, merge_mode: MergeMode) -> Settings {
-    Settings { window, ticks_per_second: 1_000, runs_max: 4, file_bytes_max: 1 << 20, merge_mode }
+    Settings { window, ticks_per_second: 1_000, runs_max: 4, disjoint_max: 8, file_bytes_max: 1 << 20, merge_mode }
 }
 
 fn file(number: u64, time: (i64, i64), bytes: u64) -> Candidate {
@@ -68,7 +68,7 @@ fn rows_are_written_again_a_logarithmic_number_of_times() {
         for flush in 0..512 {
             files.push(file(flush, (flush as i64 * 1_000, flush as i64 * 1_000 + 60_000), 1_000));
             written += settle(&mut files, &settings, &mut next);
-            assert!(files.len() <= 4);
+            assert!(files.len() <= 8);
         }
         let amplification = (written + 512_000) as f64 / 512_000.0;
         assert!(amplification < 11.0, "each byte was written {amplification} times");
@@ -86,6 +86,17 @@ fn full_files_that_share_no_time_are_left_alone() {
     files.extend((31..36).map(|n| file(n, (1_500, 2_500), 10)));
     let pick = plan(&files, &settings, Strategy::Regular).unwrap();
     assert!(pick.inputs.len() >= 4 && pick.inputs.iter().all(|input| *input >= key(30)), "{pick:?}");
+}
+
+#[test]
+fn files_in_order_of_time_are_left_alone_longer_than_those_that_share_time() {
+    let settings = settings(Some(HOUR), MergeMode::LastRow);
+    let in_order = |files: u64| (0..files).map(|n| file(n, (n as i64 * 10, n as i64 * 10 + 9), 10)).collect::<Vec<_>>();
+    assert_eq!(plan(&in_order(8), &settings, Strategy::Regular), None);
+    assert_eq!(plan(&in_order(9), &settings, Strategy::Regular).unwrap().inputs.len(), 9);
+    let sharing = |files: u64| (0..files).map(|n| file(n, (n as i64, 100), 10)).collect::<Vec<_>>();
+    assert_eq!(plan(&sharing(4), &settings, Strategy::Regular), None);
+    assert_eq!(plan(&sharing(5), &settings, Strategy::Regular).unwrap().inputs.len(), 5);
 }
 
 #[test]
@@ -238,7 +249,7 @@ proptest! {
         mode in prop_oneof![Just(MergeMode::LastRow), Just(MergeMode::LastNonNull), Just(MergeMode::Append)],
         (runs_max, file_bytes_max, rounds, strict) in (1_usize..4, 20_u64..200, 0_usize..4, any::<bool>()),
     ) {
-        let settings = Settings { runs_max, file_bytes_max, ..settings(window, mode) };
+        let settings = Settings { runs_max, disjoint_max: 2 * runs_max, file_bytes_max, ..settings(window, mode) };
         let (mut table, mut all, mut sequence, mut next) = (Table::new(), Table::new(), 0, 0);
         let mut levels: BTreeMap<FileKey, u8> = BTreeMap::new();
         let total = flushes.len();

@@ -55,6 +55,8 @@ pub(super) type Place = (u32, u32);
 #[derive(Default)]
 pub(super) struct Chunk {
     blocks: Vec<RecordBatch>,
+    /// Of the blocks.
+    bytes: usize,
     /// Counts the blocks.
     memory: Vec<Option<Arc<Reserved>>>,
     /// (block, first row, rows)
@@ -76,8 +78,14 @@ impl Chunk {
         self.blocks.len()
     }
 
+    /// Bytes of the blocks that it keeps.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Keeps the rows of a block until the chunk is taken; the number is its place in [`Place`]s.
     pub(super) fn hold(&mut self, block: &Block) -> u32 {
+        self.bytes += block.bytes();
         self.blocks.push(block.payload.clone());
         self.memory.push(block.memory.clone());
         (self.blocks.len() - 1) as u32
@@ -126,7 +134,7 @@ impl Chunk {
 
     /// The rows as a batch of the output; the chunk is empty after it.
     pub(super) fn take(&mut self, assembly: &Assembly) -> Result<Option<RecordBatch>, Error> {
-        let Self { blocks, memory: _memory, mut pieces, merged, mut series, rows } = std::mem::take(self);
+        let Self { blocks, memory: _memory, mut pieces, merged, mut series, rows, bytes: _ } = std::mem::take(self);
         if rows == 0 {
             return Ok(None);
         }

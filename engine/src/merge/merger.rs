@@ -18,6 +18,8 @@ use crate::sst::Error;
 
 /// Input blocks that one output batch may refer to.
 const CHUNK_BLOCKS_MAX: usize = 256;
+/// Bytes of the blocks that a chunk keeps from which on a fair number of rows is enough.
+const CHUNK_BYTES_MAX: usize = 32 << 20;
 
 /// In which order rows come out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +108,8 @@ impl Merger {
 
     fn is_full(&self) -> bool {
         let undecided = self.last.is_some() || !self.open.puts.is_empty() || self.open.delete.is_some();
-        !undecided && (self.chunk.rows() >= BATCH_ROWS || self.chunk.blocks() >= CHUNK_BLOCKS_MAX)
+        let large = self.chunk.bytes() >= CHUNK_BYTES_MAX && self.chunk.rows() >= BATCH_ROWS / 8;
+        !undecided && (large || self.chunk.rows() >= BATCH_ROWS || self.chunk.blocks() >= CHUNK_BLOCKS_MAX)
     }
 
     /// Puts a cursor among the waiting ones.

@@ -31,3 +31,13 @@ fn agrees(mode: MergeMode) {
 fn a_region_agrees_with_a_naive_model_in_last_row_mode() {
     agrees(MergeMode::LastRow);
 }
+
+#[test]
+fn a_region_agrees_with_a_naive_model_in_last_non_null_mode() {
+    agrees(MergeMode::LastNonNull);
+}
+
+#[test]
+fn a_region_agrees_with_a_naive_model_in_append_mode() {
+    agrees(MergeMode::Append);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tessera_manifest::id::ColumnId;
-use tessera_manifest::schema::{Schema, SemanticType};
+use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
 use tessera_manifest::value::Value;
 
 use crate::options::MergeMode;
@@ -46,6 +46,15 @@ impl Model {
         self.keys.entry(Self::key(schema, row)).or_default().push(Change::Delete);
     }
 
+    pub(super) fn truncate(&mut self) {
+        self.keys.clear();
+    }
+
+    /// Both ends inclusive.
+    pub(super) fn truncate_range(&mut self, from: i64, to: i64) {
+        self.keys.retain(|key, _| !matches!(key.last(), Some(Value::Timestamp(time)) if from <= *time && *time <= to));
+    }
+
     /// Visible rows in display order of `schema`, sorted.
     pub(super) fn rows(&self, schema: &Schema) -> Vec<Vec<Value>> {
         let mut rows: Vec<Vec<Value>> = self.keys.values().flat_map(|changes| self.visible(schema, changes)).collect();
@@ -72,11 +81,15 @@ impl Model {
 
 /// A row as the schema of today shows it.
 fn shown(schema: &Schema, row: &Row) -> Vec<Value> {
-    schema.columns().iter().map(|column| row.get(&column.id).cloned().unwrap_or(Value::Null)).collect()
+    let default = |column: &Column| match &column.default {
+        Some(ColumnDefault::Value(value)) => value.clone(),
+        _ => Value::Null,
+    };
+    schema.columns().iter().map(|column| row.get(&column.id).cloned().unwrap_or_else(|| default(column))).collect()
 }
 
 fn overlay(schema: &Schema, older: Vec<Value>, newer: Vec<Value>) -> Vec<Value> {
-    let keep = |(column, (old, new)): (&tessera_manifest::schema::Column, (Value, Value))| {
+    let keep = |(column, (old, new)): (&Column, (Value, Value))| {
         if column.semantic == SemanticType::Field && new.is_null() { old } else { new }
     };
     schema.columns().iter().zip(older.into_iter().zip(newer)).map(keep).collect()

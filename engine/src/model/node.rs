@@ -8,21 +8,22 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
 use tessera_manifest::env::Env;
-use tessera_manifest::id::{Generation, NodeId, RegionId, RegionNumber, TableId};
+use tessera_manifest::id::{ColumnId, Generation, NodeId, RegionId, RegionNumber, TableId};
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::Expr;
-use tessera_manifest::schema::Schema;
-use tessera_manifest::value::Value;
+
+use tessera_manifest::schema::{Column, ColumnChange, ColumnDefault, Place, Schema, SemanticType};
+use tessera_manifest::value::{DataType, Value};
 
 use super::naive::Model;
-use super::op::Op;
-use super::table;
+use super::op::{Alter, Op};
+use super::table::{self, Row};
 use crate::config::Config;
 use crate::engine::{Engine, Parts};
 use crate::merge::fixtures::{batch, rows_of};
 use crate::options::MergeMode;
 use crate::region::Region;
-use crate::request::{OpType, ScanRequest, WriteRequest};
+use crate::request::{Alteration, OpType, ScanRequest, WriteRequest};
 use crate::wal::{LocalWal, LogStore, Options, SyncMode};
 
 const REGION: RegionId = RegionId::new(TableId(1024), RegionNumber(0));
@@ -46,13 +47,14 @@ struct Node {
     model: Model,
 }
 
+/// Few files are enough for a compaction, so that most cases have some.
 fn options(mode: MergeMode) -> BTreeMap<String, String> {
-    let option = match mode {
-        MergeMode::LastRow => return BTreeMap::new(),
+    let merging = match mode {
+        MergeMode::LastRow => ("merge_mode", "last_row"),
         MergeMode::LastNonNull => ("merge_mode", "last_non_null"),
         MergeMode::Append => ("append_mode", "true"),
     };
-    BTreeMap::from([(option.0.to_owned(), option.1.to_owned())])
+    [merging, ("compaction.twcs.trigger_file_num", "2")].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 async fn engine(dir: &TempDir, store: &Arc<InMemory>) -> Engine {
@@ -96,22 +98,41 @@ impl Node {
                 self.engine().close().await.map_err(failed)?;
                 self.reopen().await
             }
+            Op::Compact(strategy) => self.region().compact(*strategy).await.map(|_| ()).map_err(failed),
+            Op::Truncate => {
+                self.model.truncate();
+                self.region().truncate().await.map_err(failed)
+            }
+            Op::TruncateRange(from, to) => {
+                self.model.truncate_range(*from, *to);
+                self.region().truncate_ranges(&[(*from, *to)]).await.map(|_| ()).map_err(failed)
+            }
+            Op::Alter(alter) => self.alter(alter).await,
             Op::Scan { filter, projection, limit } => self.check(filter, projection.as_deref(), *limit).await,
         }
     }
 
-    async fn write(&mut self, op: OpType, rows: &[Vec<Value>]) -> Result<(), String> {
+    async fn write(&mut self, op: OpType, rows: &[Row]) -> Result<(), String> {
         let meta = self.region().meta();
-        let rows_batch = batch(&meta.schema, op, rows);
+        let rows: Vec<Vec<Value>> = rows.iter().map(|row| row.under(&meta.schema)).collect();
+        let rows_batch = batch(&meta.schema, op, &rows);
         let request = WriteRequest { generation: meta.generation, rule_version: meta.rule_version(), batch: rows_batch, op };
         self.region().write(request).await.map_err(|error| crate::error_chain(&error))?;
-        for row in rows {
+        for row in &rows {
             match op {
                 OpType::Put => self.model.put(&meta.schema, row),
                 OpType::Delete => self.model.delete(&meta.schema, row),
             }
         }
         Ok(())
+    }
+
+    async fn alter(&self, alter: &Alter) -> Result<(), String> {
+        let meta = self.region().meta();
+        let Some(change) = column_change(alter, &meta.schema) else { return Ok(()) };
+        let schema = Arc::new(meta.schema.evolve(&[change], &[]).map_err(|error| crate::error_chain(&error))?);
+        let to = Alteration { database: meta.database.clone(), table: meta.table.clone(), schema, options: meta.options.clone() };
+        self.region().alter(&to).await.map_err(|error| crate::error_chain(&error))
     }
 
     /// The log's lock is free once the last handle of it is gone.
@@ -134,7 +155,11 @@ impl Node {
     /// Columns that the filter names are always read: who scans tests the rows again.
     async fn check(&self, filter: &Expr, projection: Option<&[usize]>, limit: Option<usize>) -> Result<(), String> {
         let schema = Arc::clone(&self.region().meta().schema);
-        let mut columns: Vec<usize> = projection.map_or_else(|| (0..schema.columns().len()).collect(), <[usize]>::to_vec);
+        let there = |id: &ColumnId| schema.position(*id).is_some();
+        let filter = if filter.columns().iter().all(there) { filter } else { &Expr::always() };
+        let width = schema.columns().len();
+        let mut columns: Vec<usize> = projection.map_or_else(|| (0..width).collect(), <[usize]>::to_vec);
+        columns.retain(|at| *at < width);
         columns.extend(filter.columns().into_iter().filter_map(|id| schema.position(id)));
         columns.sort_unstable();
         columns.dedup();
@@ -150,6 +175,34 @@ impl Node {
             rows_of(&batches)
         };
         compare(&Scan { filter, columns: &columns, limit }, &self.model.rows(&schema), &schema, found)
+    }
+}
+
+/// The change of the schema that is meant; none if it is not possible now.
+fn column_change(alter: &Alter, schema: &Schema) -> Option<ColumnChange> {
+    match alter {
+        Alter::Add { kind, default, first } => {
+            let column = Column {
+                id: schema.next_column_id(),
+                name: format!("added{kind}"),
+                data_type: table::ADDED[*kind],
+                semantic: SemanticType::Field,
+                nullable: true,
+                default: default.clone().map(ColumnDefault::Value),
+                comment: None,
+            };
+            let place = if *first { Place::First } else { Place::Last };
+            schema.column_by_name(&column.name).is_none().then_some(ColumnChange::Add { column, place })
+        }
+        Alter::Drop(nth) => {
+            let fields: Vec<&Column> = schema.columns().iter().filter(|column| column.semantic == SemanticType::Field).collect();
+            let name = fields.get(*nth)?.name.clone();
+            (fields.len() > 1).then_some(ColumnChange::Drop { name })
+        }
+        Alter::Widen => {
+            let added = schema.column_by_name("added0")?;
+            (added.data_type == DataType::Int32).then(|| ColumnChange::Modify { name: added.name.clone(), data_type: DataType::Int64 })
+        }
     }
 }
 

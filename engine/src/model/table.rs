@@ -55,9 +55,36 @@ fn floats() -> BoxedStrategy<Value> {
     prop::sample::select(corners).prop_map(Value::Float).boxed()
 }
 
-/// A whole row in display order.
-pub(super) fn row(schema: &Schema) -> BoxedStrategy<Vec<Value>> {
-    schema.columns().iter().map(value).collect::<Vec<_>>().boxed()
+/// The types of columns that come later.
+pub(super) const ADDED: [DataType; 3] = [DataType::Int32, DataType::String, DataType::Float64];
+
+/// Values for any schema that the first may become: one for each of its first columns, and one for each type of
+/// [`ADDED`].
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    first: Vec<Value>,
+    added: Vec<Value>,
+}
+
+impl Row {
+    /// In display order of `schema`.
+    pub(super) fn under(&self, schema: &Schema) -> Vec<Value> {
+        let value = |column: &Column| match self.first.get(column.id.0 as usize) {
+            Some(value) => value.clone(),
+            None => ADDED
+                .iter()
+                .position(|t| *t == column.data_type || (*t, column.data_type) == (DataType::Int32, DataType::Int64))
+                .map_or(Value::Null, |at| self.added[at].clone()),
+        };
+        schema.columns().iter().map(value).collect()
+    }
+}
+
+/// A whole row.
+pub(super) fn row(schema: &Schema) -> BoxedStrategy<Row> {
+    let first = schema.columns().iter().map(value).collect::<Vec<_>>();
+    let added = ADDED.map(|data_type| value(&column(100, "added", data_type, SemanticType::Field))).to_vec();
+    (first, added).prop_map(|(first, added)| Row { first, added }).boxed()
 }
 
 /// A predicate on any columns of the schema.

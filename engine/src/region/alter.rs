@@ -65,6 +65,16 @@ impl Region {
         self.adopt(state).await
     }
 
+    /// The metadata, for certain: if an earlier commit was left in doubt, the manifest is opened again to find out.
+    /// Whoever plans the next alteration asks this, or two could take one version.
+    ///
+    /// # Errors
+    /// The manifest's; [`Error::Fenced`], [`Error::Closed`].
+    pub async fn settled_meta(&self) -> Result<Arc<RegionMeta>, Error> {
+        drop(self.writable_manifest().await?);
+        Ok(self.meta())
+    }
+
     /// The right to commit, in a region that is open: after an unknown outcome the manifest is opened again first.
     pub(super) async fn writable_manifest(&self) -> Result<MutexGuard<'_, Manifest>, Error> {
         let mut manifest = self.manifest.lock().await;

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tessera_manifest::action::{Action, Edit};
 use tessera_manifest::file::FileRef;
-use tessera_manifest::id::{Epoch, FileKey};
+use tessera_manifest::id::{Epoch, FileKey, Sequence};
 use tessera_manifest::log::Manifest;
 use tessera_manifest::rule::Expr;
 use tokio::sync::MutexGuard;
@@ -26,6 +26,7 @@ use super::version::Version;
 use super::{GateState, Region};
 use crate::compaction::{self, Candidate, Input, Job, Pick, Report, Settings, Strategy};
 use crate::error::Error;
+use crate::limits;
 use crate::merge::Layout;
 
 /// The turn of the compactions of one region, and the way to stop the one whose turn it is.
@@ -65,7 +66,7 @@ impl Compactions {
 }
 
 impl Region {
-    /// Compacts until nothing is left that the strategy asks for.
+    /// Compacts until nothing is left that the strategy asks for, of the files that were there when it was called.
     ///
     /// Cancel safe: what was committed stays committed, what was not is swept at the next opening.
     ///
@@ -74,7 +75,9 @@ impl Region {
     /// was there before stays.
     pub async fn compact(&self, strategy: Strategy) -> Result<Report, Error> {
         let mut total = Report::default();
-        while let Some(report) = self.compact_once(strategy).await? {
+        // Flushes go on: without an end, this would have none under a steady load.
+        let upto = self.pin().state.flushed_sequence();
+        while let Some(report) = self.next_round(strategy, upto).await? {
             total = total.plus(report);
         }
         Ok(total)
@@ -85,16 +88,22 @@ impl Region {
     /// # Errors
     /// As [`compact`](Self::compact).
     pub(crate) async fn compact_once(&self, strategy: Strategy) -> Result<Option<Report>, Error> {
+        self.next_round(strategy, Sequence::from_u64(u64::MAX)).await
+    }
+
+    /// One round over the files with rows up to a sequence. Those that it leaves out are newer than all that it sees.
+    async fn next_round(&self, strategy: Strategy, upto: Sequence) -> Result<Option<Report>, Error> {
         let _turn = self.compactions.turn.lock().await;
-        loop {
+        for _ in 0..limits::COMPACTION_OVERTAKEN_MAX {
             let gate = *self.gate.read().await;
             self.check_gate(gate)?;
-            match self.round(strategy).await? {
+            match self.round(strategy, upto).await? {
                 Round::Idle => return Ok(None),
                 Round::Overtaken => {}
                 Round::Done(report) => return Ok(Some(report)),
             }
         }
+        Err(Error::Stopped { region: self.id })
     }
 
     /// Stops the compaction under way, and lets none begin while the answer lives.
@@ -115,21 +124,29 @@ impl Region {
 
     /// Whether a compaction would find something to do.
     pub(crate) fn wants_compaction(&self) -> bool {
-        self.next_pick(&self.pin(), Strategy::Regular).is_some()
+        let version = self.pin();
+        let settings = Settings::of(&version.meta, &version.options);
+        self.shared.amplification.space(self.id, compaction::space(&self.candidates(&version), &settings));
+        self.next_pick(&version, Strategy::Regular, Sequence::from_u64(u64::MAX)).is_some()
     }
 
-    fn next_pick(&self, version: &Version, strategy: Strategy) -> Option<Pick> {
+    fn candidates(&self, version: &Version) -> Vec<Candidate> {
+        version.state.files().values().map(|listed| Candidate::of(self.id, &version.meta, &listed.file)).collect()
+    }
+
+    fn next_pick(&self, version: &Version, strategy: Strategy, upto: Sequence) -> Option<Pick> {
         let state = &version.state;
         if state.is_dropped() || state.is_retired() || state.staging().is_some() {
             return None;
         }
-        let files: Vec<Candidate> = state.files().values().map(|listed| Candidate::of(self.id, &version.meta, &listed.file)).collect();
+        let mut files = self.candidates(version);
+        files.retain(|file| file.sequences.0 <= upto.as_u64());
         compaction::plan(&files, &Settings::of(&version.meta, &version.options), strategy)
     }
 
-    async fn round(&self, strategy: Strategy) -> Result<Round, Error> {
+    async fn round(&self, strategy: Strategy, upto: Sequence) -> Result<Round, Error> {
         let version = self.pin();
-        let Some(pick) = self.next_pick(&version, strategy) else { return Ok(Round::Idle) };
+        let Some(pick) = self.next_pick(&version, strategy, upto) else { return Ok(Round::Idle) };
         let inputs: Vec<Arc<FileRef>> = pick.inputs.iter().filter_map(|key| version.state.file(*key)).collect();
         let epoch = self.epoch().await?;
         let stop = self.compactions.token();

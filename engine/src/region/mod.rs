@@ -157,4 +157,8 @@ impl Sequencer {
 }
 
 #[cfg(test)]
+mod compact_tests;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;

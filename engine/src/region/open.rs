@@ -18,6 +18,7 @@ use super::version::{Version, VersionCell};
 use super::{GateState, Region, Sequencer};
 use crate::budget::Budget;
 use crate::codec;
+use crate::config::Config;
 use crate::error::Error;
 use crate::memtable::Memtable;
 use crate::options::TableOptions;
@@ -65,7 +66,7 @@ impl Region {
             flushing: tokio::sync::Mutex::new(()),
             compactions: Compactions::default(),
             in_flight: InFlight::default(),
-            budget: Arc::new(Budget::part(&shared.budget, shared.parts.config.region_memtable_bytes_max)),
+            budget: Arc::new(Budget::part(&shared.budget, region_bytes_max(&shared.parts.config))),
             active_bytes: AtomicU64::new(0),
         })
     }
@@ -118,6 +119,11 @@ impl Region {
         self.active_bytes.store(bytes as u64, std::sync::atomic::Ordering::Relaxed);
         self.budget.add(bytes);
     }
+}
+
+/// What a region's memtables may hold: one that fills while another is flushed, at least.
+fn region_bytes_max(config: &Config) -> usize {
+    config.region_memtable_bytes_max.max(config.region_memtable_bytes.saturating_mul(2))
 }
 
 /// The last position that an earlier opening of a log can have.

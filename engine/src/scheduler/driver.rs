@@ -179,6 +179,7 @@ impl<N: Node> Driver<N> {
     }
 
     async fn finish(mut self) {
+        self.shared.scheduler.end();
         self.compacting.values().for_each(|region| region.cancel_compaction());
         while !self.leaving.is_empty() || !self.compacting.is_empty() {
             let Some(event) = self.events.next().await else { return };

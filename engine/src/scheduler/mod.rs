@@ -63,9 +63,14 @@ impl Scheduler {
         }
     }
 
-    /// One of the slots in which compactions run.
+    /// One of the slots in which compactions run; `None` once the engine ends.
     pub(crate) async fn compaction_slot(&self) -> Option<SemaphorePermit<'_>> {
         self.compactions.acquire().await.ok()
+    }
+
+    /// Lets those that wait for a slot go on, so that they see that the engine ends.
+    fn end(&self) {
+        self.compactions.close();
     }
 
     fn lock(&self) -> MutexGuard<'_, Wishes> {

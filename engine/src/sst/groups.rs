@@ -17,6 +17,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::file::metadata::RowGroupMetaData;
 use tessera_manifest::id::ColumnId;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Column;
@@ -35,6 +36,8 @@ use crate::merge::series::Stretches;
 
 /// The series of a row group are read when at least one in so many of its rows is.
 const SERIES_SHARE: usize = 4;
+/// Bytes of a decoded batch, about, as long as that is a fair number of rows.
+const BATCH_BYTES: usize = 2 << 20;
 
 /// What a decoded column is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -271,10 +274,10 @@ impl Reading {
         }
         let mask = ProjectionMask::leaves(file.footer.reader.parquet_schema(), wanted.keys().copied());
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.reader(), file.footer.reader.clone())
-            .with_batch_size(BATCH_ROWS)
+            .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted))
             .with_projection(mask)
             .with_row_groups(vec![group.index]);
-        let whole = selected.len() == 1 && selected[0].start == 0 && selected[0].end as usize == rows;
+        let whole = selected.first().is_some_and(|range| selected.len() == 1 && *range == (0..rows as u32));
         if !whole {
             let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
@@ -387,4 +390,11 @@ impl Places {
         }
         taken
     }
+}
+
+/// Rows of a decoded batch: fewer where rows are large.
+fn batch_rows(group: &RowGroupMetaData, wanted: &BTreeMap<usize, Meaning>) -> usize {
+    let bytes: i64 = wanted.keys().map(|leaf| group.column(*leaf).uncompressed_size()).sum();
+    let row_bytes = usize::try_from(bytes / group.num_rows().max(1)).unwrap_or(0).max(1);
+    (BATCH_BYTES / row_bytes).clamp(BATCH_ROWS / 64, BATCH_ROWS)
 }

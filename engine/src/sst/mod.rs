@@ -11,9 +11,9 @@ mod blooms;
 #[cfg(test)]
 mod cold_tests;
 mod error;
+pub(crate) mod evolve;
 mod groups;
 mod memory;
-pub(crate) mod evolve;
 mod pages;
 mod prune;
 mod read;
@@ -44,7 +44,8 @@ pub(crate) use pages::Group;
 pub use prune::{excludes, time_bounds};
 pub(crate) use read::{Conditions, Footer};
 pub use read::{ReadOptions, Scan};
-pub use write::{NewFile, flush, sorted};
+pub(crate) use write::sorted;
+pub use write::{NewFile, flush};
 
 /// The format number that is written.
 pub const FORMAT: u32 = 1;

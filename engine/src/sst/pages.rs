@@ -10,7 +10,7 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, Schema};
 use tessera_manifest::value::{DataType, Value};
 
-use super::evolve::conform_column;
+use super::evolve::{conform_column, stats_of_absent};
 use super::prune::excludes;
 use super::read::Footer;
 use crate::merge::value::value_at;
@@ -47,7 +47,8 @@ pub(super) fn select(footer: &Footer, schema: &Schema, filter: &Expr, usable: im
         .filter(|column| usable(column))
         .filter_map(|column| FileColumn::new(footer, column))
         .collect();
-    let stats: Vec<Vec<ColumnStats>> = columns.iter().filter_map(FileColumn::of_row_groups).collect();
+    let mut stats: Vec<Vec<ColumnStats>> = columns.iter().filter_map(FileColumn::of_row_groups).collect();
+    stats.extend(of_absent(footer, schema, filter, &usable));
     let alive = |group: &usize| {
         let known: Vec<ColumnStats> = stats.iter().filter_map(|column| column.get(*group).cloned()).collect();
         footer.rows_of(*group) > 0 && !excludes(filter, &known)
@@ -55,6 +56,13 @@ pub(super) fn select(footer: &Footer, schema: &Schema, filter: &Expr, usable: im
     let groups = (0..total).filter(alive).map(|index| Group { index, rows: select_rows(footer, filter, &columns, index) });
     let groups: Vec<Group> = groups.filter(|group| !group.rows.is_empty()).collect();
     Selected { skipped: total - groups.len(), groups }
+}
+
+/// Statistics of the columns that the file was written without, for each row group: their default, or NULL.
+fn of_absent(footer: &Footer, schema: &Schema, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Vec<Vec<ColumnStats>> {
+    let columns = filter.columns();
+    let absent = columns.iter().filter_map(|id| schema.column(*id)).filter(|column| usable(column) && footer.leaf(column.id).is_none());
+    absent.map(|column| vec![stats_of_absent(column); footer.row_groups()]).collect()
 }
 
 /// Values of a column that is the first of the key, ascending, at which the rows of a file are cut into so many about

@@ -34,6 +34,8 @@ use crate::options::SkippingIndex;
 
 /// Bytes of a part of a multi-part upload; files up to this size are one put.
 const PART_BYTES: usize = 8 << 20;
+/// Encoded bytes of a row group at most, about: what writers and mergers hold of each file.
+const ROW_GROUP_BYTES_MAX: usize = 8 << 20;
 /// Rows of a data page at most: what a point query decodes at least.
 const PAGE_ROWS_MAX: usize = 8192;
 /// Batches and parts on their way to and from the encoder.
@@ -68,23 +70,20 @@ pub async fn flush(access: &Access, snapshot: Snapshot, file: NewFile, dedup: De
         return Ok(None);
     }
     let layout = Arc::new(Layout::merging(Arc::clone(&file.schema), None)?);
-    let rows = sorted(snapshot, layout, dedup).await?;
-    access.write(file, rows).await
+    access.write(file, sorted(snapshot, layout, dedup).await?).await
 }
 
-/// A memtable snapshot's rows as an SST keeps them, in batches of a merging layout.
-///
-/// # Errors
-/// [`Error::BatchShape`] for a plain layout, or when sorting was stopped.
-pub async fn sorted(snapshot: Snapshot, layout: Arc<Layout>, dedup: Dedup) -> Result<BatchStream, Error> {
+/// The rows of a snapshot as an SST holds them: sorted, and of each (primary key, time) what `dedup` leaves.
+pub(crate) async fn sorted(snapshot: Snapshot, layout: Arc<Layout>, dedup: Dedup) -> Result<BatchStream, Error> {
     let rows = if dedup == Dedup::LastRow { Rows::Newest } else { Rows::All };
     let sorting = Arc::clone(&layout);
     let sorted = env::spawn_blocking(move || snapshot.sorted_rows(&sorting, None, rows)).await;
-    let sorted = sorted.map_err(|_| Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() })??;
-    Ok(match dedup {
-        Dedup::LastRow => sorted.into_stream(),
-        _ => merge(layout, vec![sorted.into_run()], Options { dedup, output: Output::Storage })?,
-    })
+    let stopped = |_| Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() };
+    let sorted = sorted.map_err(stopped)??;
+    match dedup {
+        Dedup::LastRow => Ok(sorted.into_stream()),
+        _ => merge(layout, vec![sorted.into_run()], Options { dedup, output: Output::Storage }),
+    }
 }
 
 impl Access {
@@ -243,6 +242,7 @@ impl Encoder {
         let mut builder = WriterProperties::builder()
             .set_compression(Compression::ZSTD(zstd))
             .set_max_row_group_row_count(Some(self.row_group_rows))
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
             .set_data_page_row_count_limit(PAGE_ROWS_MAX)
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_dictionary_enabled(false)

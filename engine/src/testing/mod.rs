@@ -12,6 +12,7 @@
 
 mod fuse;
 mod log;
+mod plan;
 mod store;
 
 use std::future::Future;
@@ -27,6 +28,7 @@ use crate::engine::{Engine, Parts};
 pub(crate) use fuse::Crash;
 use fuse::Fuse;
 use log::{DiskLog, MemoryLog};
+pub(crate) use plan::{Fault, PlanStore};
 use store::CrashStore;
 
 /// What outlives a process: objects and the log.

@@ -1,5 +1,6 @@
 //! Who the cluster is, and how its metadata begins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tessera_manifest::id::Nonce;
@@ -49,7 +50,7 @@ impl Catalog {
     /// When the store fails or holds what cannot be read.
     pub async fn bootstrap(kv: Arc<dyn KvBackend>, bootstrap: Bootstrap) -> Result<(Self, Identity), CatalogError> {
         let Bootstrap { cluster, incarnation, unix_ms } = bootstrap;
-        let database = Database { name: DEFAULT_DATABASE.to_owned(), created_unix_ms: unix_ms };
+        let database = Database { name: DEFAULT_DATABASE.to_owned(), created_unix_ms: unix_ms, options: BTreeMap::new() };
         let txn = Txn::new().when(Compare::Absent { key: MetaKey::ClusterId.to_key() }).then([
             Op::put(MetaKey::ClusterId.to_key(), values::encode(&cluster)),
             Op::put(MetaKey::IncarnationId.to_key(), values::encode(&incarnation)),

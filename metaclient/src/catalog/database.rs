@@ -1,9 +1,11 @@
 //! Verbs on databases.
 
+use std::collections::BTreeMap;
+
 use super::Catalog;
 use super::error::CatalogError;
 use super::model::{DEFAULT_DATABASE, Database, check_name};
-use crate::keys::{self, MetaKey};
+use crate::keys::{self, MetaKey, Switch};
 use crate::kv::{Compare, Op, Txn, range_all};
 use crate::values;
 
@@ -15,13 +17,35 @@ impl Catalog {
     /// Creates a database.
     ///
     /// # Errors
-    /// [`CatalogError::DatabaseExists`]; [`CatalogError::Table`] for a bad name.
+    /// [`CatalogError::DatabaseExists`]; [`CatalogError::RecoveryMode`]; [`CatalogError::Table`] for a bad name.
     pub async fn create_database(&self, name: &str, created_unix_ms: u64) -> Result<Database, CatalogError> {
+        self.create_database_with(name, created_unix_ms, BTreeMap::new()).await
+    }
+
+    /// Creates a database with options.
+    ///
+    /// # Errors
+    /// Those of [`create_database`](Self::create_database).
+    pub async fn create_database_with(
+        &self,
+        name: &str,
+        created_unix_ms: u64,
+        options: BTreeMap<String, String>,
+    ) -> Result<Database, CatalogError> {
         check_name(name)?;
-        let database = Database { name: name.to_owned(), created_unix_ms };
+        let database = Database { name: name.to_owned(), created_unix_ms, options };
         let key = key(name).to_key();
-        let txn = Txn::new().when(Compare::Absent { key: key.clone() }).then([Op::put(key, values::encode(&database))]);
-        if self.kv.txn(txn).await?.succeeded { Ok(database) } else { Err(CatalogError::DatabaseExists { database: name.to_owned() }) }
+        let txn = Txn::new()
+            .when(Switch::Recovery.is_off())
+            .when(Compare::Absent { key: key.clone() })
+            .then([Op::put(key, values::encode(&database))])
+            .otherwise([Op::get(Switch::Recovery.key())]);
+        let answer = self.kv.txn(txn).await?;
+        match (answer.succeeded, answer.entry(0)) {
+            (true, _) => Ok(database),
+            (false, Some(_)) => Err(CatalogError::RecoveryMode { what: "database" }),
+            (false, None) => Err(CatalogError::DatabaseExists { database: name.to_owned() }),
+        }
     }
 
     /// The database of that name.

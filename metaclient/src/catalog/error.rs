@@ -4,6 +4,7 @@ use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::TableId;
 
 use super::model::{DEFAULT_DATABASE, TableError, TableRef};
+use crate::keys::ParseKeyError;
 use crate::kv::KvError;
 use crate::values::ValueError;
 
@@ -23,6 +24,13 @@ pub enum CatalogError {
         /// Which, and why.
         #[from]
         source: ValueError,
+    },
+    /// A stored key is none that this program knows.
+    #[error("the metadata store holds a foreign key")]
+    Key {
+        /// Which.
+        #[from]
+        source: ParseKeyError,
     },
     /// What was given cannot be a table, or a name.
     #[error("the table or name is not sound")]
@@ -118,6 +126,33 @@ pub enum CatalogError {
         /// What it should become.
         asked: TableId,
     },
+    /// The next id is that of a table that exists, or below it.
+    #[error(
+        "the next table id is {next}, but table {highest} exists: the id of a table would be given again; raise the next table id above it"
+    )]
+    SequenceBehind {
+        /// The next id.
+        next: TableId,
+        /// The highest id that is in use.
+        highest: TableId,
+    },
+    /// The next id cannot be set to what is in use.
+    #[error("the next table id cannot be set to {asked}, because table {highest} exists: set it above that")]
+    SequenceInUse {
+        /// What it should become.
+        asked: TableId,
+        /// The highest id that is in use.
+        highest: TableId,
+    },
+    /// In recovery mode nothing is created.
+    #[error("recovery mode is on, in which no {what} is created: disable it first")]
+    RecoveryMode {
+        /// What was to be created.
+        what: &'static str,
+    },
+    /// The next table id is only set in recovery mode.
+    #[error("the next table id can only be set in recovery mode, which is off: enable it first")]
+    NotInRecoveryMode,
     /// All ids are used up.
     #[error("all table ids are used up")]
     SequenceExhausted,
@@ -145,6 +180,7 @@ impl CatalogError {
         match self {
             Self::Kv { source } => source.class(),
             Self::Value { source } => source.class(),
+            Self::Key { .. } => ErrorClass::Corrupt,
             Self::Contended { .. } => ErrorClass::Retry,
             Self::TableChanged { .. } | Self::TableIdNotFound { .. } => ErrorClass::Refresh,
             Self::Table { .. }
@@ -159,6 +195,10 @@ impl CatalogError {
             | Self::FixedPart { .. }
             | Self::TooManyRegions { .. }
             | Self::SequenceBackward { .. }
+            | Self::SequenceBehind { .. }
+            | Self::SequenceInUse { .. }
+            | Self::RecoveryMode { .. }
+            | Self::NotInRecoveryMode
             | Self::SequenceExhausted
             | Self::ConditionsFailed { .. }
             | Self::NotBootstrapped => ErrorClass::Invalid,

@@ -8,26 +8,35 @@
 //!   sequence has given. An id is therefore never used twice, not even after a drop.
 //! - Whoever changes the routes of a table writes its [`TableInfo`] in the same transaction (repartition
 //!   takes a generation from it), so that an unchanged table means unchanged rules.
+//! - What creates a database or a table, or takes a table id, compares in its own transaction that recovery mode is
+//!   off: once recovery mode is on, nothing is created any more, and no race lets one slip through.
 //! - A read-then-transact loop compares what it read, and gives up after a bounded number of attempts.
 //!
 //! ```text
-//!   allocate_table_id --> create_table --> rename_table / update_table --> drop_table --> tombstone
+//!   allocate_table_id --> create_table --> rename_table / update_table / alter_table --> drop_table --> tombstone
 //! ```
 
+mod alter;
 mod cluster;
 mod database;
 mod error;
 mod model;
+mod pages;
 mod route;
 mod sequence;
+mod switches;
 mod table;
 
 use std::sync::Arc;
 
 pub use self::cluster::{Bootstrap, Identity};
 pub use self::error::CatalogError;
-pub use self::model::{DEFAULT_DATABASE, Database, DroppedTable, FIRST_TABLE_ID, Route, TableError, TableInfo, TableRef, Tombstone};
+pub use self::model::{
+    DEFAULT_DATABASE, Database, DroppedTable, FIRST_TABLE_ID, Planned, Route, TableError, TableInfo, TableRef, Tombstone,
+};
+pub use self::pages::TablePages;
 pub use self::sequence::WithTableId;
+pub use self::switches::SwitchedOn;
 use crate::keys::MetaKey;
 use crate::kv::{Entry, KvBackend};
 use crate::values::{self, Stored};

@@ -8,11 +8,31 @@ use tessera_manifest::limits::NAME_BYTES_MAX;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Schema;
 
+use crate::kv::{Compare, Op, Txn};
+
 /// The database that every cluster has.
 pub const DEFAULT_DATABASE: &str = "public";
 
 /// The id of the first user table.
 pub const FIRST_TABLE_ID: TableId = TableId(1024);
+
+/// A change of the catalog that is not done yet: part of a transaction, so that it happens together with what else is
+/// in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Planned {
+    /// That all is as it was when the change was planned. Where one fails, plan again: that says why.
+    pub compares: Vec<Compare>,
+    /// The change.
+    pub ops: Vec<Op>,
+}
+
+impl Planned {
+    /// The change as a transaction of its own.
+    #[must_use]
+    pub fn into_txn(self) -> Txn {
+        Txn { compares: self.compares, ..Txn::new().then(self.ops) }
+    }
+}
 
 /// A database: a space of table names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +41,8 @@ pub struct Database {
     pub name: String,
     /// When it was created, in milliseconds since 1970; for people only.
     pub created_unix_ms: u64,
+    /// Options of its tables that do not have them themselves, as the user gave them.
+    pub options: BTreeMap<String, String>,
 }
 
 /// A table by name. Shown as `database.name`.

@@ -4,17 +4,17 @@ use tessera_manifest::id::TableId;
 
 use super::Catalog;
 use super::error::CatalogError;
-use super::model::{DroppedTable, Route, TableInfo, TableRef, Tombstone, check_name};
+use super::model::{DroppedTable, Planned, Route, TableInfo, TableRef, Tombstone, check_name};
 use super::route::decode_routes;
-use crate::keys::{self, MetaKey, RouteSet};
+use crate::keys::{self, MetaKey, RouteSet, Switch};
 use crate::kv::{Compare, Entry, Key, KvError, Op, RangeRequest, Txn, range_all};
 use crate::limits::{ATTEMPTS_MAX, REGIONS_MAX};
 use crate::values::{self, TableName};
 
-/// Operations of a create beside those of its regions: the name and the table.
-const CREATE_OPS: usize = 2;
+/// Operations of a create beside those of its regions: the name, the table, and the record of a procedure that creates it.
+const CREATE_OPS: usize = 3;
 
-fn name_key(table: &TableRef) -> Key {
+pub(super) fn name_key(table: &TableRef) -> Key {
     MetaKey::TableName { database: table.database.clone(), name: table.name.clone() }.to_key()
 }
 
@@ -22,7 +22,7 @@ fn database_key(database: &str) -> Key {
     MetaKey::Database { database: database.to_owned() }.to_key()
 }
 
-fn id_key(id: TableId) -> Key {
+pub(super) fn id_key(id: TableId) -> Key {
     MetaKey::Table { id }.to_key()
 }
 
@@ -42,9 +42,35 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::TableExists`], [`CatalogError::DatabaseNotFound`], [`CatalogError::TableIdTaken`],
-    /// [`CatalogError::TableIdNotAllocated`], [`CatalogError::TooManyRegions`]; [`CatalogError::Table`] when
-    /// table and routes do not fit each other. Nothing was written then.
+    /// [`CatalogError::TableIdNotAllocated`], [`CatalogError::TooManyRegions`], [`CatalogError::RecoveryMode`];
+    /// [`CatalogError::Table`] when table and routes do not fit each other. Nothing was written then.
     pub async fn create_table(&self, info: &TableInfo, routes: &[Route]) -> Result<(), CatalogError> {
+        self.check_create(info, routes).await?;
+        let txn = plan_create(info, routes).into_txn().otherwise(obstacles(info).map(Op::get));
+        let answer = self.kv.txn(txn).await?;
+        if answer.succeeded { Ok(()) } else { Err(obstacle(info, [answer.entry(0), answer.entry(1), answer.entry(2)])) }
+    }
+
+    /// What creates a table with its routes, to be done in a transaction of the caller.
+    ///
+    /// # Errors
+    /// As [`create_table`](Self::create_table).
+    pub async fn plan_create_table(&self, info: &TableInfo, routes: &[Route]) -> Result<Planned, CatalogError> {
+        self.check_create(info, routes).await?;
+        let found = self.kv.multi_get(&obstacles(info)).await?.entries;
+        let entry = |at: usize| found.get(at).and_then(Option::as_ref);
+        if entry(0).is_none() || entry(1).is_some() || entry(2).is_some() {
+            return Err(obstacle(info, [entry(0), entry(1), entry(2)]));
+        }
+        let taken = self.kv.multi_get(&[id_key(info.id), tombstone_key(info.id)]).await?.entries;
+        if taken.iter().any(Option::is_some) {
+            return Err(CatalogError::TableIdTaken { id: info.id });
+        }
+        Ok(plan_create(info, routes))
+    }
+
+    /// What can be said of a new table without a transaction.
+    async fn check_create(&self, info: &TableInfo, routes: &[Route]) -> Result<(), CatalogError> {
         info.check()?;
         info.check_routes(routes)?;
         let regions_max = (self.kv.limits().txn_ops_max.saturating_sub(CREATE_OPS) / 2).min(REGIONS_MAX);
@@ -56,19 +82,7 @@ impl Catalog {
         if info.id >= next {
             return Err(CatalogError::TableIdNotAllocated { id: info.id, next });
         }
-        let answer = self.kv.txn(plan_create(info, routes)).await?;
-        if answer.succeeded {
-            return Ok(());
-        }
-        let table = info.table_ref();
-        if answer.entry(0).is_none() {
-            return Err(CatalogError::DatabaseNotFound { database: info.database.clone() });
-        }
-        if let Some(entry) = answer.entry(1) {
-            let TableName(id) = values::decode_entry(entry)?;
-            return Err(CatalogError::TableExists { table, id });
-        }
-        Err(CatalogError::TableIdTaken { id: info.id })
+        Ok(())
     }
 
     /// The table of that name. Two reads.
@@ -247,6 +261,36 @@ impl Catalog {
         Err(CatalogError::Contended { what: table.to_string() })
     }
 
+    /// What drops a table with its routes and leaves a tombstone, to be done in a transaction of the caller; `None`
+    /// when there is no table of that id.
+    ///
+    /// # Errors
+    /// When the store fails or holds what cannot be read.
+    pub async fn plan_drop_table(&self, id: TableId, dropped_unix_ms: u64) -> Result<Option<Planned>, CatalogError> {
+        let Some((entry, info)) = self.read::<TableInfo>(&MetaKey::Table { id }).await? else { return Ok(None) };
+        let name = name_key(&info.table_ref());
+        let name_entry = self.kv.get(&name).await?.entry;
+        let mut compares = vec![Compare::unchanged(&entry)];
+        compares.push(name_entry.as_ref().map_or_else(|| Compare::Absent { key: name.clone() }, Compare::unchanged));
+        let mut ops = vec![
+            Op::DeleteRange { range: keys::routes(RouteSet::Read, id) },
+            Op::DeleteRange { range: keys::routes(RouteSet::Write, id) },
+            Op::delete(id_key(id)),
+            Op::put(tombstone_key(id), values::encode(&Tombstone { table: info, dropped_unix_ms })),
+        ];
+        if let Some(entry) = name_entry {
+            let TableName(named) = values::decode_entry(&entry)?;
+            ops.extend((named == id).then(|| Op::delete(name)));
+        }
+        Ok(Some(Planned { compares, ops }))
+    }
+
+    /// What [`remove_tombstone`](Self::remove_tombstone) does, to be done in a transaction of the caller.
+    #[must_use]
+    pub fn plan_remove_tombstone(id: TableId) -> Planned {
+        Planned { compares: Vec::new(), ops: vec![Op::delete(tombstone_key(id))] }
+    }
+
     /// Forgets a dropped table, once nothing of it is left on the object store. Its id is still not reused.
     ///
     /// # Errors
@@ -256,18 +300,35 @@ impl Catalog {
     }
 }
 
-fn plan_create(info: &TableInfo, routes: &[Route]) -> Txn {
+/// The keys that say why a table cannot be created: its database, its name, the switch of recovery mode.
+fn obstacles(info: &TableInfo) -> [Key; 3] {
+    [database_key(&info.database), name_key(&info.table_ref()), Switch::Recovery.key()]
+}
+
+/// Why a table cannot be created, from what is under those keys.
+fn obstacle(info: &TableInfo, [database, name, recovery]: [Option<&Entry>; 3]) -> CatalogError {
+    match (database, name.map(values::decode_entry)) {
+        _ if recovery.is_some() => CatalogError::RecoveryMode { what: "table" },
+        (None, _) => CatalogError::DatabaseNotFound { database: info.database.clone() },
+        (_, Some(Ok(TableName(id)))) => CatalogError::TableExists { table: info.table_ref(), id },
+        (_, Some(Err(source))) => source.into(),
+        (_, None) => CatalogError::TableIdTaken { id: info.id },
+    }
+}
+
+fn plan_create(info: &TableInfo, routes: &[Route]) -> Planned {
     let name = name_key(&info.table_ref());
-    let mut txn = Txn::new()
-        .when(Compare::Exists { key: database_key(&info.database) })
-        .when(Compare::Absent { key: name.clone() })
-        .when(Compare::Absent { key: id_key(info.id) })
-        .when(Compare::Absent { key: tombstone_key(info.id) })
-        .then([Op::put(name.clone(), values::encode(&TableName(info.id))), Op::put(id_key(info.id), values::encode(info))])
-        .otherwise([Op::get(database_key(&info.database)), Op::get(name)]);
+    let compares = vec![
+        Switch::Recovery.is_off(),
+        Compare::Exists { key: database_key(&info.database) },
+        Compare::Absent { key: name.clone() },
+        Compare::Absent { key: id_key(info.id) },
+        Compare::Absent { key: tombstone_key(info.id) },
+    ];
+    let mut ops = vec![Op::put(name, values::encode(&TableName(info.id))), Op::put(id_key(info.id), values::encode(info))];
     for set in [RouteSet::Read, RouteSet::Write] {
         let put = |route: &Route| Op::put(MetaKey::Route { set, region: route.region }.to_key(), values::encode(route));
-        txn.then_ops.extend(routes.iter().map(put));
+        ops.extend(routes.iter().map(put));
     }
-    txn
+    Planned { compares, ops }
 }

@@ -1,5 +1,7 @@
 //! The catalog on both embedded backends.
 
+mod ids;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tessera_manifest::env;
@@ -55,7 +57,7 @@ async fn memory() -> Catalog {
 }
 
 async fn create(catalog: &Catalog, database: &str, name: &str, regions: u32) -> Result<TableInfo, CatalogError> {
-    let (info, routes) = table(catalog.allocate_table_id().await?, database, name, regions);
+    let (info, routes) = table(catalog.allocate_table_id(None).await?, database, name, regions);
     catalog.create_table(&info, &routes).await?;
     Ok(info)
 }
@@ -90,7 +92,7 @@ async fn bootstrap_sets_up_once_and_keeps_the_first_identity() {
     let other = Bootstrap { cluster: Nonce(7), incarnation: Nonce(8), unix_ms: 9 };
     let (catalog, again) = Catalog::bootstrap(kv, other).await.unwrap();
     assert_eq!(again, first);
-    let public = Database { name: "public".into(), created_unix_ms: 3 };
+    let public = Database { name: "public".into(), created_unix_ms: 3, options: BTreeMap::new() };
     assert_eq!(catalog.databases().await.unwrap(), [public]);
     assert_eq!(catalog.next_table_id().await.unwrap(), TableId(1024));
 }
@@ -155,9 +157,9 @@ async fn a_table_that_exceeds_the_transaction_is_a_typed_error() {
     let kv = MemoryBackend::with_limits(Limits { txn_ops_max: 16, ..Limits::EMBEDDED });
     let catalog = Catalog::bootstrap(Arc::new(kv), BOOTSTRAP).await.unwrap().0;
     let refused = create(&catalog, "public", "large", 8).await.unwrap_err();
-    assert!(matches!(refused, CatalogError::TooManyRegions { regions: 8, regions_max: 7, .. }), "{refused}");
+    assert!(matches!(refused, CatalogError::TooManyRegions { regions: 8, regions_max: 6, .. }), "{refused}");
     assert_eq!(refused.class(), ErrorClass::Invalid);
-    create(&catalog, "public", "fits", 7).await.unwrap();
+    create(&catalog, "public", "fits", 6).await.unwrap();
     for number in 0..20 {
         create(&catalog, "public", &format!("t{number:02}"), 1).await.unwrap();
     }
@@ -182,6 +184,42 @@ async fn a_rename_moves_the_name_and_keeps_the_rest() {
     let nowhere = catalog.rename_table(&to, &TableRef::new("none", "x")).await.unwrap_err();
     assert!(matches!(nowhere, CatalogError::DatabaseNotFound { .. }));
     assert_consistent(&catalog).await;
+}
+
+#[tokio::test]
+async fn an_alteration_replaces_name_and_content_at_once() {
+    let catalog = memory().await;
+    let info = create(&catalog, "public", "old", 2).await.unwrap();
+    create(&catalog, "public", "other", 1).await.unwrap();
+    let schema = info.schema.evolve(&[], &[]).unwrap();
+    let new = TableInfo { name: "new".into(), schema: schema.clone(), ..info.clone() };
+    catalog.alter_table(&info, &new).await.unwrap();
+    catalog.alter_table(&info, &new).await.unwrap();
+    assert_eq!(catalog.table_by_name(&public("new")).await.unwrap(), new);
+    assert!(matches!(catalog.table_by_name(&public("old")).await, Err(CatalogError::TableNotFound { .. })));
+    let same_name = TableInfo { options: BTreeMap::new(), ..new.clone() };
+    catalog.alter_table(&new, &same_name).await.unwrap();
+    catalog.alter_table(&new, &same_name).await.unwrap();
+    let late = TableInfo { name: "late".into(), ..info.clone() };
+    assert!(matches!(catalog.alter_table(&info, &late).await, Err(CatalogError::TableChanged { .. })));
+    let taken = TableInfo { name: "other".into(), ..same_name.clone() };
+    assert!(matches!(catalog.alter_table(&same_name, &taken).await, Err(CatalogError::TableExists { .. })));
+    let elsewhere = TableInfo { database: "archive".into(), name: "x".into(), ..same_name.clone() };
+    assert!(matches!(catalog.alter_table(&same_name, &elsewhere).await, Err(CatalogError::FixedPart { part: "database", .. })));
+    assert_consistent(&catalog).await;
+}
+
+#[tokio::test]
+async fn a_database_gets_other_options_and_keeps_the_rest() {
+    let catalog = memory().await;
+    let ttl = |text: &str| BTreeMap::from([("ttl".to_owned(), text.to_owned())]);
+    let made = catalog.create_database_with("m", 1, ttl("7d")).await.unwrap();
+    assert_eq!(made.options, ttl("7d"));
+    let altered = catalog.alter_database::<CatalogError>("m", |_| Ok(ttl("1d"))).await.unwrap();
+    assert_eq!(altered, Database { options: ttl("1d"), ..made });
+    assert_eq!(catalog.database("m").await.unwrap(), altered);
+    let missing = catalog.alter_database::<CatalogError>("none", |_| Ok(ttl("1d"))).await;
+    assert!(matches!(missing, Err(CatalogError::DatabaseNotFound { .. })));
 }
 
 #[tokio::test]
@@ -217,32 +255,16 @@ async fn an_update_needs_the_table_as_expected() {
 }
 
 #[tokio::test]
-async fn table_ids_are_exact_and_only_go_up() {
-    let catalog = memory().await;
-    assert_eq!(catalog.allocate_table_id().await.unwrap(), TableId(1024));
-    assert_eq!(catalog.allocate_table_id().await.unwrap(), TableId(1025));
-    assert_eq!(catalog.next_table_id().await.unwrap(), TableId(1026));
-    for asked in [0, 1024, 1026] {
-        let refused = catalog.set_next_table_id(TableId(asked)).await;
-        assert!(matches!(refused, Err(CatalogError::SequenceBackward { .. })), "{asked}");
-    }
-    catalog.set_next_table_id(TableId(2048)).await.unwrap();
-    assert_eq!(catalog.allocate_table_id().await.unwrap(), TableId(2048));
-    catalog.set_next_table_id(TableId(u32::MAX)).await.unwrap();
-    assert!(matches!(catalog.allocate_table_id().await, Err(CatalogError::SequenceExhausted)));
-}
-
-#[tokio::test]
 async fn an_allocation_and_what_goes_with_it_happen_together_or_not() {
     let catalog = memory().await;
     let reserve = |id: TableId| WithTableId {
         compares: vec![Compare::Absent { key: "test/reserved".into() }],
         ops: vec![Op::put("test/reserved", id.to_string())],
     };
-    assert_eq!(catalog.allocate_table_id_with(reserve).await.unwrap(), TableId(1024));
+    assert_eq!(catalog.allocate_table_id_with(None, reserve).await.unwrap(), TableId(1024));
     let reserved = catalog.kv().get(&"test/reserved".into()).await.unwrap().entry.unwrap();
     assert_eq!(reserved.value, "1024");
-    let refused = catalog.allocate_table_id_with(reserve).await;
+    let refused = catalog.allocate_table_id_with(None, reserve).await;
     assert!(matches!(refused, Err(CatalogError::ConditionsFailed { id: TableId(1025) })));
     assert_eq!(catalog.next_table_id().await.unwrap(), TableId(1025));
 }

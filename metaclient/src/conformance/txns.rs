@@ -273,3 +273,47 @@ pub async fn of_concurrent_creates_one_wins(kv: Kv, scope: &str) -> Result<(), K
     delete(&*kv, scope, "name").await?;
     Ok(())
 }
+
+pub async fn an_empty_prefix_has_no_key_at_all(kv: Kv, scope: &str) -> Result<(), KvError> {
+    let empty = |prefix: Vec<u8>| Compare::PrefixEmpty { prefix: prefix.into() };
+    let highest = || [format!("{scope}/p").as_bytes(), &[u8::MAX]].concat();
+    let (below, above) = (format!("{scope}/o"), format!("{scope}/q"));
+    kv.txn(Txn::new().then([Op::put(below, "1"), Op::put(above, "1")])).await?;
+    let p = || format!("{scope}/p").into_bytes();
+    assert!(holds(&*kv, empty(p())).await?);
+    assert!(!holds(&*kv, empty(Vec::new())).await?, "every key starts with the empty prefix");
+    for number in 0..3 {
+        kv.txn(Txn::new().then([Op::put([highest(), vec![number]].concat(), "")])).await?;
+        assert!(!holds(&*kv, empty(highest())).await?, "a prefix may end in 0xff");
+        assert!(!holds(&*kv, empty(p())).await?);
+    }
+    let create = Txn::new().when(empty(p())).then([Op::put(key(scope, "made"), "1")]).otherwise([Op::get(key(scope, "made"))]);
+    assert!(!kv.txn(create.clone()).await?.succeeded);
+    let gone = crate::kv::KeyRange::prefix(p());
+    kv.txn(Txn::new().when(Compare::Exists { key: key(scope, "o") }).then([Op::DeleteRange { range: gone }])).await?;
+    assert!(holds(&*kv, empty(p())).await? && holds(&*kv, empty(highest())).await?);
+    assert!(kv.txn(create).await?.succeeded);
+    Ok(())
+}
+
+pub async fn values_that_fill_a_transaction_survive(kv: Kv, scope: &str) -> Result<(), KvError> {
+    let limits = kv.limits();
+    let (mut left, mut ops) = (limits.txn_bytes_max, Vec::new());
+    while ops.len() < limits.txn_ops_max {
+        let name = key(scope, &format!("{:04}", ops.len()));
+        let bytes = limits.value_bytes_max.min(left.saturating_sub(name.as_bytes().len()));
+        if bytes == 0 {
+            break;
+        }
+        left -= bytes + name.as_bytes().len();
+        ops.push(Op::put(name, vec![b'x'; bytes]));
+    }
+    let count = ops.len();
+    kv.txn(Txn::new().then(ops)).await?;
+    let entries = crate::kv::range_all(&*kv, whole(scope)).await?;
+    assert_eq!(entries.len(), count);
+    let bytes: usize = entries.iter().map(|entry| entry.key.as_bytes().len() + entry.value.len()).sum();
+    assert_eq!(bytes, limits.txn_bytes_max - left);
+    kv.txn(Txn::new().then([Op::DeleteRange { range: whole(scope) }])).await?;
+    Ok(())
+}

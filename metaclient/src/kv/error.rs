@@ -2,10 +2,12 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tessera_manifest::error::ErrorClass;
 
 use super::key::{Key, Revision};
+use super::lease::LeaseId;
 
 /// Why a key-value store refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +38,11 @@ pub enum KvError {
     /// The transaction, or the multi-get, has too many parts.
     #[error("a transaction has {ops} {what}, more than the {ops_max} that the store takes")]
     TooManyOps {
-        /// Which part: `compares`, `operations` or `keys`.
+        /// Which part: `compares`, `operations`, `keys`; `parts` when a server does not say which.
         what: &'static str,
         /// How many.
         ops: usize,
-        /// The limit.
+        /// The limit; one less than what was refused when a server does not say what its limit is.
         ops_max: usize,
     },
     /// The transaction has too many bytes.
@@ -48,7 +50,7 @@ pub enum KvError {
     TxnTooLarge {
         /// Its size.
         bytes: usize,
-        /// The limit.
+        /// The limit; one less than what was refused when a server does not say what its limit is.
         bytes_max: usize,
     },
     /// One branch writes the key twice.
@@ -56,6 +58,26 @@ pub enum KvError {
     DuplicateKey {
         /// The key.
         key: Key,
+    },
+    /// The lease was revoked or expired, or there never was one of this id.
+    #[error("there is no lease {id}, or it has ended: what was attached to it is gone; ask for a new one")]
+    LeaseNotFound {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// The time to live asked for is too long.
+    #[error("a lease of {} s was asked for, and the store grants {} s at most", ttl.as_secs(), ttl_max.as_secs())]
+    TtlTooLong {
+        /// What was asked for.
+        ttl: Duration,
+        /// The limit.
+        ttl_max: Duration,
+    },
+    /// The store has as many leases as it takes.
+    #[error("the store has {leases_max} leases and takes no more: revoke those that nobody needs, or wait for them to expire")]
+    TooManyLeases {
+        /// The limit.
+        leases_max: usize,
     },
     /// The changes asked for are no longer kept, or the watcher was too slow.
     #[error("changes from revision {requested} on are no longer kept, only from {oldest} on: read the range again, then watch")]
@@ -75,13 +97,13 @@ pub enum KvError {
         path: PathBuf,
     },
     /// The file was written by a version that this one does not know.
-    #[error("metadata file {} has format {found}, and this program reads only format {known}", path.display())]
+    #[error("metadata file {} has format {found}, and this program reads none later than {known}", path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: u64,
-        /// The only format that is known.
+        /// The latest format that is known.
         known: u64,
     },
     /// The file holds what no writer writes.
@@ -102,11 +124,31 @@ pub enum KvError {
         /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The commit failed in a way that leaves open whether it happened.
-    #[error("a commit to metadata file {} may or may not have happened: read again before repeating it", path.display())]
+    /// The servers do not answer, or cannot do it now. A transaction that fails so was not applied.
+    #[error("cannot {doing} etcd at {endpoints}")]
+    Unavailable {
+        /// The servers.
+        endpoints: String,
+        /// What was tried.
+        doing: &'static str,
+        /// The cause.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The servers refuse: the user may not, or the set-up is wrong. Nothing was applied.
+    #[error("etcd at {endpoints} refuses ({doing}): {reason}")]
+    Refused {
+        /// The servers.
+        endpoints: String,
+        /// What was tried.
+        doing: &'static str,
+        /// The servers' words.
+        reason: String,
+    },
+    /// The commit failed, or its answer was lost, in a way that leaves open whether it happened.
+    #[error("a commit to {store} may or may not have happened: read again before repeating it")]
     CommitUnknown {
-        /// The file.
-        path: PathBuf,
+        /// The store.
+        store: String,
         /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
@@ -129,11 +171,15 @@ impl KvError {
             | Self::TooManyOps { .. }
             | Self::TxnTooLarge { .. }
             | Self::DuplicateKey { .. }
+            | Self::TtlTooLong { .. }
             | Self::AlreadyOpen { .. }
-            | Self::UnknownFormat { .. } => ErrorClass::Invalid,
+            | Self::UnknownFormat { .. }
+            | Self::Refused { .. } => ErrorClass::Invalid,
             Self::Compacted { .. } => ErrorClass::Refresh,
+            Self::LeaseNotFound { .. } => ErrorClass::Fenced,
+            Self::TooManyLeases { .. } => ErrorClass::Retry,
             Self::Corrupt { .. } => ErrorClass::Corrupt,
-            Self::Closed | Self::Storage { .. } | Self::CommitUnknown { .. } => ErrorClass::Unavailable,
+            Self::Closed | Self::Storage { .. } | Self::Unavailable { .. } | Self::CommitUnknown { .. } => ErrorClass::Unavailable,
             Self::Aborted { source } if source.is_panic() => ErrorClass::Bug,
             Self::Aborted { .. } => ErrorClass::Unavailable,
         }

@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 use super::error::KvError;
 use super::interpret::Change;
 use super::key::{KeyRange, Revision};
 use super::{Limits, Watch, WatchBatch};
+use crate::signal::Signal;
 
 #[derive(Debug)]
 struct Recent {
@@ -26,13 +26,35 @@ struct Recent {
     bytes: usize,
 }
 
+impl Recent {
+    fn drop_oldest(&mut self) {
+        let Some(gone) = self.batches.pop_front() else { return };
+        self.changes -= gone.changes.len();
+        self.bytes -= bytes_of(&gone.changes);
+        self.oldest = self.oldest.next();
+    }
+}
+
+/// What the watchers wait for.
+#[derive(Debug, Clone, Copy)]
+struct Published {
+    revision: Revision,
+    closed: bool,
+}
+
 /// The publishing side; when it is dropped the watches end.
 #[derive(Debug)]
 pub(super) struct History {
     recent: Arc<Mutex<Recent>>,
-    published: watch::Sender<Revision>,
+    published: Arc<Signal<Published>>,
     changes_max: usize,
     bytes_max: usize,
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.published.update(|published| Some(Published { closed: true, ..published }));
+    }
 }
 
 fn bytes_of(changes: &[Change]) -> usize {
@@ -47,7 +69,7 @@ impl History {
     /// An empty history of a store that is at `revision`.
     pub(super) fn new(revision: Revision, limits: &Limits) -> Self {
         let recent = Recent { oldest: revision.next(), batches: VecDeque::new(), changes: 0, bytes: 0 };
-        let published = watch::Sender::new(revision);
+        let published = Arc::new(Signal::new(Published { revision, closed: false }));
         let Limits { watch_changes_max: changes_max, watch_bytes_max: bytes_max, .. } = *limits;
         Self { recent: Arc::new(Mutex::new(recent)), published, changes_max, bytes_max }
     }
@@ -61,18 +83,24 @@ impl History {
             recent.batches.push_back(Arc::new(WatchBatch { revision, changes }));
             // The newest batch may go too, when it alone breaks the bounds.
             while recent.changes > self.changes_max || recent.bytes > self.bytes_max {
-                let Some(gone) = recent.batches.pop_front() else { break };
-                recent.changes -= gone.changes.len();
-                recent.bytes -= bytes_of(&gone.changes);
-                recent.oldest = recent.oldest.next();
+                recent.drop_oldest();
             }
         }
-        self.published.send_replace(revision);
+        self.published.update(|published| Some(Published { revision, ..published }));
+    }
+
+    /// Forgets the changes before `before`, but never those of the newest revision.
+    pub(super) fn compact(&self, before: Revision) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        while recent.oldest < before && recent.batches.len() > 1 {
+            recent.drop_oldest();
+        }
     }
 
     /// Starts a watch.
     pub(super) fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError> {
-        let watch = HistoryWatch { recent: Arc::clone(&self.recent), published: self.published.subscribe(), range, next: from };
+        let watch =
+            HistoryWatch { recent: Arc::clone(&self.recent), published: Arc::clone(&self.published), range, next: from, marked: false };
         watch.check()?;
         Ok(Box::new(watch))
     }
@@ -81,16 +109,25 @@ impl History {
 #[derive(Debug)]
 struct HistoryWatch {
     recent: Arc<Mutex<Recent>>,
-    published: watch::Receiver<Revision>,
+    published: Arc<Signal<Published>>,
     range: KeyRange,
     /// The revision whose changes are to be delivered next.
     next: Revision,
+    /// Whether a mark is to be given.
+    marked: bool,
 }
 
 impl HistoryWatch {
     fn check(&self) -> Result<(), KvError> {
         let oldest = self.recent.lock().unwrap_or_else(PoisonError::into_inner).oldest;
         if self.next < oldest { Err(KvError::Compacted { requested: self.next, oldest }) } else { Ok(()) }
+    }
+
+    /// The newest revision that is published.
+    fn newest(&self) -> Revision {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = u64::try_from(recent.batches.len()).unwrap_or(u64::MAX);
+        Revision(recent.oldest.0.saturating_add(kept).saturating_sub(1))
     }
 
     /// The changes of the next revision, if it is published; all of them, whatever the range.
@@ -111,8 +148,8 @@ impl HistoryWatch {
 impl Watch for HistoryWatch {
     async fn next(&mut self) -> Result<WatchBatch, KvError> {
         loop {
-            // Marked as seen before looking, so that a publication in between is not slept through.
-            self.published.borrow_and_update();
+            // Read before looking, so that a publication in between is not slept through.
+            let looked = self.published.get().revision;
             while let Some(batch) = self.take()? {
                 let inside = batch.changes.iter().filter(|change| self.range.contains(change.key()));
                 let changes: Vec<Change> = inside.cloned().collect();
@@ -120,7 +157,20 @@ impl Watch for HistoryWatch {
                     return Ok(WatchBatch { revision: batch.revision, changes });
                 }
             }
-            self.published.changed().await.map_err(|_| KvError::Closed)?;
+            if std::mem::take(&mut self.marked) {
+                // A watch from the future has looked at nothing yet.
+                let looked_at = Revision(self.next.0.saturating_sub(1));
+                return Ok(WatchBatch { revision: looked_at.min(self.newest()), changes: Vec::new() });
+            }
+            let published = self.published.wait_until(|published| published.closed || published.revision > looked).await;
+            if published.revision == looked {
+                return Err(KvError::Closed);
+            }
         }
+    }
+
+    fn mark(&mut self) -> bool {
+        self.marked = true;
+        true
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Limits;
 use super::error::KvError;
 use super::key::{Entry, Key, KeyRange, Revision};
+use super::lease::LeaseId;
 use super::txn::{Compare, Op, OpAnswer, RangeRequest, Txn, TxnAnswer};
 
 /// A consistent state to read from.
@@ -63,6 +64,20 @@ pub struct Plan {
     pub changes: Vec<Change>,
 }
 
+impl Plan {
+    /// Refuses a plan that attaches a key to a lease which is not `alive`.
+    pub(super) fn check_leases(&self, alive: impl Fn(LeaseId) -> bool) -> Result<(), KvError> {
+        let attached = self.changes.iter().filter_map(|change| match change {
+            Change::Put(entry) => entry.lease,
+            Change::Delete { .. } => None,
+        });
+        match attached.into_iter().find(|id| !alive(*id)) {
+            Some(id) => Err(KvError::LeaseNotFound { id }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Checks what can be checked without the store: limits, empty keys, keys written twice.
 ///
 /// # Errors
@@ -74,13 +89,9 @@ pub fn check_txn(txn: &Txn, limits: &Limits) -> Result<(), KvError> {
             return Err(KvError::TooManyOps { what, ops, ops_max: limits.txn_ops_max });
         }
     }
-    let mut bytes = 0_usize;
-    for compare in &txn.compares {
-        bytes = bytes.saturating_add(check_compare(compare, limits)?);
-    }
-    for op in txn.then_ops.iter().chain(&txn.else_ops) {
-        bytes = bytes.saturating_add(check_op(op, limits)?);
-    }
+    txn.compares.iter().try_for_each(|compare| check_compare(compare, limits))?;
+    txn.then_ops.iter().chain(&txn.else_ops).try_for_each(|op| check_op(op, limits))?;
+    let bytes = txn_bytes(txn);
     if bytes > limits.txn_bytes_max {
         return Err(KvError::TxnTooLarge { bytes, bytes_max: limits.txn_bytes_max });
     }
@@ -88,8 +99,28 @@ pub fn check_txn(txn: &Txn, limits: &Limits) -> Result<(), KvError> {
     check_branch(&txn.else_ops)
 }
 
-/// Checks one key against the limits and answers its size.
-pub(super) fn check_key(key: &Key, limits: &Limits) -> Result<usize, KvError> {
+/// The bytes of all keys and values that a transaction names.
+pub(super) fn txn_bytes(txn: &Txn) -> usize {
+    let of_range = |range: &KeyRange| range.start.as_bytes().len() + range.end.as_ref().map_or(0, |end| end.as_bytes().len());
+    let of_compare = |compare: &Compare| match compare {
+        Compare::Value { key, value } => key.as_bytes().len() + value.len(),
+        Compare::Version { key, .. } | Compare::ModRevision { key, .. } | Compare::Absent { key } | Compare::Exists { key } => {
+            key.as_bytes().len()
+        }
+        Compare::PrefixEmpty { prefix } => prefix.as_bytes().len(),
+    };
+    let of_op = |op: &Op| match op {
+        Op::Get { key } | Op::Delete { key } => key.as_bytes().len(),
+        Op::Put { key, value, lease: _ } => key.as_bytes().len() + value.len(),
+        Op::Range { request } => of_range(&request.range),
+        Op::DeleteRange { range } => of_range(range),
+    };
+    let compares = txn.compares.iter().map(of_compare);
+    compares.chain(txn.then_ops.iter().chain(&txn.else_ops).map(of_op)).fold(0, usize::saturating_add)
+}
+
+/// Checks one key against the limits.
+pub(super) fn check_key(key: &Key, limits: &Limits) -> Result<(), KvError> {
     let bytes = key.as_bytes().len();
     if bytes == 0 {
         return Err(KvError::EmptyKey);
@@ -97,7 +128,7 @@ pub(super) fn check_key(key: &Key, limits: &Limits) -> Result<usize, KvError> {
     if bytes > limits.key_bytes_max {
         return Err(KvError::KeyTooLarge { key: key.clone(), bytes, bytes_max: limits.key_bytes_max });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Checks the keys of a multi-get, which counts as a transaction of that many operations.
@@ -105,33 +136,30 @@ pub(super) fn check_keys(keys: &[Key], limits: &Limits) -> Result<(), KvError> {
     if keys.len() > limits.txn_ops_max {
         return Err(KvError::TooManyOps { what: "keys", ops: keys.len(), ops_max: limits.txn_ops_max });
     }
-    keys.iter().try_for_each(|key| check_key(key, limits).map(|_| ()))
+    keys.iter().try_for_each(|key| check_key(key, limits))
 }
 
-fn check_value(key: &Key, bytes: usize, limits: &Limits) -> Result<usize, KvError> {
-    if bytes > limits.value_bytes_max {
-        return Err(KvError::ValueTooLarge { key: key.clone(), bytes, bytes_max: limits.value_bytes_max });
-    }
-    Ok(bytes)
+fn check_value(key: &Key, value: &[u8], limits: &Limits) -> Result<(), KvError> {
+    check_key(key, limits)?;
+    let (bytes, bytes_max) = (value.len(), limits.value_bytes_max);
+    if bytes > bytes_max { Err(KvError::ValueTooLarge { key: key.clone(), bytes, bytes_max }) } else { Ok(()) }
 }
 
-fn check_compare(compare: &Compare, limits: &Limits) -> Result<usize, KvError> {
+fn check_compare(compare: &Compare, limits: &Limits) -> Result<(), KvError> {
     match compare {
-        Compare::Value { key, value } => Ok(check_key(key, limits)? + check_value(key, value.len(), limits)?),
+        Compare::Value { key, value } => check_value(key, value, limits),
         Compare::Version { key, .. } | Compare::ModRevision { key, .. } | Compare::Absent { key } | Compare::Exists { key } => {
             check_key(key, limits)
         }
-        Compare::PrefixEmpty { prefix } => Ok(prefix.as_bytes().len()),
+        Compare::PrefixEmpty { prefix: _ } => Ok(()),
     }
 }
 
-fn check_op(op: &Op, limits: &Limits) -> Result<usize, KvError> {
+fn check_op(op: &Op, limits: &Limits) -> Result<(), KvError> {
     match op {
         Op::Get { key } | Op::Delete { key } => check_key(key, limits),
-        Op::Put { key, value } => Ok(check_key(key, limits)? + check_value(key, value.len(), limits)?),
-        Op::Range { request: RangeRequest { range, .. } } | Op::DeleteRange { range } => {
-            Ok(range.start.as_bytes().len() + range.end.as_ref().map_or(0, |end| end.as_bytes().len()))
-        }
+        Op::Put { key, value, lease: _ } => check_value(key, value, limits),
+        Op::Range { .. } | Op::DeleteRange { .. } => Ok(()),
     }
 }
 
@@ -242,7 +270,7 @@ impl<V: View> Run<'_, V> {
                 let (entries, more) = read_page(self, request, self.limits)?;
                 Ok(OpAnswer::Range { entries, more })
             }
-            Op::Put { key, value } => {
+            Op::Put { key, value, lease } => {
                 let before = self.get(key)?;
                 let entry = Entry {
                     key: key.clone(),
@@ -250,6 +278,7 @@ impl<V: View> Run<'_, V> {
                     create_revision: before.as_ref().map_or(self.revision, |entry| entry.create_revision),
                     mod_revision: self.revision,
                     version: before.map_or(0, |entry| entry.version).saturating_add(1),
+                    lease: *lease,
                 };
                 self.changes.insert(key.clone(), Some(entry));
                 Ok(OpAnswer::Put)

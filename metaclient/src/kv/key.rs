@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::lease::LeaseId;
+
 /// A byte string that names a value. Byte order is key order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Bytes);
@@ -91,6 +93,8 @@ pub struct Entry {
     pub mod_revision: Revision,
     /// How many puts the key has had since it was created, that one included.
     pub version: u64,
+    /// The lease that the last put attached it to: the key is deleted when that lease ends.
+    pub lease: Option<LeaseId>,
 }
 
 /// Keys from a start (included) to an end (excluded).

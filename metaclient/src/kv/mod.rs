@@ -21,26 +21,42 @@
 //!   whole transactions at a time, or fails with [`KvError::Compacted`]. What is kept for watchers is
 //!   bounded, and a watcher that falls out of it re-reads. A range read answered with revision *r* and a
 //!   watch from *r* + 1 together miss nothing.
+//! - A lease lasts for its time to live after it was granted, and again after each time it was kept alive;
+//!   never shorter, and possibly longer: etcd grants whole seconds and has a shortest time, and after a
+//!   restart or a change of leader every lease starts anew. When it ends (it expires, or is revoked) the keys
+//!   attached to it are deleted in one transaction, which watchers see as any other; until then they are
+//!   read as before. A grant, and the end of a lease without keys, change no revision. What has expired
+//!   cannot be kept alive, and no key can be attached to it: [`KvError::LeaseNotFound`].
+//! - Each put attaches the key to the lease it names, or to none: an earlier attachment is gone. Only the
+//!   leases of the branch that runs are looked at. Deleting a key leaves its lease as it is.
 //! - A key range whose start is not below its end is empty, not an error.
 //!
-//! Deliberately absent, until there is more than one node: leases, and reads at a past revision (the pages
-//! of a long range read may come from different revisions; each says which).
+//! Deliberately absent: reads at a past revision (the pages of a long range read may come from different
+//! revisions; each says which).
 
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod history;
 mod interpret;
 mod key;
+mod lease;
 mod memory;
 mod redb;
+mod sweep;
 mod txn;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use self::error::KvError;
+#[cfg(feature = "etcd")]
+pub use self::etcd::{ETCD_REQUEST_BYTES_MAX, ETCD_TXN_OPS_MAX, EtcdBackend, EtcdIdentity, EtcdOptions, EtcdTls, EtcdUser};
 pub use self::interpret::{Change, Plan, View, check_txn, plan_txn};
 pub use self::key::{Entry, Key, KeyRange, Revision};
+pub use self::lease::{Lease, LeaseId};
 pub use self::memory::MemoryBackend;
 pub use self::redb::RedbBackend;
 pub use self::txn::{Compare, Op, OpAnswer, RangeRequest, Txn, TxnAnswer};
@@ -112,7 +128,8 @@ pub struct RangeAnswer {
 pub struct WatchBatch {
     /// The transaction that made them.
     pub revision: Revision,
-    /// Its changes within the range, one for each key, in byte order; never empty.
+    /// Its changes within the range, one for each key, in byte order; empty only in the answer to a
+    /// [mark](Watch::mark).
     pub changes: Vec<Change>,
 }
 
@@ -123,8 +140,17 @@ pub trait Watch: fmt::Debug + Send {
     ///
     /// # Errors
     /// [`KvError::Compacted`] when changes were missed: read the range again and watch from the revision
-    /// after that of the answer. [`KvError::Closed`] when the backend is gone. The watch ends with either.
+    /// after that of the answer. [`KvError::Closed`] when an embedded store was dropped, [`KvError::Refused`]
+    /// when the user may no longer read. The watch ends with each of them. While the servers of a backend cannot be reached
+    /// this waits.
     async fn next(&mut self) -> Result<WatchBatch, KvError>;
+
+    /// Asks for a mark: after all changes up to some revision, [`next`](Self::next) will give a batch without
+    /// changes at that revision, which is then known to be complete. That revision is the newest that the watch
+    /// knows of, perhaps not yet the newest of the store. False where the backend cannot tell, and gives none.
+    fn mark(&mut self) -> bool {
+        false
+    }
 }
 
 /// A transactional key-value store; the module states its semantics.
@@ -162,8 +188,38 @@ pub trait KvBackend: fmt::Debug + Send + Sync + 'static {
     /// Watches `range` for changes with mod revision >= `from`, which may lie in the future.
     ///
     /// # Errors
-    /// [`KvError::Compacted`] when changes since `from` are no longer kept.
+    /// [`KvError::Compacted`] when changes since `from` are no longer kept; a backend may say so only when the
+    /// watch is asked for its first changes. Else as [`get`](Self::get).
     async fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError>;
+
+    /// Forgets changes before revision `before`, or before the store's revision where that comes first:
+    /// watches from there on still work. etcd keeps every change until somebody calls this, or its own
+    /// compaction does; the embedded stores bound what they keep by themselves.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    async fn compact(&self, before: Revision) -> Result<(), KvError>;
+
+    /// Grants a lease that lasts at least `ttl`; the answer says how long. It is durable when this answers.
+    /// Not cancel safe: a cancelled call may leave a lease that nobody knows, and that expires.
+    ///
+    /// # Errors
+    /// [`KvError::TtlTooLong`], [`KvError::TooManyLeases`]; else as [`txn`](Self::txn).
+    async fn grant(&self, ttl: Duration) -> Result<Lease, KvError>;
+
+    /// Starts the term of a lease anew, and answers its time to live. A holder that has had no answer counts
+    /// from before its last call that was answered.
+    ///
+    /// # Errors
+    /// [`KvError::LeaseNotFound`] when the lease has ended; else as [`get`](Self::get).
+    async fn keep_alive(&self, id: LeaseId) -> Result<Duration, KvError>;
+
+    /// Ends a lease, and deletes the keys attached to it in one transaction. Not cancel safe, as
+    /// [`txn`](Self::txn).
+    ///
+    /// # Errors
+    /// [`KvError::LeaseNotFound`] when the lease has ended; else as [`txn`](Self::txn).
+    async fn revoke(&self, id: LeaseId) -> Result<(), KvError>;
 }
 
 /// Reads all pages of a range. The pages may come from different revisions: an entry that is not changed
@@ -186,3 +242,5 @@ pub async fn range_all(kv: &dyn KvBackend, range: KeyRange) -> Result<Vec<Entry>
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod lease_tests;

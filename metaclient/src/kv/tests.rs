@@ -207,11 +207,12 @@ impl Model {
                 let limit = request.limit.clamp(1, SMALL.range_entries_max);
                 OpAnswer::Range { more: all.len() > limit, entries: all.into_iter().take(limit).collect() }
             }
-            Op::Put { key, value } => {
+            Op::Put { key, value, lease } => {
                 let old = self.0.get(key);
                 let create_revision = old.map_or(revision, |e| e.create_revision);
                 let version = old.map_or(1, |e| e.version + 1);
-                let entry = Entry { key: key.clone(), value: value.clone(), create_revision, mod_revision: revision, version };
+                let entry =
+                    Entry { key: key.clone(), value: value.clone(), create_revision, mod_revision: revision, version, lease: *lease };
                 self.0.insert(key.clone(), entry);
                 OpAnswer::Put
             }
@@ -257,7 +258,7 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn txns() -> impl Strategy<Value = Txn> {
+pub(in crate::kv) fn txns() -> impl Strategy<Value = Txn> {
     let branch = || proptest::collection::vec(ops(), 0..5);
     (proptest::collection::vec(compares(), 0..2), branch(), branch()).prop_map(|(compares, then_ops, else_ops)| Txn {
         compares,

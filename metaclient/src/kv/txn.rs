@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::key::{Entry, Key, KeyRange, Revision};
+use super::lease::LeaseId;
 
 /// One page of a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +96,8 @@ pub enum Op {
         key: Key,
         /// The value.
         value: Bytes,
+        /// The lease that the key ends with from now on, in place of any before; `None` for no end.
+        lease: Option<LeaseId>,
     },
     /// Deletes one key, if it exists.
     Delete {
@@ -118,7 +121,16 @@ impl Op {
     /// Writes `value` to `key`.
     #[must_use]
     pub fn put(key: impl Into<Key>, value: impl Into<Bytes>) -> Self {
-        Self::Put { key: key.into(), value: value.into() }
+        Self::Put { key: key.into(), value: value.into(), lease: None }
+    }
+
+    /// The same, ending with lease `id` when it is a put; any other operation as it is.
+    #[must_use]
+    pub fn with_lease(self, id: LeaseId) -> Self {
+        match self {
+            Self::Put { key, value, lease: _ } => Self::Put { key, value, lease: Some(id) },
+            other => other,
+        }
     }
 
     /// Deletes `key`, if it exists.

@@ -24,11 +24,34 @@ pub enum Kind {
     Sequence,
     /// The id of the cluster, or of its incarnation.
     Identity,
+    /// A switch that is on.
+    Switch,
+    /// Who runs procedures.
+    ProcedureRunner,
+    /// A procedure.
+    Procedure,
+    /// Who holds, or waits for, a lock or an election.
+    Holder,
+    /// A node that is there.
+    Node,
 }
 
 impl Kind {
     /// All kinds, in order of their numbers.
-    pub const ALL: [Self; 7] = [Self::Database, Self::TableName, Self::Table, Self::Tombstone, Self::Route, Self::Sequence, Self::Identity];
+    pub const ALL: [Self; 12] = [
+        Self::Database,
+        Self::TableName,
+        Self::Table,
+        Self::Tombstone,
+        Self::Route,
+        Self::Sequence,
+        Self::Identity,
+        Self::Switch,
+        Self::ProcedureRunner,
+        Self::Procedure,
+        Self::Holder,
+        Self::Node,
+    ];
 
     /// Its number in the envelope, never given to another kind.
     #[must_use]
@@ -41,7 +64,18 @@ impl Kind {
             Self::Route => 5,
             Self::Sequence => 6,
             Self::Identity => 7,
+            Self::Switch => 8,
+            Self::ProcedureRunner => 9,
+            Self::Procedure => 10,
+            Self::Holder => 11,
+            Self::Node => 12,
         }
+    }
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 
     /// The version that this program writes, and up to which it reads.
@@ -62,6 +96,11 @@ impl fmt::Display for Kind {
             Self::Route => "route",
             Self::Sequence => "sequence",
             Self::Identity => "identity",
+            Self::Switch => "switch",
+            Self::ProcedureRunner => "procedure runner",
+            Self::Procedure => "procedure",
+            Self::Holder => "holder",
+            Self::Node => "node",
         })
     }
 }
@@ -93,6 +132,17 @@ pub const CHANGES: &[VersionChange] = &[
     VersionChange { kind: Kind::Route, ver: 1, min_reader_ver: 1, what: "region, node, generation, rule (JSON)" },
     VersionChange { kind: Kind::Sequence, ver: 1, min_reader_ver: 1, what: "next id" },
     VersionChange { kind: Kind::Identity, ver: 1, min_reader_ver: 1, what: "128-bit id as 32 hex digits" },
+    VersionChange { kind: Kind::Switch, ver: 1, min_reader_ver: 1, what: "since when it is on" },
+    VersionChange { kind: Kind::ProcedureRunner, ver: 1, min_reader_ver: 1, what: "epoch, nonce of the claim, claim time" },
+    VersionChange {
+        kind: Kind::Procedure,
+        ver: 1,
+        min_reader_ver: 1,
+        what: "id, kind, input, state, locks, phase, flags, steps, attempts, error, progress, output, epoch, writes, queue place, times",
+    },
+    VersionChange { kind: Kind::Holder, ver: 1, min_reader_ver: 1, what: "name, permits, since when" },
+    VersionChange { kind: Kind::Node, ver: 1, min_reader_ver: 1, what: "id, address, program version, incarnation, start time" },
+    VersionChange { kind: Kind::Database, ver: 2, min_reader_ver: 1, what: "options" },
 ];
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use tessera_manifest::id::{ColumnId, Generation, Nonce, ParseIdError, RegionId, 
 use tessera_manifest::schema::Schema;
 
 use super::changes::Kind;
-use super::messages::{DatabaseMessage, IdentityMessage, RouteMessage, SequenceMessage, TableMessage, TableNameMessage, TombstoneMessage};
-use crate::catalog::{Database, Route, TableError, TableInfo, Tombstone};
+use super::messages::{
+    DatabaseMessage, IdentityMessage, RouteMessage, SequenceMessage, SwitchMessage, TableMessage, TableNameMessage, TombstoneMessage,
+};
+use crate::catalog::{Database, Route, SwitchedOn, TableError, TableInfo, Tombstone};
 
 /// Which rule the content of a stored value breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +38,14 @@ pub enum Malformed {
         /// Which.
         #[from]
         source: ParseIdError,
+    },
+    /// A number stands for nothing that is known.
+    #[error("its {part} cannot be {number}")]
+    Number {
+        /// The part.
+        part: &'static str,
+        /// The number.
+        number: u64,
     },
     /// The table breaks a rule of tables.
     #[error("its table is not sound")]
@@ -80,14 +90,20 @@ impl Stored for Database {
     type Message = DatabaseMessage;
 
     fn to_message(&self) -> DatabaseMessage {
-        let Self { name, created_unix_ms } = self;
+        let Self { name, created_unix_ms, options } = self;
         let version = Self::KIND.current();
-        DatabaseMessage { ver: version.ver, min_reader_ver: version.min_reader_ver, name: name.clone(), created_unix_ms: *created_unix_ms }
+        DatabaseMessage {
+            ver: version.ver,
+            min_reader_ver: version.min_reader_ver,
+            name: name.clone(),
+            created_unix_ms: *created_unix_ms,
+            options: options.clone(),
+        }
     }
 
     fn from_message(message: DatabaseMessage) -> Result<Self, Malformed> {
-        let DatabaseMessage { ver: _, min_reader_ver: _, name, created_unix_ms } = message;
-        if name.is_empty() { Err(Malformed::Missing { part: "name" }) } else { Ok(Self { name, created_unix_ms }) }
+        let DatabaseMessage { ver: _, min_reader_ver: _, name, created_unix_ms, options } = message;
+        if name.is_empty() { Err(Malformed::Missing { part: "name" }) } else { Ok(Self { name, created_unix_ms, options }) }
     }
 }
 
@@ -225,5 +241,21 @@ impl Stored for Nonce {
 
     fn from_message(message: IdentityMessage) -> Result<Self, Malformed> {
         Ok(message.id.parse()?)
+    }
+}
+
+impl Stored for SwitchedOn {
+    const KIND: Kind = Kind::Switch;
+    type Message = SwitchMessage;
+
+    fn to_message(&self) -> SwitchMessage {
+        let Self { since_unix_ms } = *self;
+        let version = Self::KIND.current();
+        SwitchMessage { ver: version.ver, min_reader_ver: version.min_reader_ver, since_unix_ms }
+    }
+
+    fn from_message(message: SwitchMessage) -> Result<Self, Malformed> {
+        let SwitchMessage { ver: _, min_reader_ver: _, since_unix_ms } = message;
+        Ok(Self { since_unix_ms })
     }
 }

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use super::json::embedded;
 
 /// A database.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DatabaseMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]
@@ -19,10 +23,15 @@ pub struct DatabaseMessage {
     /// When it was created, in milliseconds since 1970.
     #[prost(uint64, tag = "4")]
     pub created_unix_ms: u64,
+    /// Options.
+    #[prost(btree_map = "string, string", tag = "5")]
+    #[serde(default)]
+    pub options: std::collections::BTreeMap<String, String>,
 }
 
 /// The id of a table, under its name.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TableNameMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]
@@ -36,7 +45,8 @@ pub struct TableNameMessage {
 }
 
 /// A table.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TableMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]
@@ -55,12 +65,14 @@ pub struct TableMessage {
     pub name: String,
     /// Its schema, as JSON.
     #[prost(bytes = "vec", tag = "6")]
+    #[serde(rename = "schema", with = "embedded")]
     pub schema_json: Vec<u8>,
     /// The ids of the columns that rules may name, in order.
     #[prost(uint32, repeated, tag = "7")]
     pub partition_columns: Vec<u32>,
     /// What was given in WITH.
     #[prost(btree_map = "string, string", tag = "8")]
+    #[serde(default)]
     pub options: BTreeMap<String, String>,
     /// When it was created, in milliseconds since 1970.
     #[prost(uint64, tag = "9")]
@@ -74,7 +86,8 @@ pub struct TableMessage {
 }
 
 /// A table that was dropped.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TombstoneMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]
@@ -91,7 +104,8 @@ pub struct TombstoneMessage {
 }
 
 /// The route of a region.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RouteMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]
@@ -110,11 +124,13 @@ pub struct RouteMessage {
     pub generation: u32,
     /// Its rule, as JSON.
     #[prost(bytes = "vec", tag = "6")]
+    #[serde(rename = "rule", with = "embedded")]
     pub rule_json: Vec<u8>,
 }
 
 /// The next id of a sequence.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SequenceMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]
@@ -128,7 +144,8 @@ pub struct SequenceMessage {
 }
 
 /// The id of the cluster, or of its incarnation.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IdentityMessage {
     /// The version it was written in.
     #[prost(uint32, tag = "1")]
@@ -139,4 +156,19 @@ pub struct IdentityMessage {
     /// 32 lower-case hex digits.
     #[prost(string, tag = "3")]
     pub id: String,
+}
+
+/// A switch that is on.
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchMessage {
+    /// The version it was written in.
+    #[prost(uint32, tag = "1")]
+    pub ver: u32,
+    /// The oldest version whose readers understand it.
+    #[prost(uint32, tag = "2")]
+    pub min_reader_ver: u32,
+    /// When it was turned on, in milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub since_unix_ms: u64,
 }

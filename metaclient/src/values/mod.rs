@@ -15,7 +15,10 @@
 
 pub mod changes;
 mod convert;
+pub mod json;
 pub mod messages;
+pub mod coordination;
+pub mod procedure;
 
 use bytes::Bytes;
 use prost::Message;

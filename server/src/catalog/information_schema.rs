@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array};
 use datafusion::catalog::{MemTable, TableProvider};
+use tessera_engine::options::SkippingIndex;
 use tessera_engine::request::RegionInfo;
 use tessera_metaclient::catalog::Route;
 
@@ -76,7 +77,8 @@ fn tables(tables: &[Arc<Table>]) -> Columns {
     let mut columns = table_names(tables, |table| table);
     let created = tables.iter().map(|table| i64::try_from(table.info.created_unix_ms).ok());
     let options = |table: &Arc<Table>| {
-        let pairs = table.info.options.iter().map(|(key, value)| format!("{key}={value}"));
+        let shown = table.info.options.iter().filter(|(key, _)| !key.starts_with(SkippingIndex::OPTION_PREFIX));
+        let pairs = shown.map(|(key, value)| format!("{key}={value}"));
         pairs.collect::<Vec<_>>().join(" ")
     };
     columns.extend([

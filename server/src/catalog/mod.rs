@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A statement loads each table once and works on that copy; a change under its feet is refused by the
 //!   region, by generation and rule version.
-//! - This is the only module that calls the metadata client, apart from `ddl`.
+//! - This is the only module that calls the metadata client, apart from `admin`, `ddl` and `doctor`.
 
 pub mod closed;
 pub mod information_schema;
@@ -20,6 +20,7 @@ use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, Table
 
 use crate::error::{Code, ServerError, chain};
 pub use closed::Closed;
+pub(crate) use describe::rows;
 pub use describe::{create_text, describe, names_output, show_create};
 pub use provider::TesseraTable;
 
@@ -160,6 +161,20 @@ impl Catalogs {
         Ok(open.flat_map(|table| table.routes.iter().map(|route| route.region)).collect())
     }
 
+    /// The present routes of a table, whatever it is called by now.
+    ///
+    /// # Errors
+    /// A table that was dropped or is closed.
+    pub async fn routes(&self, table: &Table) -> Result<Vec<Route>, ServerError> {
+        let mut routes = self.catalog.routes(table.info.id).await.map_err(|error| from_catalog(&error))?;
+        self.closed.check(table)?;
+        if routes.is_empty() {
+            return Err(ServerError::new(Code::TableNotFound, format!("table {} was dropped", table.shown())));
+        }
+        routes.sort_by_key(|route| route.region);
+        Ok(routes)
+    }
+
     /// The table with its routes; `None` if it was dropped since `info` was read, for a table has at least one route.
     async fn with_routes(&self, info: TableInfo) -> Result<Option<Arc<Table>>, ServerError> {
         let mut routes = self.catalog.routes(info.id).await.map_err(|error| from_catalog(&error))?;
@@ -172,6 +187,18 @@ impl Catalogs {
 #[must_use]
 pub fn from_catalog(error: &CatalogError) -> ServerError {
     let code = match error {
+        CatalogError::RecoveryMode { .. } => {
+            let message = format!("{} (POST /admin/recovery/disable)", chain(error));
+            return ServerError::new(Code::IllegalState, message);
+        }
+        CatalogError::NotInRecoveryMode => {
+            let message = format!("{} (POST /admin/recovery/enable)", chain(error));
+            return ServerError::new(Code::IllegalState, message);
+        }
+        CatalogError::SequenceBehind { highest, .. } => {
+            let message = format!("{}: {}", chain(error), crate::doctor::how_to_raise(*highest));
+            return ServerError::new(Code::IllegalState, message);
+        }
         CatalogError::TableNotFound { .. } | CatalogError::TableIdNotFound { .. } => Code::TableNotFound,
         CatalogError::DatabaseNotFound { .. } => Code::DatabaseNotFound,
         CatalogError::TableExists { .. } => Code::TableAlreadyExists,

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Layers, LogFormat};
 use crate::manifest_cli::ManifestArgs;
+use crate::meta_cli::MetaArgs;
 use crate::output::Format;
 
 const EXAMPLES: &str = "\
@@ -18,6 +19,8 @@ Examples:
   tessera sql --format csv \"SELECT * FROM weather\" > weather.csv
   tessera sql < setup.sql
   tessera manifest show ./tessera-data           what is on the object store, without a server
+  tessera meta list ./tessera-data table/        what is in the metadata, without a server
+  tessera doctor ./tessera-data                  do catalog and object store fit together?
 
 Exit codes:
   0  done
@@ -38,6 +41,8 @@ pub(super) enum Command {
     Standalone(StandaloneArgs),
     Sql(SqlArgs),
     Manifest(ManifestArgs),
+    Meta(MetaArgs),
+    Doctor(DoctorArgs),
     /// Print the effective settings as a TOML file with explanations
     Config(Settings),
 }
@@ -67,6 +72,38 @@ Examples:
 
 Exit codes: 0 closed cleanly, 1 failed, 2 the command line or the settings are wrong";
 
+/// Check that catalog and object store fit together, and say what to do if they do not.
+///
+/// Compares the next table id with every table id in the catalog and with every table folder on the object store, drop
+/// markers included; and the tables of the catalog with the folders. A next id that is not above all of them comes from
+/// metadata that was restored from an older copy: a server then creates no table, because it would get the folder of
+/// another. --fix raises the next id above all of them, which is safe at any time; nothing else is changed.
+#[derive(Debug, Args)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(super) struct DoctorArgs {
+    /// The data home of a stopped server, or the URL of a running one
+    #[arg(value_name = "DATA_HOME|URL")]
+    pub(super) target: String,
+    /// Mend what can be mended: raise the next table id
+    #[arg(long)]
+    pub(super) fix: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+const DOCTOR_EXAMPLES: &str = "\
+A running server has its data home locked and is asked over HTTP; it makes the same check when it starts, and logs what it
+finds.
+
+Examples:
+  tessera doctor ./tessera-data
+  tessera doctor ./tessera-data --fix
+  tessera doctor http://127.0.0.1:4000 --json
+
+Exit codes: 0 healthy, or healthy after --fix (notes may be listed); 1 a problem is left, or it could not be examined; 2 the
+command line is wrong; 3 no server answers";
+
 /// Flags for settings.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
@@ -90,6 +127,14 @@ pub(super) struct Settings {
     set: Vec<(String, String)>,
 }
 
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+pub(super) fn settings_of_environment() -> Result<Config, ConfigError> {
+    Layers { env: environment(), ..Layers::default() }.resolve()
+}
+
 impl Settings {
     /// The settings that file, environment and flags give.
     pub(super) fn resolve(&self) -> Result<Config, ConfigError> {
@@ -100,8 +145,7 @@ impl Settings {
                 Some((path.clone(), text))
             }
         };
-        let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
-        Layers { file, env, flags: self.flags() }.resolve()
+        Layers { file, env: environment(), flags: self.flags() }.resolve()
     }
 
     pub(super) fn flags(&self) -> Vec<(&str, &str, String)> {

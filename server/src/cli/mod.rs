@@ -4,6 +4,8 @@
 //! are wrong, 3 no server answers.
 
 mod args;
+pub(crate) mod verb;
+mod doctor;
 mod sql;
 mod standalone;
 #[cfg(test)]
@@ -14,7 +16,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::manifest_cli;
+use crate::config::{Config, ConfigError};
+use crate::{manifest_cli, meta_cli};
 use args::{Cli, Command};
 pub use standalone::{Running, Start};
 
@@ -37,12 +40,19 @@ pub fn main(start: Start) -> ExitCode {
         Command::Standalone(args) => standalone::run(&args, start),
         Command::Sql(args) => sql::run(&args),
         Command::Manifest(args) => manifest_cli::run(&args),
+        Command::Meta(args) => meta_cli::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => match args.resolve() {
             Ok(config) => print(&config.to_toml()),
             Err(error) => complain(Exit::Usage, &error),
         },
     };
     ExitCode::from(exit as u8)
+}
+
+/// The settings that the environment gives, without a file and flags.
+pub(crate) fn settings_of_environment() -> Result<Config, ConfigError> {
+    args::settings_of_environment()
 }
 
 /// Writes to stdout.

@@ -20,7 +20,7 @@ use super::args::StandaloneArgs;
 use super::{Exit, complain, print};
 use crate::config::Config;
 use crate::error::{Code, ServerError};
-use crate::service::SqlService;
+use crate::service::Service;
 use crate::{http, telemetry};
 
 /// How long blocking work may go on after everything is closed.
@@ -31,8 +31,8 @@ const STACK_BYTES: usize = 64 << 20;
 
 /// A server that executes SQL.
 pub struct Running {
-    /// What executes statements.
-    pub service: Arc<dyn SqlService>,
+    /// What executes statements and the requests of operators.
+    pub service: Arc<dyn Service>,
     /// Flushes and closes; awaited once, after the last request.
     pub close: BoxFuture<'static, Result<(), ServerError>>,
 }

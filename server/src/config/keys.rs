@@ -26,6 +26,13 @@ impl Key {
 /// All settings, in the order of the file.
 pub const KEYS: &[Key] = &[
     Key { path: "data_home", help: "Folder of everything that the server stores: object store, WAL, metadata." },
+    Key { path: "metadata.backend", help: "redb: a file in the data home. etcd: a cluster of etcd, in a build with the feature etcd." },
+    Key { path: "metadata.endpoints", help: "The client URLs of the servers of etcd, with commas between." },
+    Key { path: "metadata.user", help: "The user of etcd; empty where authentication is off." },
+    Key { path: "metadata.password_file", help: "A file with the user's password." },
+    Key { path: "metadata.ca_file", help: "The authority that signed the certificates of etcd, PEM; with it TLS is spoken." },
+    Key { path: "metadata.cert_file", help: "The certificate that etcd is shown, PEM, where it asks for one." },
+    Key { path: "metadata.key_file", help: "The key of that certificate, PEM." },
     Key { path: "http.addr", help: "Address and port to listen on; port 0 takes a free one, which the log names." },
     Key { path: "http.body_bytes_max", help: "Largest request body in bytes; a larger one is answered with 413." },
     Key { path: "http.json_bytes_max", help: "Largest JSON answer in bytes; a larger result is refused: use format=csv or arrow." },

@@ -26,3 +26,12 @@ pub const HISTORY_LINES_MAX: usize = 10_000;
 
 /// Bytes of an answer that the shell holds as text to show an error. Longer: cut.
 pub const ERROR_BODY_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of the body of a request to `/admin`. More: refused with 413.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of an answer of `/admin` that a command reads. More: an error.
+pub const ADMIN_ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// Procedures of one answer of `/admin/procedures`. More: in the next one, after the last id of this.
+pub const PROCEDURES_PAGE: usize = 1000;

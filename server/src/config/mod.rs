@@ -26,6 +26,8 @@ pub use layers::{ConfigError, Layers};
 pub struct Config {
     /// Folder of everything that the server stores: object store, WAL, metadata.
     pub data_home: PathBuf,
+    /// Databases, tables and routes.
+    pub metadata: Metadata,
     /// The HTTP server.
     pub http: Http,
     /// Logs.
@@ -34,6 +36,36 @@ pub struct Config {
     pub engine: Engine,
     /// The write-ahead log.
     pub wal: Wal,
+}
+
+/// Where metadata is kept. Files that are not named (empty) are not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metadata {
+    /// In what.
+    pub backend: MetadataBackend,
+    /// The client URLs of the servers of etcd, with commas between.
+    pub endpoints: String,
+    /// The user of etcd; empty where authentication is off.
+    pub user: String,
+    /// A file with the user's password.
+    pub password_file: PathBuf,
+    /// The authority that signed the certificates of etcd, PEM; with it TLS is spoken.
+    pub ca_file: PathBuf,
+    /// The certificate of this client, PEM.
+    pub cert_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
+}
+
+/// What metadata is kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetadataBackend {
+    /// A file in the data home.
+    Redb,
+    /// A cluster of etcd.
+    Etcd,
 }
 
 /// Settings of the HTTP server.
@@ -113,11 +145,34 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_home: PathBuf::from("./tessera-data"),
+            metadata: Metadata::default(),
             http: Http::default(),
             log: Log::default(),
             engine: Engine::default(),
             wal: Wal::default(),
         }
+    }
+}
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self {
+            backend: MetadataBackend::Redb,
+            endpoints: "http://127.0.0.1:2379".to_owned(),
+            user: String::new(),
+            password_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+            cert_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+        }
+    }
+}
+
+impl Metadata {
+    /// The URLs of the servers of etcd.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        self.endpoints.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect()
     }
 }
 

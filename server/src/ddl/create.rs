@@ -1,26 +1,22 @@
 //! CREATE DATABASE and CREATE TABLE.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use futures::{StreamExt, stream};
-use tessera_manifest::error::ErrorClass;
-use tessera_manifest::id::{ColumnId, Generation, NodeId, RegionId, RegionNumber, TableId};
+use tessera_manifest::id::{ColumnId, NodeId};
 use tessera_manifest::limits::NAME_BYTES_MAX;
-use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
 use tessera_manifest::value::DataType;
-use tessera_metaclient::catalog::{CatalogError, Route, TableInfo};
+use tessera_metaclient::catalog::CatalogError;
+use tessera_metaclient::keys::Switch;
 
-use super::options;
+use super::{Ddl, options, procedure};
 use crate::catalog::{Catalogs, from_catalog, information_schema};
 use crate::error::{Code, ServerError};
-use crate::query::error::from_engine;
 use crate::query::session::Sessions;
 use crate::query::{limits, rules, value};
 use crate::sql::CreateTable;
-use crate::sql::ast::ColumnDef;
+use crate::sql::ast::{ColumnDef, OptionChange};
 use datafusion::sql::sqlparser::ast as df;
 
 /// What a CREATE TABLE asks for, checked.
@@ -45,7 +41,8 @@ pub fn define(create: &CreateTable, sessions: &Sessions) -> Result<Definition, S
     let mut columns = Vec::with_capacity(create.columns.len());
     for (at, column) in create.columns.iter().enumerate() {
         let id = ColumnId(u32::try_from(at).unwrap_or(u32::MAX));
-        columns.push(define_column(column, id, create, sessions)?);
+        let is_key = create.primary_key.contains(&column.name);
+        columns.push(define_column(column, id, is_key, sessions)?);
     }
     let primary_key = ids(&create.primary_key, &columns, "PRIMARY KEY")?;
     let partition_columns = ids(&create.partition_columns, &columns, "PARTITION ON COLUMNS")?;
@@ -56,11 +53,16 @@ pub fn define(create: &CreateTable, sessions: &Sessions) -> Result<Definition, S
         }
     }
     let rules = define_rules(create, &schema, &partition_columns)?;
-    Ok(Definition { schema, partition_columns, rules, options: options::check(&create.options)? })
+    let mut options = options::check(&create.options)?;
+    for (column, defined) in create.columns.iter().zip(schema.columns()) {
+        if column.skipping.is_some() {
+            options::set_skipping(&mut options, defined.id, column.skipping);
+        }
+    }
+    Ok(Definition { schema, partition_columns, rules, options })
 }
 
-fn define_column(column: &ColumnDef, id: ColumnId, create: &CreateTable, sessions: &Sessions) -> Result<Column, ServerError> {
-    let is_key = create.primary_key.contains(&column.name);
+pub(super) fn define_column(column: &ColumnDef, id: ColumnId, is_key: bool, sessions: &Sessions) -> Result<Column, ServerError> {
     let semantic = match (column.time_index, is_key) {
         (true, true) => return Err(invalid(format!("column '{}' cannot be both TIME INDEX and part of the PRIMARY KEY", column.name))),
         (true, false) => SemanticType::TimeIndex,
@@ -130,40 +132,25 @@ fn define_rules(create: &CreateTable, schema: &Schema, partition_columns: &[Colu
 /// Creates a table; whether it was made (it may exist already where that is fine).
 ///
 /// # Errors
-/// A bad definition, a name that is taken, or a store that does not answer.
-pub async fn create_table(
-    create: &CreateTable,
-    database: &str,
-    node: NodeId,
-    catalogs: &Catalogs,
-    sessions: &Sessions,
-) -> Result<bool, ServerError> {
+/// A bad definition, a name that is taken, recovery mode, or a store that does not answer.
+pub async fn create_table(create: &CreateTable, database: &str, place: Place, ddl: &Ddl, sessions: &Sessions) -> Result<bool, ServerError> {
     let definition = define(create, sessions)?;
     writable(database)?;
+    let (name, catalogs) = (&create.name.table, &ddl.tools.catalogs);
     catalogs.require_database(database).await?;
-    if catalogs.find(database, &create.name.table).await?.is_some() {
+    // What is found here costs no procedure; what comes between is found by the procedure.
+    if catalogs.catalog.switch(Switch::Recovery).await.map_err(|error| from_catalog(&error))?.is_some() {
+        return Err(from_catalog(&CatalogError::RecoveryMode { what: "table" }));
+    }
+    if catalogs.find(database, name).await?.is_some() {
         return taken(create, database);
     }
-    let id = catalogs.catalog.allocate_table_id().await.map_err(|error| from_catalog(&error))?;
-    let (info, routes) = place(definition, id, database, create, node, catalogs);
-    create_regions(&info, &routes, catalogs).await?;
-    match catalogs.catalog.create_table(&info, &routes).await {
+    let procedure = procedure::CreateTable::new(database, name, definition, node, ddl.tools.clone());
+    match ddl.procedures.carry_out(&procedure).await {
         Ok(_) => Ok(true),
-        Err(error) => {
-            if may_have_happened(&error) {
-                // Whether the table is there is not known; regions that it may name must stay.
-                return Err(from_catalog(&error));
-            }
-            let made: Vec<RegionId> = routes.iter().map(|route| route.region).collect();
-            drop_regions(&made, catalogs).await;
-            if matches!(error, CatalogError::TableExists { .. }) { taken(create, database) } else { Err(from_catalog(&error)) }
-        }
+        Err(error) if error.code == Code::TableAlreadyExists => taken(create, database),
+        Err(error) => Err(error),
     }
-}
-
-/// Whether a failed transaction may have been applied all the same: all that is not a refusal.
-fn may_have_happened(error: &CatalogError) -> bool {
-    !matches!(error.class(), ErrorClass::Invalid | ErrorClass::Refresh)
 }
 
 fn taken(create: &CreateTable, database: &str) -> Result<bool, ServerError> {
@@ -174,91 +161,21 @@ fn taken(create: &CreateTable, database: &str) -> Result<bool, ServerError> {
     Err(ServerError::new(Code::TableAlreadyExists, message))
 }
 
-/// Gives the regions their numbers and their node.
-fn place(
-    definition: Definition,
-    id: TableId,
-    database: &str,
-    create: &CreateTable,
-    node: NodeId,
-    catalogs: &Catalogs,
-) -> (TableInfo, Vec<Route>) {
-    let numbers = u32::try_from(definition.rules.len()).unwrap_or(u32::MAX);
-    let rules = definition.rules.into_iter().zip(0..numbers);
-    let routes = rules.map(|(rule, number)| {
-        let region = RegionId::new(id, RegionNumber(number));
-        Route { region, node, generation: Generation::FIRST, rule }
-    });
-    let routes = routes.collect();
-    let info = TableInfo {
-        id,
-        database: database.to_owned(),
-        name: create.name.table.clone(),
-        schema: definition.schema,
-        partition_columns: definition.partition_columns,
-        options: definition.options,
-        created_unix_ms: catalogs.env.unix_ms(),
-        next_region_number: RegionNumber(numbers),
-        next_generation: Generation::new(Generation::FIRST.as_u32() + 1).unwrap_or(Generation::MAX),
-    };
-    (info, routes)
-}
-
-async fn create_regions(info: &TableInfo, routes: &[Route], catalogs: &Catalogs) -> Result<(), ServerError> {
-    let metas: Vec<RegionMeta> = routes.iter().map(|route| region_meta(info, route)).collect();
-    let engine = &catalogs.engine;
-    let creates = stream::iter(metas).map(|meta| async move { (meta.region, engine.create_region(meta).await) });
-    let results: Vec<_> = creates.buffer_unordered(limits::PARALLELISM).collect().await;
-    let (mut made, mut failed) = (Vec::new(), None);
-    for (region, result) in results {
-        match result {
-            Ok(_) => made.push(region),
-            Err(error) => {
-                failed.get_or_insert(error);
-            }
-        }
-    }
-    match failed {
-        None => Ok(()),
-        Some(error) => {
-            // A region that could not be created may exist with another table's rows: it is not ours to drop.
-            drop_regions(&made, catalogs).await;
-            Err(from_engine(&error))
-        }
-    }
-}
-
-fn region_meta(info: &TableInfo, route: &Route) -> RegionMeta {
-    RegionMeta {
-        region: route.region,
-        database: info.database.clone(),
-        table: info.name.clone(),
-        schema: Arc::new(info.schema.clone()),
-        partition_columns: info.partition_columns.clone(),
-        rule: Arc::new(route.rule.clone()),
-        generation: route.generation,
-        options: info.options.clone(),
-    }
-}
-
-/// Drops regions that a failed CREATE made, and only those. What cannot be dropped is named by nothing and is reported
-/// at the next start.
-async fn drop_regions(made: &[RegionId], catalogs: &Catalogs) {
-    for region in made {
-        if let Err(error) = catalogs.engine.drop_region(*region).await {
-            tracing::warn!(%region, error = %crate::error::chain(&error), "a region of a failed CREATE TABLE was left behind");
-        }
-    }
-}
-
 /// Creates a database; whether it was made.
 ///
 /// # Errors
 /// A bad name, or one that is taken.
-pub async fn create_database(name: &str, if_not_exists: bool, catalogs: &Catalogs) -> Result<bool, ServerError> {
+pub async fn create_database(
+    name: &str,
+    if_not_exists: bool,
+    options: &[(String, String)],
+    catalogs: &Catalogs,
+) -> Result<bool, ServerError> {
     check_name("database", name)?;
+    let options = options::changed_of_database(&BTreeMap::new(), &OptionChange::Set(options.to_vec()))?;
     let exists = name == information_schema::NAME || catalogs.databases().await?.iter().any(|other| other == name);
-    let result = if exists { Ok(false) } else { catalogs.catalog.create_database(name, catalogs.env.unix_ms()).await.map(|_| true) };
+    let result =
+        if exists { Ok(false) } else { catalogs.catalog.create_database_with(name, catalogs.env.unix_ms(), options).await.map(|_| true) };
     match result {
         Ok(true) => Ok(true),
         Ok(false) | Err(CatalogError::DatabaseExists { .. }) if if_not_exists => Ok(false),
@@ -277,7 +194,7 @@ pub(super) fn writable(database: &str) -> Result<(), ServerError> {
     Ok(())
 }
 
-fn check_name(kind: &str, name: &str) -> Result<(), ServerError> {
+pub(super) fn check_name(kind: &str, name: &str) -> Result<(), ServerError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(invalid(format!("'{name}' cannot be a {kind} name: it has 1 to {NAME_BYTES_MAX} bytes and no control characters")));
     }

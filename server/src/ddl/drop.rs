@@ -1,99 +1,38 @@
 //! DROP TABLE and DROP DATABASE.
 //!
-//! Invariant: once a drop marker is there, or may be, no write to the table is acknowledged any more: its rows would be
-//! gone when the drop is finished.
-
-use std::sync::Arc;
+//! Invariant: once a drop marker is there, or may be, no write to the table begins any more: its rows would be gone when
+//! the drop is finished.
 
 use futures::{StreamExt, stream};
-use object_store::ObjectStore;
 use tessera_manifest::id::{RegionId, TableId};
 use tessera_metaclient::catalog::CatalogError;
 
 use super::create::writable;
-use super::marker::{self, Drop, WriteError};
-use crate::catalog::closed::Why;
-use crate::catalog::{Catalogs, DEFAULT_DATABASE, Table, from_catalog, information_schema};
+use super::marker::Drop;
+use super::{Ddl, procedure};
+use crate::catalog::{Catalogs, DEFAULT_DATABASE, from_catalog, information_schema};
 use crate::error::{Code, ServerError, chain};
 use crate::query::limits;
 
 /// Drops a table; whether there was one (it may be missing where that is fine).
 ///
 /// # Errors
-/// An unknown table, or a store that does not answer.
-pub async fn drop_table(
-    database: &str,
-    name: &str,
-    if_exists: bool,
-    catalogs: &Catalogs,
-    store: &Arc<dyn ObjectStore>,
-) -> Result<bool, ServerError> {
+/// An unknown table, or a store that does not answer: the table is closed then, and a procedure goes on with the drop.
+pub async fn drop_table(database: &str, name: &str, if_exists: bool, ddl: &Ddl) -> Result<bool, ServerError> {
     writable(database)?;
+    let catalogs = &ddl.tools.catalogs;
     let table = match catalogs.listed(database, name).await {
         Ok(table) => table,
         Err(error) if if_exists && matches!(error.code, Code::TableNotFound | Code::DatabaseNotFound) => return Ok(false),
         Err(error) => return Err(error),
     };
-    let drop = describe(&table, catalogs);
-    match marker::write(store, &catalogs.env, &drop).await {
-        Ok(()) => {}
-        Err(WriteError::Absent(error)) => return Err(error),
-        Err(WriteError::Unknown(error)) => {
-            close_regions(&drop, &error, catalogs).await;
-            let text = format!("{}; the table is closed until DROP TABLE is repeated or the server restarted", error.message);
-            return Err(ServerError::new(error.code, text));
-        }
+    let output = ddl.procedures.carry_out(&procedure::DropTable::new(&table, ddl.tools.clone())).await?;
+    match output == procedure::GONE {
+        false => Ok(true),
+        true if if_exists => Ok(false),
+        // Another statement dropped it meanwhile.
+        true => Err(ServerError::new(Code::TableNotFound, format!("table {} was dropped", table.shown()))),
     }
-    if let Err(error) = finish(&drop, catalogs).await {
-        close_regions(&drop, &error, catalogs).await;
-        return Err(error);
-    }
-    Ok(true)
-}
-
-/// Ends all writes to a table whose drop is decided, or may be, and could not be finished.
-async fn close_regions(drop: &Drop, why: &ServerError, catalogs: &Catalogs) {
-    catalogs.closed.close(drop.table, Why::Undecided(why.message.clone()));
-    let engine = &catalogs.engine;
-    let closes = stream::iter(drop.regions.clone()).map(|region| async move { (region, engine.close_region(region).await) });
-    let results: Vec<_> = closes.buffer_unordered(limits::PARALLELISM).collect().await;
-    for (region, result) in results {
-        if let Err(error) = result {
-            // It takes no writes all the same; what it could not flush is in the log.
-            tracing::warn!(table = %drop.table, %region, error = %chain(&error), "a region was closed without a flush");
-        }
-    }
-}
-
-fn describe(table: &Table, catalogs: &Catalogs) -> Drop {
-    Drop {
-        table: table.info.id,
-        database: table.info.database.clone(),
-        name: table.info.name.clone(),
-        unix_ms: catalogs.env.unix_ms(),
-        regions: table.routes.iter().map(|route| route.region).collect(),
-    }
-}
-
-/// What follows from a drop marker; done again after a crash, as often as it takes.
-///
-/// # Errors
-/// When the catalog does not answer; a region that cannot be dropped is logged and left to the next start.
-async fn finish(drop: &Drop, catalogs: &Catalogs) -> Result<(), ServerError> {
-    match leave_catalog(drop, catalogs).await {
-        Ok(()) | Err(CatalogError::TableIdNotFound { .. } | CatalogError::TableNotFound { .. }) => {}
-        Err(error) => {
-            let inner = from_catalog(&error);
-            let message = format!(
-                "the drop of table {}.{} is decided and will be finished at the next start: {}",
-                drop.database, drop.name, inner.message
-            );
-            return Err(ServerError::new(inner.code, message));
-        }
-    }
-    catalogs.closed.close(drop.table, Why::Dropped);
-    drop_regions(drop.table, &drop.regions, catalogs).await;
-    Ok(())
 }
 
 /// The id decides, not the name: another table may have the name by now.
@@ -102,9 +41,9 @@ pub(super) async fn leave_catalog(drop: &Drop, catalogs: &Catalogs) -> Result<()
     catalogs.catalog.drop_table(&info.table_ref(), drop.unix_ms).await.map(|_| ())
 }
 
-/// Drops the regions of a table that is gone, and its tombstone once all of them are: then nothing is left to do at
+/// Drops the regions of a table that is gone; whether that was all. Its tombstone may go then: nothing is left to do at
 /// the next start. The drop marker stays.
-pub(super) async fn drop_regions(table: TableId, regions: &[RegionId], catalogs: &Catalogs) {
+pub(super) async fn drop_regions(table: TableId, regions: &[RegionId], catalogs: &Catalogs) -> bool {
     let engine = &catalogs.engine;
     let drops = stream::iter(regions.to_vec()).map(|region| async move { (region, engine.drop_region(region).await) });
     let results: Vec<_> = drops.buffer_unordered(limits::PARALLELISM).collect().await;
@@ -119,15 +58,11 @@ pub(super) async fn drop_regions(table: TableId, regions: &[RegionId], catalogs:
             }
         }
     }
-    if left == 0
-        && let Err(error) = catalogs.catalog.remove_tombstone(table).await
-    {
-        tracing::warn!(%table, error = %chain(&error), "the tombstone of a dropped table stays until the next start");
-    }
+    left == 0
 }
 
 /// Whether there is nothing of the region.
-fn is_gone(error: &tessera_engine::error::Error) -> bool {
+pub(super) fn is_gone(error: &tessera_engine::error::Error) -> bool {
     use tessera_engine::error::Error;
     match error {
         Error::OpenFailed { source, .. } => is_gone(source),

@@ -14,7 +14,6 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
-use tessera_manifest::env::Env;
 use tessera_manifest::id::{RegionId, TableId, parse_ulid};
 
 use crate::error::{Code, ServerError};
@@ -94,36 +93,20 @@ fn folder(table: TableId) -> Path {
     Path::from(format!("{:010}/drop", table.0))
 }
 
-/// Why a marker was not written.
-#[derive(Debug)]
-pub enum WriteError {
-    /// It is not there: the table is as it was.
-    Absent(ServerError),
-    /// Whether it is there is not known.
-    Unknown(ServerError),
-}
-
-/// Writes the marker of a drop.
+/// Writes the marker of a drop under this name, a ulid. Doing it again after a failure, or a crash, is fine: the marker is
+/// there once.
 ///
 /// # Errors
-/// When the store does not take it. After a failed put the marker is looked for, and the error says what is known.
-pub async fn write(store: &Arc<dyn ObjectStore>, env: &Env, drop: &Drop) -> Result<(), WriteError> {
-    let path = Path::from(format!("{:010}/drop/{}.json", drop.table.0, env.ulid()));
+/// When the store does not take it, or does not say so. The marker may be there then.
+pub async fn write(store: &Arc<dyn ObjectStore>, ulid: &str, drop: &Drop) -> Result<(), ServerError> {
+    let path = Path::from(format!("{:010}/drop/{ulid}.json", drop.table.0));
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    let bytes = PutPayload::from(encode(drop).map_err(WriteError::Absent)?);
-    let error = match store.put_opts(&path, bytes, options).await {
-        // The name was drawn for this put: an object that is there already is ours, from a put that was sent twice.
-        Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => return Ok(()),
-        Err(error) => error,
-    };
-    match store.head(&path).await {
-        Ok(_) => Ok(()),
-        Err(object_store::Error::NotFound { .. }) => {
-            Err(WriteError::Absent(unavailable(&format!("drop marker {path} cannot be written; the table is not dropped"), &error)))
-        }
-        Err(_) => {
-            let what = format!("it is not known whether drop marker {path} was written; if it was, the drop is decided");
-            Err(WriteError::Unknown(unavailable(&what, &error)))
+    match store.put_opts(&path, PutPayload::from(encode(drop)?), options).await {
+        // The name was drawn for this drop: an object that is there already is ours, from an earlier attempt.
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+        Err(error) => {
+            let what = format!("it is not known whether drop marker {path} was written; the drop is decided and the table closed");
+            Err(unavailable(&what, &error))
         }
     }
 }

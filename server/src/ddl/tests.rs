@@ -1,6 +1,7 @@
 //! Tests of drop markers and table options.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -10,10 +11,9 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
     PutPayload, PutResult, Result,
 };
-use tessera_manifest::env::Env;
 use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 
-use super::marker::{self, Drop, WriteError, decode, encode};
+use super::marker::{self, Drop, decode, encode};
 use super::options;
 use crate::error::Code;
 
@@ -57,39 +57,40 @@ fn a_newer_marker_names_both_versions() {
 fn options_are_kept_refused_or_unknown() {
     let check = |key: &str, value: &str| options::check(&[(key.to_owned(), value.to_owned())]);
     assert_eq!(check("append_mode", "false").unwrap().len(), 1);
-    assert_eq!(check("append_mode", "true").unwrap_err().code, Code::Unsupported);
-    assert_eq!(check("ttl", "7d").unwrap_err().code, Code::Unsupported);
-    assert_eq!(check("compaction.type", "twcs").unwrap_err().code, Code::Unsupported);
+    assert_eq!(check("append_mode", "true").unwrap().len(), 1);
+    assert_eq!(check("ttl", "7d").unwrap()["ttl"], "7d");
+    assert_eq!(check("ttl", "").unwrap().len(), 0);
+    assert_eq!(check("ttl", "soon").unwrap_err().code, Code::InvalidArguments);
+    assert_eq!(check("storage", "S3").unwrap_err().code, Code::Unsupported);
+    assert_eq!(check("index.skipping.1", "0.1").unwrap_err().code, Code::InvalidArguments);
     let unknown = check("colour", "red").unwrap_err();
     assert_eq!(unknown.code, Code::InvalidArguments);
     assert!(unknown.message.contains("append_mode"), "{}", unknown.message);
 }
 
 #[tokio::test]
-async fn a_marker_whose_put_failed_is_looked_for() {
-    let write = async |faults: Faults| {
-        let store: Arc<dyn ObjectStore> = Arc::new(FaultyStore { inner: InMemory::new(), faults });
-        marker::write(&store, &Env::system(), &drop()).await
-    };
-    assert!(write(Faults { put_is_applied: true, reads_fail: false }).await.is_ok());
-    assert!(matches!(write(Faults { put_is_applied: false, reads_fail: false }).await, Err(WriteError::Absent(_))));
+async fn a_marker_whose_put_failed_is_there_once_after_another_attempt() {
     for put_is_applied in [true, false] {
-        let Err(WriteError::Unknown(error)) = write(Faults { put_is_applied, reads_fail: true }).await else { panic!("unknown") };
-        assert!(error.message.contains("0000001024/drop/"), "{}", error.message);
+        let store = Arc::new(FaultyStore { inner: InMemory::new(), fails: AtomicBool::new(true), put_is_applied });
+        let shared: Arc<dyn ObjectStore> = Arc::clone(&store) as Arc<dyn ObjectStore>;
+        let write = async || marker::write(&shared, "01ARZ3NDEKTSV4RRFFQ69G5FAV", &drop()).await;
+        let refused = write().await.unwrap_err();
+        assert!(refused.message.contains("0000001024/drop/01ARZ3NDEKTSV4RRFFQ69G5FAV.json"), "{refused}");
+        assert_eq!(refused.code, Code::StorageUnavailable);
+        store.fails.store(false, Ordering::SeqCst);
+        for _ in 0..2 {
+            write().await.unwrap();
+        }
+        assert_eq!(marker::find(&shared, TableId(1024)).await.unwrap(), Some(drop()));
     }
 }
 
-/// How a store fails. A put always answers with an error.
-#[derive(Debug, Clone, Copy)]
-struct Faults {
-    put_is_applied: bool,
-    reads_fail: bool,
-}
-
+/// A store whose puts fail at times, and may be applied all the same.
 #[derive(Debug)]
 struct FaultyStore {
     inner: InMemory,
-    faults: Faults,
+    fails: AtomicBool,
+    put_is_applied: bool,
 }
 
 impl std::fmt::Display for FaultyStore {
@@ -105,16 +106,18 @@ fn failure() -> Error {
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        if self.faults.put_is_applied {
-            self.inner.put_opts(location, payload, options).await?;
+        let fails = self.fails.load(Ordering::SeqCst);
+        if fails && !self.put_is_applied {
+            return Err(failure());
         }
-        Err(failure())
+        let put = self.inner.put_opts(location, payload, options).await?;
+        if fails { Err(failure()) } else { Ok(put) }
     }
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         self.inner.put_multipart_opts(location, options).await
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        if self.faults.reads_fail { Err(failure()) } else { self.inner.get_opts(location, options).await }
+        self.inner.get_opts(location, options).await
     }
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         self.inner.delete_stream(locations)

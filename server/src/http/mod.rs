@@ -3,6 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `GET`, `POST /v1/sql` | executes `sql` in `db` (default `public`), answers in `format` (`json`, `csv`, `table`, `vertical`, `arrow`) |
+//! | `/admin/...` | table ids, switches, the check of catalog and store; see [`admin`] |
 //! | `GET /health` | `{}` while the server takes requests |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /v1/version` | name and version |
@@ -13,6 +14,7 @@
 //! - After a shutdown has begun no connection is accepted; [`serve`] returns when the running requests are done, or
 //!   when their time is up.
 
+mod admin;
 mod answer;
 mod sql;
 #[cfg(test)]
@@ -34,12 +36,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Http;
 use crate::error::{Code, ServerError};
-use crate::service::SqlService;
+use crate::service::Service;
 
 /// What the handlers share.
 #[derive(Clone)]
 struct Shared {
-    service: Arc<dyn SqlService>,
+    service: Arc<dyn Service>,
     metrics: Option<PrometheusHandle>,
     /// Running statements.
     statements: TaskTracker,
@@ -55,7 +57,7 @@ struct Shared {
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    service: Arc<dyn SqlService>,
+    service: Arc<dyn Service>,
     metrics: Option<PrometheusHandle>,
     config: &Http,
     shutdown: impl Future<Output = ()>,
@@ -92,6 +94,7 @@ fn router(shared: Shared, config: &Http) -> Router {
         .route("/v1/sql", get(sql::handle).post(sql::handle))
         .route("/v1/version", get(version))
         .route("/health", get(health))
+        .nest("/admin", admin::routes())
         .route("/metrics", get(metrics_text))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(config.body_bytes_max))
@@ -115,6 +118,6 @@ async fn metrics_text(State(shared): State<Shared>) -> Response {
 }
 
 async fn not_found() -> Response {
-    let message = "there is nothing here: use /v1/sql, /v1/version, /health or /metrics";
+    let message = "there is nothing here: use /v1/sql, /v1/version, /health, /metrics or /admin/...";
     answer::failure(StatusCode::NOT_FOUND, Code::InvalidArguments, message, Duration::ZERO)
 }

@@ -1,7 +1,11 @@
 //! Tests through a real socket, with a service in memory.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::ipc::reader::StreamReader;
@@ -13,7 +17,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::service::Output;
+use crate::doctor::Report;
+use crate::service::{AdminService, Output, ProcedureVerb, SqlService, Turn};
+use tessera_manifest::id::TableId;
+use tessera_metaclient::keys::Switch;
+use tessera_metaclient::procedure::{ProcedureId, Record};
 
 /// Answers a few texts; the rest is a syntax error.
 #[derive(Default)]
@@ -21,6 +29,8 @@ struct Memory {
     begun: Notify,
     release: Notify,
     ended: std::sync::atomic::AtomicUsize,
+    next_table_id: AtomicU32,
+    switches: Mutex<BTreeSet<Switch>>,
 }
 
 fn batch() -> RecordBatch {
@@ -51,12 +61,58 @@ impl SqlService for Memory {
             "slow" => {
                 self.begun.notify_one();
                 self.release.notified().await;
-                self.ended.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                self.ended.fetch_add(1, SeqCst);
                 Ok(vec![Output::Affected(1)])
             }
             text if text.starts_with("-- long") => Ok(vec![Output::Affected(text.len() as u64)]),
             other => Err(ServerError::new(Code::InvalidSyntax, format!("'{other}' is not SQL"))),
         }
+    }
+}
+
+/// Every switch is off until it is turned, and the next table id is 1024 until it is set.
+#[async_trait]
+impl AdminService for Memory {
+    async fn next_table_id(&self) -> Result<TableId, ServerError> {
+        Ok(TableId(self.next_table_id.load(SeqCst).max(1024)))
+    }
+
+    async fn set_next_table_id(&self, asked: TableId) -> Result<(), ServerError> {
+        if !self.is_on(Switch::Recovery).await? {
+            return Err(ServerError::new(Code::IllegalState, "recovery mode is off"));
+        }
+        self.next_table_id.store(asked.0, SeqCst);
+        Ok(())
+    }
+
+    async fn is_on(&self, switch: Switch) -> Result<bool, ServerError> {
+        Ok(self.switches.lock().unwrap().contains(&switch))
+    }
+
+    async fn turn(&self, switch: Switch, to: Turn) -> Result<(), ServerError> {
+        let mut switches = self.switches.lock().unwrap();
+        if to == Turn::On {
+            switches.insert(switch)
+        } else {
+            switches.remove(&switch)
+        };
+        Ok(())
+    }
+
+    async fn procedures(&self, _: Option<ProcedureId>, _: usize) -> Result<Vec<Record>, ServerError> {
+        Ok(Vec::new())
+    }
+
+    async fn procedure(&self, id: &ProcedureId) -> Result<Record, ServerError> {
+        Err(ServerError::new(Code::ProcedureNotFound, format!("procedure '{id}' does not exist")))
+    }
+
+    async fn act(&self, id: &ProcedureId, _: ProcedureVerb) -> Result<Record, ServerError> {
+        Err(ServerError::new(Code::IllegalState, format!("procedure '{id}' is over")))
+    }
+
+    async fn examine(&self) -> Result<Report, ServerError> {
+        Err(ServerError::new(Code::StorageUnavailable, "the disk is gone"))
     }
 }
 
@@ -94,7 +150,7 @@ impl Server {
         let service = Arc::new(Memory::default());
         let (stop, stopped) = oneshot::channel();
         let config = Http { body_bytes_max: 4096, json_bytes_max: 20_000, shutdown_ms: 60_000, ..Http::default() };
-        let shared: Arc<dyn SqlService> = service.clone();
+        let shared: Arc<dyn Service> = service.clone();
         let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
         let task = env::spawn(async move {
             serve(listener, shared, Some(metrics), &config, async {
@@ -117,6 +173,12 @@ impl Server {
         let request = agent().post(format!("http://{}/v1/sql", self.addr));
         let form: Vec<(String, String)> = form.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         env::spawn_blocking(move || reply(request.send_form(form))).await.unwrap()
+    }
+
+    /// Posts a body to a path below `/admin`.
+    async fn admin(&self, path: &str, body: &'static str) -> Reply {
+        let request = agent().post(format!("http://{}/admin/{path}", self.addr));
+        env::spawn_blocking(move || reply(request.send(body))).await.unwrap()
     }
 
     async fn sql(&self, sql: &str, format: &str) -> Reply {
@@ -271,5 +333,60 @@ async fn a_statement_ends_even_if_its_client_goes_away() {
     stop.send(()).unwrap();
     service.release.notify_one();
     task.await.unwrap().unwrap();
-    assert_eq!(service.ended.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(service.ended.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn operators_turn_switches_and_read_them_back() {
+    let server = Server::start().await;
+    for (mode, on, off) in [
+        ("recovery", ("enable", r#"{"enabled":true}"#), ("disable", r#"{"enabled":false}"#)),
+        ("maintenance", ("enable", r#"{"enabled":true}"#), ("disable", r#"{"enabled":false}"#)),
+        ("procedure-manager", ("pause", r#"{"status":"paused"}"#), ("resume", r#"{"status":"running"}"#)),
+    ] {
+        let status = async || server.get(&format!("/admin/{mode}/status"), &[]).await;
+        assert_eq!(status().await.text(), off.1, "{mode}");
+        for (verb, body) in [on, on, off, off, on] {
+            let answer = server.admin(&format!("{mode}/{verb}"), "").await;
+            assert_eq!((answer.status, answer.content_type.as_str(), answer.text()), (200, "application/json", body), "{mode}/{verb}");
+            assert_eq!(status().await.text(), body);
+        }
+        assert_eq!(server.get(&format!("/admin/{mode}/{}", on.0), &[]).await.status, 405, "a GET turns nothing");
+        assert_eq!(server.get(&format!("/admin/{mode}"), &[]).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn the_next_table_id_is_read_and_set_or_refused_with_a_reason() {
+    let server = Server::start().await;
+    let next = async || server.get("/admin/sequence/table/next-id", &[]).await;
+    assert_eq!((next().await.status, next().await.text()), (200, r#"{"next_table_id":1024}"#));
+    let refused = server.admin("sequence/table/set-next-id", r#"{"next_table_id":2048}"#).await;
+    assert_eq!((refused.status, refused.json()), (409, json!({"code": 1006, "error": "recovery mode is off"})));
+    server.admin("recovery/enable", "").await;
+    for body in ["", "2048", r#"{"next_table_id":"2048"}"#, r#"{"next_table_id":4294967296}"#, r#"{"next_table_id":1,"x":2}"#] {
+        let refused = server.admin("sequence/table/set-next-id", body).await;
+        assert_eq!(refused.status, 400, "{body}");
+        assert!(refused.text().contains("next_table_id"), "{}", refused.text());
+    }
+    let set = server.admin("sequence/table/set-next-id", r#"{"next_table_id":2048}"#).await;
+    assert_eq!((set.status, set.text()), (200, r#"{"next_table_id":2048}"#));
+    assert_eq!(next().await.text(), r#"{"next_table_id":2048}"#);
+    assert_eq!(server.get("/admin/doctor", &[]).await.status, 503);
+}
+
+#[tokio::test]
+async fn procedures_are_listed_and_their_ids_are_checked() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/admin/procedures", &[]).await.text(), r#"{"procedures":[]}"#);
+    assert_eq!(server.get("/admin/procedures", &[("after", "p1"), ("limit", "2")]).await.status, 200);
+    for query in [("after", "no such id"), ("limit", "x"), ("colour", "red")] {
+        assert_eq!(server.get("/admin/procedures", &[query]).await.status, 400, "{query:?}");
+    }
+    let answer = server.get("/admin/procedures/p1", &[]).await;
+    assert_eq!((answer.status, answer.json()["code"].clone()), (404, json!(9000)));
+    assert_eq!(server.get("/admin/procedures/p%201", &[]).await.status, 400);
+    assert_eq!(server.admin("procedures/p1/cancel", "").await.status, 409);
+    assert_eq!(server.admin("procedures/p1/retry", "").await.status, 409);
+    assert_eq!(server.admin("procedures/p1/stop", "").await.status, 404);
 }

@@ -16,7 +16,7 @@
 mod args;
 mod version;
 mod store;
-mod text;
+pub(crate) mod text;
 mod file;
 mod show;
 mod list;
@@ -31,52 +31,15 @@ mod rollback;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
-use std::io::{self, Write};
-
-use serde::Serialize;
-
 pub(crate) use args::ManifestArgs;
 use args::{SnapshotVerb, Verb};
 
-use crate::cli::{Exit, print};
-use crate::config::{Log, LogFormat};
-use crate::error::chain;
-use crate::telemetry;
-
-/// Why a verb did not do what was asked.
-#[derive(Debug)]
-struct Failure {
-    exit: Exit,
-    message: String,
-}
-
-impl Failure {
-    /// The command line is wrong.
-    fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into() }
-    }
-
-    /// It was refused, or did not work.
-    fn failed(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into() }
-    }
-}
+use crate::cli::Exit;
+use crate::cli::verb::{self, Failure, View, answer};
 
 impl From<tessera_manifest::error::Error> for Failure {
     fn from(error: tessera_manifest::error::Error) -> Self {
-        Self::failed(chain(&error))
-    }
-}
-
-/// What a verb found or did.
-trait View: Serialize {
-    /// For people; ends with a line end, unless it is empty.
-    fn text(&self) -> String;
-
-    /// How the process ends.
-    fn exit(&self) -> Exit {
-        Exit::Ok
+        Self::failed(crate::error::chain(&error))
     }
 }
 
@@ -84,15 +47,7 @@ trait View: Serialize {
 pub(crate) fn run(args: &ManifestArgs) -> Exit {
     // What is wrong with checkpoints `verify` says itself.
     let level = if matches!(args.verb, Verb::Verify(_)) { "error" } else { "warn" };
-    let logs = telemetry::install_logs(&Log { level: level.to_owned(), format: LogFormat::Human });
-    if let Err(error) = logs {
-        return complain(&Failure::usage(error.message));
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(&Failure::failed(format!("cannot start: {error}"))),
-    };
-    runtime.block_on(execute(&args.verb))
+    verb::run(level, execute(&args.verb))
 }
 
 async fn execute(verb: &Verb) -> Exit {
@@ -108,28 +63,4 @@ async fn execute(verb: &Verb) -> Exit {
         Verb::Snapshot { verb: SnapshotVerb::Drop(args) } => answer(snapshot::drop(args), args.json).await,
         Verb::Rollback(args) => answer(rollback::run(args), args.json).await,
     }
-}
-
-async fn answer<V: View>(work: impl Future<Output = Result<V, Failure>>, json: bool) -> Exit {
-    let view = match work.await {
-        Ok(view) => view,
-        Err(failure) => return complain(&failure),
-    };
-    let text = match json {
-        false => view.text(),
-        true => match serde_json::to_string_pretty(&view) {
-            Ok(text) => text + "\n",
-            Err(error) => return complain(&Failure::failed(format!("cannot write JSON: {error}"))),
-        },
-    };
-    match print(&text) {
-        Exit::Ok => view.exit(),
-        exit => exit,
-    }
-}
-
-fn complain(failure: &Failure) -> Exit {
-    // Without a stderr there is nobody to tell.
-    let _ = writeln!(io::stderr(), "tessera: {}", failure.message);
-    failure.exit
 }

@@ -35,7 +35,7 @@ pub(super) fn time_unit(schema: Option<&Schema>) -> TimeUnit {
 }
 
 /// A size for people.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut unit = None;
     let mut rest = bytes as f64;
@@ -87,7 +87,7 @@ pub(super) fn column(column: &Column) -> String {
 }
 
 /// A table with these columns; a title that begins with `#` is of numbers, which stand on the right.
-pub(super) fn table(titles: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(titles: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset("||--+-++|    ++++++");
     table.set_header(titles.iter().map(|title| Cell::new(title.trim_start_matches('#'))));

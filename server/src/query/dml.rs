@@ -7,6 +7,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use futures::TryStreamExt;
+use tessera_engine::options::{MergeMode, TableOptions};
 
 use super::error::unwrap;
 use super::fit;
@@ -28,6 +29,10 @@ pub async fn run(planned: Planned, catalogs: Catalogs) -> Result<u64, ServerErro
     let table = target(&dml)?;
     let (input, mut writer) = match &dml.op {
         WriteOp::Insert(InsertOp::Append) => (fit::name_casts(dml.input.as_ref().clone(), &table)?, Writer::put(table, catalogs)),
+        WriteOp::Delete if keeps_every_row(&table) => {
+            let text = format!("DELETE FROM {}: rows of a table with append_mode have no key; use TRUNCATE TABLE or a ttl", table.shown());
+            return Err(ServerError::new(Code::Unsupported, text));
+        }
         WriteOp::Delete => (keys(&dml, &table)?, Writer::delete(table, catalogs)),
         other => return Err(ServerError::new(Code::Unsupported, format!("{} is not supported yet", other.name()))),
     };
@@ -49,6 +54,10 @@ fn target(dml: &DmlStatement) -> Result<Arc<Table>, ServerError> {
         Some(table) => Ok(Arc::clone(table.table())),
         None => Err(ServerError::new(Code::Unsupported, format!("table '{}' cannot be written", dml.table_name))),
     }
+}
+
+fn keeps_every_row(table: &Table) -> bool {
+    TableOptions::parse(&table.info.options).is_ok_and(|options| options.merge_mode == MergeMode::Append)
 }
 
 /// The rows to delete, as their key columns in display order.

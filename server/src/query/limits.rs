@@ -37,7 +37,7 @@ pub const COPY_PROGRESS_ROWS: u64 = 1_000_000;
 pub const PARALLELISM: usize = 16;
 
 /// Rules of a table, so that its routes fit in one metadata transaction. More: an error that says so.
-pub const PARTITIONS_MAX: usize = (tessera_metaclient::limits::TXN_OPS_MAX - 2) / 2;
+pub const PARTITIONS_MAX: usize = (tessera_metaclient::limits::TXN_OPS_MAX - 3) / 2;
 
 /// Bytes of a result that is not the last of its request, which is held in memory. More: an error that says so.
 pub const SETTLED_BYTES_MAX: usize = 256 << 20;

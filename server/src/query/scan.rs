@@ -275,12 +275,14 @@ impl ExecutionPlan for TesseraScanExec {
         let files = MetricBuilder::new(&self.metrics).counter("files", partition);
         let skipped = MetricBuilder::new(&self.metrics).counter("files_skipped", partition);
         let (Source { table, engine, closed }, request) = (self.source.clone(), self.request.clone());
+        // The region may have another version of the schema by now; the plan has this one.
+        let planned = Arc::new(table.info.schema.clone());
         let scans = Arc::clone(&self.scans);
         let open = async move {
             let begin = async {
                 let region =
                     engine.region(region).map_err(|error| wrap(closed.check(&table).err().unwrap_or_else(|| from_engine(&error))))?;
-                let scan = region.scan(request).await.map_err(|error| wrap(from_engine(&error)))?;
+                let scan = region.scan_under(Some(planned), request).await.map_err(|error| wrap(from_engine(&error)))?;
                 // A region that was dropped before the scan began has no rows, which is not what the table had.
                 closed.check(&table).map_err(wrap)?;
                 files.add(scan.files.len());

@@ -15,6 +15,7 @@ use tessera_engine::request::{OpType, WriteRequest};
 use tessera_engine::wal::WalError;
 use tessera_manifest::env;
 use tessera_manifest::error::ErrorClass;
+use tessera_manifest::schema::Schema;
 
 use super::error::{from_arrow, from_engine};
 use super::rows::{Place, nowhere};
@@ -25,6 +26,8 @@ use crate::error::{Code, ServerError};
 /// Collects, checks and writes rows.
 pub struct Writer {
     table: Arc<Table>,
+    /// The columns that the rows have, whatever becomes of the table meanwhile.
+    schema: Arc<Schema>,
     catalogs: Catalogs,
     op: OpType,
     positions: Vec<usize>,
@@ -69,7 +72,8 @@ impl Writer {
     fn new(table: Arc<Table>, catalogs: Catalogs, op: OpType, positions: Vec<usize>) -> Self {
         let pending = vec![Vec::new(); table.routes.len()];
         let bytes_max = limits::CHECKED_BYTES_MAX;
-        Self { table, catalogs, op, positions, pending, pending_bytes: 0, bytes_max, applied: 0, unknown: false }
+        let schema = Arc::new(table.info.schema.clone());
+        Self { table, schema, catalogs, op, positions, pending, pending_bytes: 0, bytes_max, applied: 0, unknown: false }
     }
 
     /// Rows written so far.
@@ -150,7 +154,8 @@ impl Writer {
                 continue;
             }
             let batches = std::mem::take(batches);
-            tasks.push(env::spawn(write_region(Arc::clone(&self.table), self.catalogs.clone(), route, self.op, batches)));
+            let (table, schema) = (Arc::clone(&self.table), Arc::clone(&self.schema));
+            tasks.push(env::spawn(write_region(table, schema, self.catalogs.clone(), route, self.op, batches)));
         }
         let (mut failed, mut stale, mut again) = (None, None, Vec::new());
         for task in tasks {
@@ -179,15 +184,9 @@ impl Writer {
 
     /// Reads the table's routes again and keeps the rows for the regions that they belong to now.
     async fn route_anew(&mut self, batches: Vec<RecordBatch>) -> Result<(), ServerError> {
-        let old = &self.table.info;
-        let table = self.catalogs.table(&old.database, &old.name).await?;
-        if table.info.id != old.id {
-            return Err(ServerError::new(Code::TableNotFound, format!("table {} was dropped and made anew", self.table.shown())));
-        }
-        if table.info.schema != old.schema {
-            let text = format!("the columns of table {} were changed while the statement ran: run it again", self.table.shown());
-            return Err(ServerError::new(Code::RegionBusy, text));
-        }
+        let routes = self.catalogs.routes(&self.table).await?;
+        // Rules are about columns that stay as they are, so the rows can be cut as the columns that they have.
+        let table = Arc::new(Table { info: self.table.info.clone(), routes });
         self.pending = vec![Vec::new(); table.routes.len()];
         for batch in batches {
             for part in rows::split(batch, &table, &self.positions, &nowhere)? {
@@ -204,18 +203,20 @@ impl Writer {
 /// Writes rows of one region in order; gives the rows applied and what stopped it.
 async fn write_region(
     table: Arc<Table>,
+    schema: Arc<Schema>,
     catalogs: Catalogs,
     route: usize,
     op: OpType,
     batches: Vec<RecordBatch>,
 ) -> (u64, Result<(), Failure>) {
     let mut applied = 0;
-    let result = write_batches(&table, &catalogs, route, op, batches, &mut applied).await;
+    let result = write_batches(&table, &schema, &catalogs, route, op, batches, &mut applied).await;
     (applied, result)
 }
 
 async fn write_batches(
     table: &Table,
+    schema: &Arc<Schema>,
     catalogs: &Catalogs,
     route: usize,
     op: OpType,
@@ -229,7 +230,7 @@ async fn write_batches(
     while let Some(batch) = left.next() {
         let request = WriteRequest { generation: route.generation, rule_version, batch: batch.clone(), op };
         let written = match catalogs.engine.region(route.region) {
-            Ok(region) => region.write(request).await,
+            Ok(region) => region.write_under(Some(Arc::clone(schema)), request).await,
             Err(error) => Err(error),
         };
         match written {

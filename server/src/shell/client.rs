@@ -1,4 +1,4 @@
-//! The client of `/v1/sql`.
+//! The client of `/v1/sql` and of what is read below `/admin`.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -116,6 +116,21 @@ impl Client {
     pub fn check(&self) -> Result<(), ClientError> {
         let response = self.agent.get(format!("{}/health", self.base)).call().map_err(|error| self.failed(&error))?;
         if response.status().is_success() { Ok(()) } else { Err(refusal(response)) }
+    }
+
+    /// The whole answer to a GET of a path.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer, or answers with more than [`limits::ADMIN_ANSWER_BYTES_MAX`].
+    pub fn get(&self, path: &str) -> Result<String, ClientError> {
+        let response = self.agent.get(format!("{}{path}", self.base)).call().map_err(|error| self.failed(&error))?;
+        if !response.status().is_success() {
+            return Err(refusal(response));
+        }
+        let mut body = response.into_body().into_with_config().limit(limits::ADMIN_ANSWER_BYTES_MAX).reader();
+        let mut text = String::new();
+        body.read_to_string(&mut text).map_err(|error| ClientError::Broken { reason: error.to_string() })?;
+        Ok(text)
     }
 
     fn failed(&self, error: &ureq::Error) -> ClientError {

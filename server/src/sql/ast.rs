@@ -1,6 +1,8 @@
 //! What a statement asks for, before names are resolved.
 
 use datafusion::sql::sqlparser::ast as df;
+use tessera_engine::options::SkippingIndex;
+use tessera_manifest::schema::Place;
 use tessera_manifest::value::DataType;
 
 /// A table, perhaps with its database.
@@ -21,6 +23,36 @@ pub enum Statement {
         name: String,
         /// Whether one that exists is fine.
         if_not_exists: bool,
+        /// What the `WITH` clause says.
+        options: Vec<(String, String)>,
+    },
+    /// `ALTER DATABASE ... SET/UNSET`
+    AlterDatabase {
+        /// Its name.
+        name: String,
+        /// What changes.
+        options: OptionChange,
+    },
+    /// `ALTER TABLE`
+    AlterTable {
+        /// The table.
+        name: TableName,
+        /// What changes, in order; at least one.
+        changes: Vec<AlterClause>,
+    },
+    /// `TRUNCATE TABLE`
+    Truncate {
+        /// The table.
+        name: TableName,
+        /// The stretches of time that go, both ends included; none for all rows.
+        ranges: Vec<(df::Expr, df::Expr)>,
+    },
+    /// `ADMIN function('argument', ...)`
+    Admin {
+        /// The function, in lower case.
+        function: String,
+        /// Its arguments as texts.
+        arguments: Vec<String>,
     },
     /// `DROP DATABASE`
     DropDatabase {
@@ -82,6 +114,57 @@ pub enum Statement {
     Unsupported(String),
 }
 
+/// Options of a table or a database that change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OptionChange {
+    /// These get values; an empty value unsets the option.
+    Set(Vec<(String, String)>),
+    /// These have none any more.
+    Unset(Vec<String>),
+}
+
+/// One clause of an `ALTER TABLE`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AlterClause {
+    /// `ADD COLUMN`
+    Add {
+        /// The column.
+        column: ColumnDef,
+        /// Whether it is part of the primary key.
+        is_key: bool,
+        /// Whether one that exists is fine.
+        if_not_exists: bool,
+        /// Where it is shown.
+        place: Place,
+    },
+    /// `DROP COLUMN`
+    Drop {
+        /// The column.
+        column: String,
+    },
+    /// `MODIFY COLUMN c type`
+    Modify {
+        /// The column.
+        column: String,
+        /// Its new type.
+        data_type: DataType,
+    },
+    /// `MODIFY COLUMN c SET/UNSET SKIPPING INDEX`
+    Index {
+        /// The column.
+        column: String,
+        /// The index that it gets; `None` if it loses the one that it has.
+        skipping: Option<SkippingIndex>,
+    },
+    /// `RENAME`
+    Rename {
+        /// The new name of the table.
+        to: String,
+    },
+    /// `SET`, `UNSET`
+    Options(OptionChange),
+}
+
 /// `CREATE TABLE`
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTable {
@@ -116,4 +199,6 @@ pub struct ColumnDef {
     pub default: Option<df::Expr>,
     /// Its comment.
     pub comment: Option<String>,
+    /// Its bloom filters.
+    pub skipping: Option<SkippingIndex>,
 }

@@ -2,6 +2,8 @@
 
 use datafusion::sql::sqlparser::ast::ColumnOption;
 use datafusion::sql::sqlparser::tokenizer::Token;
+use tessera_engine::options::SkippingIndex;
+use tessera_manifest::value::DataType;
 
 use super::ast::{ColumnDef, CreateTable, Statement};
 use super::parser::Cursor;
@@ -69,10 +71,24 @@ fn set_primary_key(body: &mut Body, names: Vec<String>) -> Result<(), ServerErro
     Ok(())
 }
 
+/// One column of an `ADD COLUMN`, and whether it says `PRIMARY KEY`.
+pub(super) fn added_column(cursor: &mut Cursor<'_>) -> Result<(ColumnDef, bool), ServerError> {
+    let mut body = Body::default();
+    column(cursor, &mut body)?;
+    let mut added = body.columns.pop().ok_or_else(|| syntax("ADD COLUMN needs a column"))?;
+    added.time_index = body.time_index.is_some();
+    Ok((added, !body.primary_key.is_empty()))
+}
+
+/// A type of an `MODIFY COLUMN`.
+pub(super) fn modified_type(cursor: &mut Cursor<'_>) -> Result<DataType, ServerError> {
+    types::resolve(&type_text(cursor)?)
+}
+
 fn column(cursor: &mut Cursor<'_>, body: &mut Body) -> Result<(), ServerError> {
     let name = cursor.identifier()?;
     let data_type = types::resolve(&type_text(cursor)?)?;
-    let mut column = ColumnDef { name, data_type, nullable: None, time_index: false, default: None, comment: None };
+    let mut column = ColumnDef { name, data_type, nullable: None, time_index: false, default: None, comment: None, skipping: None };
     loop {
         if cursor.eat(&["NOT", "NULL"]) {
             set_nullable(&mut column, false)?;
@@ -86,15 +102,45 @@ fn column(cursor: &mut Cursor<'_>, body: &mut Body) -> Result<(), ServerError> {
             set_time_index(body, column.name.clone())?;
         } else if cursor.eat(&["PRIMARY", "KEY"]) {
             set_primary_key(body, vec![column.name.clone()])?;
-        } else if let Some(word @ ("INVERTED" | "SKIPPING" | "FULLTEXT" | "VECTOR")) = cursor.word(0).as_deref() {
-            let message = format!("{word} INDEX on column '{}' is not supported yet", column.name);
-            return Err(ServerError::new(Code::Unsupported, message));
+        } else if cursor.eat(&["SKIPPING", "INDEX"]) {
+            column.skipping = Some(skipping_index(cursor)?);
+        } else if let Some(word @ ("INVERTED" | "FULLTEXT" | "VECTOR")) = cursor.word(0).as_deref() {
+            return Err(no_index(word, &column.name));
         } else {
             break;
         }
     }
     body.columns.push(column);
     Ok(())
+}
+
+/// What follows `SKIPPING INDEX`. A filter covers a row group, whatever `granularity` says.
+pub(super) fn skipping_index(cursor: &mut Cursor<'_>) -> Result<SkippingIndex, ServerError> {
+    let mut index = SkippingIndex::DEFAULT;
+    for (name, value) in cursor.with_options()? {
+        let bad = |what: &str| ServerError::new(Code::InvalidArguments, format!("SKIPPING INDEX: {name} = '{value}' {what}"));
+        match name.as_str() {
+            "type" if value.eq_ignore_ascii_case("bloom") => {}
+            "type" => return Err(bad("is not known: the only type is 'BLOOM'")),
+            "granularity" if value.parse::<u32>().is_ok_and(|rows| rows > 0) => {}
+            "granularity" => return Err(bad("is no number of rows")),
+            "false_positive_rate" => {
+                index = SkippingIndex::parse(&value).ok_or_else(|| bad("is not a probability from 0.000001 to 0.5"))?;
+            }
+            _ => return Err(bad("is not known: options are type, granularity, false_positive_rate")),
+        }
+    }
+    Ok(index)
+}
+
+/// Why there is no index of this kind.
+pub(super) fn no_index(word: &str, column: &str) -> ServerError {
+    let why = match word {
+        "INVERTED" => "tags are sorted and have statistics; for other columns use SKIPPING INDEX",
+        "FULLTEXT" => "texts are searched by reading them",
+        _ => "there is no such index here",
+    };
+    ServerError::new(Code::Unsupported, format!("{word} INDEX on column '{column}' is not supported: {why}"))
 }
 
 fn set_nullable(column: &mut ColumnDef, nullable: bool) -> Result<(), ServerError> {

@@ -14,6 +14,7 @@ pub mod show;
 pub mod split;
 pub mod types;
 
+mod alter;
 mod create;
 
 #[cfg(test)]

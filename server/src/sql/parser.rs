@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::ast::{Statement, TableName};
 use super::split::{DIALECT, Source, split};
-use super::{create, depth, from_parser, syntax};
+use super::{alter, create, depth, from_parser, syntax};
 use crate::error::{Code, ServerError};
 
 /// The name of the only catalog.
@@ -69,6 +69,10 @@ impl<'a> Cursor<'a> {
         match (first.as_str(), second.as_str()) {
             ("CREATE", "DATABASE" | "SCHEMA") => self.create_database(),
             ("CREATE", "TABLE") => create::create_table(self),
+            ("ALTER", "TABLE") => alter::table(self),
+            ("ALTER", "DATABASE" | "SCHEMA") => alter::database(self),
+            ("TRUNCATE", _) => alter::truncate(self),
+            ("ADMIN", _) => alter::admin(self),
             ("DROP", "DATABASE" | "SCHEMA") => self.drop_database(),
             ("DROP", "TABLE") => self.drop_table(),
             ("COPY", _) => self.copy(),
@@ -82,15 +86,13 @@ impl<'a> Cursor<'a> {
             }
             ("SELECT" | "WITH" | "VALUES" | "EXPLAIN", _) => Ok(Statement::Query(self.foreign()?)),
             ("INSERT" | "DELETE", _) => Ok(Statement::Write(self.foreign()?)),
-            ("ALTER" | "CREATE" | "DROP" | "SHOW" | "ADMIN", other) => Ok(self.unsupported(&format!("{first} {other}"))),
-            ("TRUNCATE" | "UPDATE" | "MERGE" | "SET" | "GRANT" | "REVOKE" | "BEGIN" | "COMMIT" | "ROLLBACK" | "TQL", _) => {
-                Ok(self.unsupported(&first))
-            }
+            ("ALTER" | "CREATE" | "DROP" | "SHOW", other) => Ok(self.unsupported(&format!("{first} {other}"))),
+            ("UPDATE" | "MERGE" | "SET" | "GRANT" | "REVOKE" | "BEGIN" | "COMMIT" | "ROLLBACK" | "TQL", _) => Ok(self.unsupported(&first)),
             _ => self.foreign_or_error(),
         }
     }
 
-    fn unsupported(&mut self, what: &str) -> Statement {
+    pub(crate) fn unsupported(&mut self, what: &str) -> Statement {
         while self.parser.next_token().token != Token::EOF {}
         Statement::Unsupported(what.trim().to_owned())
     }
@@ -114,7 +116,7 @@ impl<'a> Cursor<'a> {
     fn create_database(&mut self) -> Result<Statement, ServerError> {
         self.skip(2);
         let if_not_exists = self.eat(&["IF", "NOT", "EXISTS"]);
-        Ok(Statement::CreateDatabase { name: self.identifier()?, if_not_exists })
+        Ok(Statement::CreateDatabase { name: self.identifier()?, if_not_exists, options: self.with_options()? })
     }
 
     fn drop_database(&mut self) -> Result<Statement, ServerError> {
@@ -216,7 +218,7 @@ impl<'a> Cursor<'a> {
         Ok(options)
     }
 
-    fn option_key(&mut self) -> Result<String, ServerError> {
+    pub(crate) fn option_key(&mut self) -> Result<String, ServerError> {
         let mut key = self.text_token("the name of an option")?;
         while self.parser.consume_token(&Token::Period) {
             key.push('.');
@@ -225,7 +227,7 @@ impl<'a> Cursor<'a> {
         Ok(key.to_lowercase())
     }
 
-    fn option_value(&mut self) -> Result<String, ServerError> {
+    pub(crate) fn option_value(&mut self) -> Result<String, ServerError> {
         let minus = self.parser.consume_token(&Token::Minus);
         let text = self.text_token("the value of an option")?;
         Ok(if minus { format!("-{text}") } else { text })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use chrono::DateTime;
+use tessera_engine::options::SkippingIndex;
 use tessera_manifest::id::ColumnId;
 use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
 use tessera_manifest::value::{DataType, TimeUnit, Value};
@@ -29,7 +30,7 @@ pub struct Shown<'a> {
 /// The text of a `CREATE TABLE` that makes an equal table.
 #[must_use]
 pub fn create_table(table: Shown<'_>) -> String {
-    let mut parts: Vec<String> = table.schema.columns().iter().map(column_text).collect();
+    let mut parts: Vec<String> = table.schema.columns().iter().map(|column| column_text(column, table.options)).collect();
     parts.push(format!("TIME INDEX ({})", quoted(&table.schema.time_index().name)));
     let keys: Vec<String> = table.schema.tags().map(|column| quoted(&column.name)).collect();
     if !keys.is_empty() {
@@ -42,14 +43,15 @@ pub fn create_table(table: Shown<'_>) -> String {
         text.push_str(&format!("PARTITION ON COLUMNS ({}) (\n  {}\n)\n", columns.join(", "), table.rules.join(",\n  ")));
     }
     text.push_str("ENGINE=mito");
-    if !table.options.is_empty() {
-        let options = table.options.iter().map(|(key, value)| format!("{} = {}", string_text(key), string_text(value)));
-        text.push_str(&format!("\nWITH(\n  {}\n)", options.collect::<Vec<_>>().join(",\n  ")));
+    let options = table.options.iter().filter(|(key, _)| !key.starts_with(SkippingIndex::OPTION_PREFIX));
+    let options: Vec<String> = options.map(|(key, value)| format!("{} = {}", string_text(key), string_text(value))).collect();
+    if !options.is_empty() {
+        text.push_str(&format!("\nWITH(\n  {}\n)", options.join(",\n  ")));
     }
     text
 }
 
-fn column_text(column: &Column) -> String {
+fn column_text(column: &Column, options: &BTreeMap<String, String>) -> String {
     let mut text = format!("{} {}", quoted(&column.name), types::name(column.data_type));
     text.push_str(if column.nullable { " NULL" } else { " NOT NULL" });
     if let Some(default) = &column.default {
@@ -59,6 +61,9 @@ fn column_text(column: &Column) -> String {
     if let Some(comment) = &column.comment {
         text.push_str(" COMMENT ");
         text.push_str(&string_text(comment));
+    }
+    if let Some(rate) = options.get(&SkippingIndex::option_name(column.id)) {
+        text.push_str(&format!(" SKIPPING INDEX WITH(false_positive_rate = {}, type = 'BLOOM')", string_text(rate)));
     }
     text
 }

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tessera_manifest::id::ColumnId;
-use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
+use tessera_manifest::schema::{Column, ColumnDefault, Place, Schema, SemanticType};
 use tessera_manifest::value::{DataType, TimeUnit, Value};
 
-use super::ast::{ColumnDef, Statement, TableName};
+use super::ast::{AlterClause, ColumnDef, OptionChange, Statement, TableName};
 use super::show::{Shown, create_table, value_text};
 use super::split::split;
 use super::types;
 use super::{CreateTable, parse};
 use crate::error::Code;
+use tessera_engine::options::SkippingIndex;
 
 fn one(sql: &str) -> Statement {
     let mut statements = parse(sql).unwrap();
@@ -107,7 +108,11 @@ fn what_a_table_cannot_have_is_refused() {
         ("create table t (ts TIMESTAMP TIME INDEX, a JSONB)", Code::InvalidSyntax, "JSONB is not a type"),
         ("create table t (ts TIMESTAMP TIME INDEX, a DECIMAL(40, 2))", Code::InvalidSyntax, "precision of 1 to 38"),
         ("create table t (ts TIMESTAMP TIME INDEX, a INT NULL NOT NULL)", Code::InvalidSyntax, "both NULL and NOT NULL"),
-        ("create table t (ts TIMESTAMP TIME INDEX, a STRING INVERTED INDEX)", Code::Unsupported, "not supported yet"),
+        (
+            "create table t (ts TIMESTAMP TIME INDEX, a STRING INVERTED INDEX)",
+            Code::Unsupported,
+            "INVERTED INDEX on column 'a' is not supported",
+        ),
         ("create table t (ts TIMESTAMP TIME INDEX) ENGINE = metric", Code::Unsupported, "'metric'"),
         ("create table t (ts TIMESTAMP TIME INDEX) WITH (a = '1', a = '2')", Code::InvalidSyntax, "twice"),
         ("create table a.b.c.t (ts TIMESTAMP TIME INDEX)", Code::InvalidSyntax, "too many parts"),
@@ -122,7 +127,10 @@ fn what_a_table_cannot_have_is_refused() {
 
 #[test]
 fn short_statements_are_read() {
-    assert_eq!(one("create database if not exists X"), Statement::CreateDatabase { name: "x".into(), if_not_exists: true });
+    assert_eq!(
+        one("create database if not exists X"),
+        Statement::CreateDatabase { name: "x".into(), if_not_exists: true, options: vec![] }
+    );
     assert_eq!(one("drop database x"), Statement::DropDatabase { name: "x".into(), if_exists: false });
     let names = vec![named(None, "a"), named(Some("db"), "B")];
     assert_eq!(one("drop table if exists A, db.\"B\""), Statement::DropTable { names, if_exists: true });
@@ -147,9 +155,7 @@ fn queries_and_writes_go_to_datafusion() {
 #[test]
 fn what_is_known_and_not_done_is_named() {
     for (sql, name) in [
-        ("truncate table t", "TRUNCATE"),
-        ("alter table t add column a int", "ALTER TABLE"),
-        ("admin flush_table('t')", "ADMIN FLUSH_TABLE"),
+        ("alter user u", "ALTER USER"),
         ("update t set a = 1", "UPDATE"),
         ("create view v as select 1", "CREATE VIEW"),
         ("show processlist", "SHOW PROCESSLIST"),
@@ -214,6 +220,68 @@ fn literals_are_shown_as_sql() {
     assert_eq!(value_text(&Value::Date(365), DataType::Date), "'1971-01-01'");
 }
 
+#[test]
+fn alterations_are_read_clause_by_clause() {
+    let clauses = |sql: &str| match one(sql) {
+        Statement::AlterTable { name, changes } => {
+            assert_eq!(name, named(None, "t"));
+            changes
+        }
+        other => panic!("{other:?}"),
+    };
+    let read = clauses(
+        "ALTER TABLE t ADD COLUMN IF NOT EXISTS a INT DEFAULT 1 + 1 COMMENT 'x' FIRST, ADD b STRING NOT NULL PRIMARY KEY AFTER \"A\", \
+         DROP COLUMN c, MODIFY COLUMN d BIGINT UNSIGNED, MODIFY e SET SKIPPING INDEX WITH (false_positive_rate = 0.05), \
+         MODIFY COLUMN e UNSET SKIPPING INDEX, RENAME TO u, SET 'ttl' = '7d', compaction.type = 'twcs'",
+    );
+    let AlterClause::Add { column, is_key: false, if_not_exists: true, place: Place::First } = &read[0] else { panic!("{:?}", read[0]) };
+    assert_eq!((column.name.as_str(), column.data_type, column.comment.as_deref()), ("a", DataType::Int32, Some("x")));
+    let AlterClause::Add { column, is_key: true, if_not_exists: false, place: Place::After(after) } = &read[1] else {
+        panic!("{:?}", read[1])
+    };
+    assert_eq!((column.name.as_str(), column.nullable, after.as_str()), ("b", Some(false), "A"));
+    let index = SkippingIndex { false_positive_ppm: 50_000 };
+    let options = [("ttl", "7d"), ("compaction.type", "twcs")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(
+        read[2..],
+        [
+            AlterClause::Drop { column: "c".into() },
+            AlterClause::Modify { column: "d".into(), data_type: DataType::UInt64 },
+            AlterClause::Index { column: "e".into(), skipping: Some(index) },
+            AlterClause::Index { column: "e".into(), skipping: None },
+            AlterClause::Rename { to: "u".into() },
+            AlterClause::Options(OptionChange::Set(options.to_vec())),
+        ]
+    );
+    assert_eq!(
+        clauses("alter table t unset ttl, 'append_mode'"),
+        [AlterClause::Options(OptionChange::Unset(vec!["ttl".into(), "append_mode".into()]))]
+    );
+}
+
+#[test]
+fn truncations_and_admin_functions_are_read() {
+    let Statement::Truncate { name, ranges } = one("truncate m.t file range (0, '2020-01-01'), (5, 5 + 1)") else { panic!() };
+    assert_eq!((name, ranges.len()), (named(Some("m"), "t"), 2));
+    assert!(matches!(one("truncate table t"), Statement::Truncate { ranges, .. } if ranges.is_empty()));
+    let admin = Statement::Admin { function: "compact_table".into(), arguments: vec!["m.t".into(), "strict_window".into(), "3600".into()] };
+    assert_eq!(one("ADMIN Compact_Table('m.t', \"strict_window\", 3600)"), admin);
+    let options = OptionChange::Set(vec![("ttl".into(), "1h 30m".into())]);
+    assert_eq!(one("alter database m set 'ttl' = '1h 30m'"), Statement::AlterDatabase { name: "m".into(), options });
+    for (sql, part) in [
+        ("alter table t", "ADD, DROP, MODIFY"),
+        ("alter table t add column", "name"),
+        ("alter table t modify column a set inverted index", "INVERTED"),
+        ("alter table t modify column a set default 1", "for life"),
+        ("alter table t add column a int skipping index with (type = 'ngram')", "BLOOM"),
+        ("truncate table t file range (1)", ","),
+        ("admin flush_table('t'", ","),
+    ] {
+        let error = parse(sql).unwrap_err();
+        assert!(error.message.contains(part), "{sql}: {}", error.message);
+    }
+}
+
 fn name() -> impl Strategy<Value = String> {
     "[a-zA-Z \"'`;]{1,6}[0-9]{1,3}"
 }
@@ -239,22 +307,25 @@ proptest! {
         columns[2].default = Some(ColumnDefault::Value(Value::Float(-0.5)));
         let schema = Schema::new(columns, vec![ColumnId(0)]).unwrap();
         let rules = vec!["x < 'a'".to_owned(), "x >= 'a'".to_owned()];
-        let options = BTreeMap::from([("append_mode".to_owned(), "false".to_owned())]);
+        let mut options = BTreeMap::from([("append_mode".to_owned(), "false".to_owned())]);
+        let given = options.clone();
+        options.insert("index.skipping.2".to_owned(), "0.05".to_owned());
         let shown = Shown { name: &table, schema: &schema, partition_columns: &[ColumnId(0)], rules: &rules, options: &options };
         let read = create(&create_table(shown));
         prop_assert_eq!(&read.name.table, &table);
         prop_assert_eq!(&read.rules, &rules);
         prop_assert_eq!(&read.partition_columns, &names[..1]);
         prop_assert_eq!(&read.primary_key, &names[..1]);
-        prop_assert_eq!(read.options, options.into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(read.options, given.into_iter().collect::<Vec<_>>());
         for (read, column) in read.columns.iter().zip(schema.columns()) {
-            let ColumnDef { name, data_type, nullable, time_index, default, comment } = read;
+            let ColumnDef { name, data_type, nullable, time_index, default, comment, skipping } = read;
             prop_assert_eq!(name, &column.name);
             prop_assert_eq!(*data_type, column.data_type);
             prop_assert_eq!(*nullable, Some(column.nullable));
             prop_assert_eq!(*time_index, column.semantic == SemanticType::TimeIndex);
             prop_assert_eq!(default.is_some(), column.default.is_some());
             prop_assert_eq!(comment, &column.comment);
+            prop_assert_eq!(skipping.map(|index| index.false_positive_ppm), (column.id == ColumnId(2)).then_some(50_000));
         }
     }
 }

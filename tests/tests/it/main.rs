@@ -10,10 +10,13 @@
 
 mod support;
 
+mod admin;
 mod compat;
 mod damage;
+mod ddl_crashes;
 mod kill9;
 mod manifest_cli;
+mod meta_cli;
 mod readers;
 mod refusals;
 mod shutdown;

@@ -188,7 +188,8 @@ impl Region {
     /// stream.
     ///
     /// # Errors
-    /// Those of [`scan`](Self::scan).
+    /// Those of [`scan`](Self::scan), and [`Error::ColumnDropped`] when a column of an earlier schema is wanted that
+    /// was dropped since: its values go with each flush.
     pub async fn scan_under(&self, schema: Option<Arc<Schema>>, request: ScanRequest) -> Result<RegionScan, Error> {
         let fenced = *self.gate.read().await == super::GateState::Fenced;
         if fenced {
@@ -200,6 +201,7 @@ impl Region {
         };
         let rows = |source| Error::rows(self.id, source);
         let schema = schema.unwrap_or_else(|| Arc::clone(&version.meta.schema));
+        self.check_columns(&version.meta.schema, &schema, request.projection.as_deref())?;
         let layout = Arc::new(Layout::merging(Arc::clone(&schema), request.projection.as_deref()).map_err(rows)?);
         let time = time_bounds(&request.filter, schema.time_index().id);
         let filter = if request.last_rows { of_series(&request.filter, &schema, time) } else { request.filter };
@@ -225,6 +227,18 @@ impl Region {
         let order = if request.last_rows { Order::Any } else { request.order };
         let plan = Arc::new(Plan { reader: Arc::new(reader), streams, limit: request.limit, rule, failures });
         Ok(RegionScan { schema, order, files, files_skipped: skipped, plan })
+    }
+
+    /// That the region still has the columns that are wanted under an earlier schema.
+    fn check_columns(&self, present: &Schema, planned: &Schema, wanted: Option<&[usize]>) -> Result<(), Error> {
+        if planned.version() >= present.version() {
+            return Ok(());
+        }
+        let mut columns = planned.columns().iter().enumerate().filter(|(at, _)| wanted.is_none_or(|wanted| wanted.contains(at)));
+        match columns.find(|(_, column)| present.column(column.id).is_none()) {
+            Some((_, column)) => Err(Error::ColumnDropped { region: self.id, column: column.name.clone() }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,19 +5,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use object_store::{ObjectStoreExt, path::Path};
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
+};
 use tessera_engine::wal::{EntryStream, LogStore, NoopWal, Pending, WalError};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, RegionId, RegionNumber, TableId};
 use tessera_manifest::wal::{WalId, WalPosition};
-use tessera_metaclient::kv::{
-    GetAnswer, Key, KeyRange, KvBackend, KvError, Limits, MemoryBackend, MultiGetAnswer, RangeAnswer, RangeRequest, Revision, Txn,
-    TxnAnswer, Watch,
-};
+use tessera_metaclient::keys::Switch;
+use tessera_metaclient::kv::MemoryBackend;
 
 use super::{CPU, Session, World};
 use crate::ddl::marker;
 use crate::error::Code;
+use crate::service::{AdminService, Turn};
 
 const REGION: RegionId = RegionId::new(TableId(1024), RegionNumber(0));
 
@@ -29,6 +34,19 @@ async fn lost_metadata_costs_no_region_of_the_old_tables() {
     session.server.close().await.unwrap();
     world.kv = Arc::new(MemoryBackend::new());
     let session = world.open().await;
+    for _ in 0..2 {
+        let (code, message) = session.refused(CPU).await;
+        assert_eq!(code, Code::IllegalState);
+        assert!(message.contains("1024") && message.contains("doctor") && message.contains("{\"next_table_id\":1025}"), "{message}");
+    }
+    let refused = session.server.set_next_table_id(TableId(1025)).await.unwrap_err();
+    assert!(refused.message.contains("POST /admin/recovery/enable"), "{refused}");
+    session.server.turn(Switch::Recovery, Turn::On).await.unwrap();
+    let refused = session.server.set_next_table_id(TableId(1024)).await.unwrap_err();
+    assert_eq!(refused.code, Code::InvalidArguments);
+    session.server.set_next_table_id(TableId(1025)).await.unwrap();
+    assert_eq!(session.refused(CPU).await.0, Code::IllegalState);
+    session.server.turn(Switch::Recovery, Turn::Off).await.unwrap();
     session.run(CPU).await;
     assert_eq!(session.rows("SELECT table_id FROM information_schema.tables").await, ["1025"]);
     // The old region is as it was.
@@ -98,38 +116,64 @@ async fn objects(world: &World) -> Vec<String> {
 
 #[tokio::test]
 async fn no_write_is_acknowledged_once_a_drop_is_decided() {
-    let kv = Arc::new(FailingKv::new());
-    let world = World { kv: Arc::clone(&kv) as Arc<dyn KvBackend>, ..World::new() };
+    let store = Arc::new(FailingStore::default());
+    let world = World { store: Arc::clone(&store) as Arc<dyn ObjectStore>, ..World::new() };
     let session = world.open().await;
     session.run(CPU).await;
     session.run("INSERT INTO cpu (host, ts) VALUES ('a', 1)").await;
-    kv.refuse_transactions(true);
-    let (_, message) = session.refused("DROP TABLE cpu").await;
-    assert!(message.contains("is decided and will be finished at the next start"), "{message}");
-    kv.refuse_transactions(false);
+    store.refuse_markers(true);
+    let (code, message) = session.refused("DROP TABLE cpu").await;
+    assert_eq!(code, Code::StorageUnavailable);
+    assert!(message.contains("no markers today") && message.contains("goes on with it: see ADMIN procedure_state('"), "{message}");
     for sql in ["INSERT INTO cpu (host, ts) VALUES ('a', 2)", "DELETE FROM cpu", "SELECT * FROM cpu"] {
         let (code, message) = session.refused(sql).await;
         assert_eq!(code, Code::RegionNotReady, "{message}");
         assert!(message.contains("is decided"), "{message}");
     }
+    // A restart comes, and after it the store back to its senses: nobody has to repeat anything.
     session.server.close().await.unwrap();
     let session = world.open().await;
+    store.refuse_markers(false);
+    let client = session.server.procedures().client();
+    for record in client.list(None, 10).await.unwrap() {
+        client.retry(&record.id).await.ok();
+        client.wait(&record.id).await.unwrap();
+    }
     assert_eq!(session.rows("SHOW TABLES").await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_decided_drop_can_be_repeated() {
-    let kv = Arc::new(FailingKv::new());
-    let world = World { kv: Arc::clone(&kv) as Arc<dyn KvBackend>, ..World::new() };
+async fn a_decided_drop_goes_on_by_itself_and_frees_the_name() {
+    let store = Arc::new(FailingStore::default());
+    let world = World { store: Arc::clone(&store) as Arc<dyn ObjectStore>, ..World::new() };
     let session = world.open().await;
     session.run(CPU).await;
-    kv.refuse_transactions(true);
+    store.refuse_markers(true);
     session.refused("DROP TABLE cpu").await;
-    kv.refuse_transactions(false);
-    session.run("DROP TABLE cpu").await;
+    store.refuse_markers(false);
+    // Waits for the first drop, and finds nothing left.
+    session.run("DROP TABLE IF EXISTS cpu").await;
     assert_eq!(session.refused("SELECT * FROM cpu").await.0, Code::TableNotFound);
     session.run(CPU).await;
     assert_eq!(session.run("INSERT INTO cpu (host, ts) VALUES ('a', 2)").await, 1);
+    assert!(session.server.catalogs.catalog.tombstones().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn paused_procedures_refuse_and_resume() {
+    let (_world, session) = Session::fresh().await;
+    session.server.turn(Switch::ProceduresPaused, Turn::On).await.unwrap();
+    let (code, message) = session.refused(CPU).await;
+    assert_eq!(code, Code::IllegalState);
+    assert!(message.contains("/admin/procedure-manager/resume"), "{message}");
+    session.server.turn(Switch::ProceduresPaused, Turn::Off).await.unwrap();
+    session.run(CPU).await;
+    let records = session.server.procedures().client().list(None, 10).await.unwrap();
+    assert_eq!(records.len(), 1, "what was refused left nothing to run");
+    let shown = session.rows(&format!("ADMIN procedure_state('{}')", records[0].id)).await;
+    assert!(shown[0].contains(r#""kind":"create_table","status":"done""#) && shown[0].contains(r#""output":"1024""#), "{shown:?}");
+    assert_eq!(session.refused("ADMIN procedure_state('none')").await.0, Code::ProcedureNotFound);
+    assert_eq!(session.refused("ADMIN procedure_state('no id')").await.0, Code::InvalidArguments);
 }
 
 #[tokio::test]
@@ -232,44 +276,49 @@ impl LogStore for FaultyWal {
     }
 }
 
-/// Metadata that can be read and, at times, not changed.
-#[derive(Debug)]
-struct FailingKv {
-    inner: MemoryBackend,
+/// An object store that at times takes no drop markers.
+#[derive(Debug, Default)]
+struct FailingStore {
+    inner: InMemory,
     refuses: AtomicBool,
 }
 
-impl FailingKv {
-    fn new() -> Self {
-        Self { inner: MemoryBackend::new(), refuses: AtomicBool::new(false) }
-    }
-
-    fn refuse_transactions(&self, refuses: bool) {
+impl FailingStore {
+    fn refuse_markers(&self, refuses: bool) {
         self.refuses.store(refuses, Ordering::SeqCst);
     }
 }
 
+impl std::fmt::Display for FailingStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("failing store")
+    }
+}
+
 #[async_trait]
-impl KvBackend for FailingKv {
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-    async fn get(&self, key: &Key) -> Result<GetAnswer, KvError> {
-        self.inner.get(key).await
-    }
-    async fn multi_get(&self, keys: &[Key]) -> Result<MultiGetAnswer, KvError> {
-        self.inner.multi_get(keys).await
-    }
-    async fn range(&self, request: &RangeRequest) -> Result<RangeAnswer, KvError> {
-        self.inner.range(request).await
-    }
-    async fn txn(&self, txn: Txn) -> Result<TxnAnswer, KvError> {
-        if self.refuses.load(Ordering::SeqCst) {
-            return Err(KvError::EmptyKey);
+impl ObjectStore for FailingStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        if self.refuses.load(Ordering::SeqCst) && location.as_ref().contains("/drop/") {
+            return Err(object_store::Error::Generic { store: "failing store", source: "no markers today".into() });
         }
-        self.inner.txn(txn).await
+        self.inner.put_opts(location, payload, options).await
     }
-    async fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError> {
-        self.inner.watch(range, from).await
+    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, options).await
+    }
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+    fn delete_stream(&self, locations: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
     }
 }

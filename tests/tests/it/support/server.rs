@@ -61,7 +61,16 @@ impl Server {
 
     /// Starts a server; one that ends before it is ready is given back.
     pub(crate) fn try_start(home: &Path, addr: &str, settings: &[&str]) -> Result<Self, Ended> {
-        let process = Process::spawn(home, addr, settings);
+        Self::wait(Process::spawn(home, addr, settings, &[]))
+    }
+
+    /// Starts a server with these settings and environment variables, on a free port.
+    pub(crate) fn start_with_env(home: &Path, settings: &[&str], env: &[(&str, &str)]) -> Self {
+        let process = Process::spawn(home, "127.0.0.1:0", settings, env);
+        Self::wait(process).unwrap_or_else(|ended| panic!("the server did not start: {ended:?}"))
+    }
+
+    fn wait(process: Process) -> Result<Self, Ended> {
         match process.wait_ready(LIFE) {
             Ok(url) => {
                 let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ANSWER));
@@ -74,7 +83,7 @@ impl Server {
 
     /// Starts a server and kills it after `delay`, ready or not.
     pub(crate) fn start_and_kill(home: &Path, settings: &[&str], delay: Duration) -> Ended {
-        let mut process = Process::spawn(home, "127.0.0.1:0", settings);
+        let mut process = Process::spawn(home, "127.0.0.1:0", settings, &[]);
         let _ = process.wait_ready(delay);
         process.child.kill().unwrap();
         process.end()
@@ -103,6 +112,21 @@ impl Server {
     fn outputs(&self, sql: &str) -> Vec<Value> {
         let reply = self.send(sql, "json").unwrap_or_else(|error| panic!("{sql}: {error}: {}", self.log()));
         reply.outputs().unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"))
+    }
+
+    /// The answer to a GET of a path.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        let mut response = self.agent.get(format!("{}{path}", self.url)).call().unwrap_or_else(|error| panic!("{path}: {error}"));
+        Reply { status: response.status().as_u16(), body: response.body_mut().read_to_string().unwrap() }
+    }
+
+    /// The answer to a POST of this body to a path.
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &str) -> Reply {
+        let sent = self.agent.post(format!("{}{path}", self.url)).content_type("application/json").send(body);
+        let mut response = sent.unwrap_or_else(|error| panic!("{path}: {error}: {}", self.log()));
+        Reply { status: response.status().as_u16(), body: response.body_mut().read_to_string().unwrap() }
     }
 
     /// The rows of a statement.
@@ -182,7 +206,7 @@ impl Server {
 }
 
 impl Process {
-    fn spawn(home: &Path, addr: &str, settings: &[&str]) -> Self {
+    fn spawn(home: &Path, addr: &str, settings: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary());
         command.args(["standalone", "--http-addr", addr, "--data-home"]).arg(home);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
@@ -192,6 +216,7 @@ impl Process {
                 command.env_remove(name);
             }
         }
+        command.envs(env.iter().copied());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));

@@ -1,0 +1,80 @@
+//! TRUNCATE TABLE.
+//!
+//! Each region is truncated by itself, all of it or nothing; a truncation that fails in one region has happened in others,
+//! and doing it again finishes it. Rows that are written meanwhile may go or stay.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use tessera_engine::error::Error as EngineError;
+use tessera_engine::region::Region;
+use tessera_manifest::env;
+use tessera_manifest::value::Value;
+
+use super::create::writable;
+use crate::catalog::{Catalogs, Table};
+use crate::error::{Code, ServerError};
+use crate::query::error::from_engine;
+use crate::query::session::Sessions;
+use crate::query::{limits, value};
+use datafusion::sql::sqlparser::ast as df;
+
+/// Removes all rows of a table, or those of stretches of time, both ends included.
+///
+/// # Errors
+/// An unknown table, a bound that is no time, a region that is not open, or a store that does not answer.
+pub async fn truncate_table(
+    database: &str,
+    name: &str,
+    ranges: &[(df::Expr, df::Expr)],
+    catalogs: &Catalogs,
+    sessions: &Sessions,
+) -> Result<(), ServerError> {
+    writable(database)?;
+    let table = catalogs.table(database, name).await?;
+    let bounds = ranges.iter().map(|(from, to)| Ok((bound(from, &table, sessions)?, bound(to, &table, sessions)?)));
+    let bounds: Vec<(i64, i64)> = bounds.collect::<Result<_, ServerError>>()?;
+    if let Some((from, to)) = bounds.iter().find(|(from, to)| from > to) {
+        return Err(ServerError::new(Code::InvalidArguments, format!("FILE RANGE ({from}, {to}) ends before it begins")));
+    }
+    let regions: Vec<Arc<Region>> = table
+        .routes
+        .iter()
+        .map(|route| catalogs.engine.region(route.region))
+        .collect::<Result<_, _>>()
+        .map_err(|error| from_engine(&error))?;
+    let bounds = Arc::new(bounds);
+    let truncate = |region: Arc<Region>| {
+        let bounds = Arc::clone(&bounds);
+        // A commit that is cancelled leaves the region in doubt, so a client that goes away does not stop it.
+        async move {
+            let id = region.id();
+            let work = env::spawn(async move {
+                if bounds.is_empty() { region.truncate().await } else { region.truncate_ranges(&bounds).await.map(|_| ()) }
+            });
+            work.await.unwrap_or(Err(EngineError::Stopped { region: id }))
+        }
+    };
+    let truncates: Vec<_> = regions.into_iter().map(truncate).collect();
+    let results: Vec<Result<(), _>> = stream::iter(truncates).buffer_unordered(limits::PARALLELISM).collect().await;
+    match results.into_iter().find_map(Result::err) {
+        None => Ok(()),
+        Some(error) => {
+            let error = from_engine(&error);
+            let text = format!("{}; other regions of the table may be truncated: do it again", error.message);
+            Err(ServerError::new(error.code, text))
+        }
+    }
+}
+
+/// A time in the unit of the time index.
+fn bound(expr: &df::Expr, table: &Table, sessions: &Sessions) -> Result<i64, ServerError> {
+    let column = table.info.schema.time_index();
+    let bad =
+        |why: &str| ServerError::new(Code::InvalidArguments, format!("FILE RANGE: {expr} is not a time of column '{}'{why}", column.name));
+    let scalar = sessions.constant(expr.clone(), &column.data_type.to_arrow()).map_err(|error| bad(&format!(": {}", error.message)))?;
+    match value::from_scalar(&scalar, column.data_type) {
+        Some(Value::Timestamp(time)) => Ok(time),
+        _ => Err(bad("")),
+    }
+}
