@@ -277,7 +277,7 @@ impl Reading {
             .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted))
             .with_projection(mask)
             .with_row_groups(vec![group.index]);
-        let whole = selected.len() == 1 && selected[0].start == 0 && selected[0].end as usize == rows;
+        let whole = selected.first().is_some_and(|range| selected.len() == 1 && *range == (0..rows as u32));
         if !whole {
             let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
