@@ -152,9 +152,8 @@ impl Scheduler {
         if entry.key == MetaKey::ProcedureRunner.to_key() {
             // What the entry says needs no further request, which could fail and leave us in the dark.
             let claim = values::decode_entry::<RunnerClaim>(&entry);
-            if claim.is_ok_and(|claim| claim.epoch > self.shared.fence.epoch()) {
-                self.shared.halt_for(Halt::Fenced);
-            } else if matches!(self.shared.fence.is_current(&*self.shared.kv).await, Ok(false)) {
+            let newer = claim.is_ok_and(|claim| claim.epoch > self.shared.fence.epoch());
+            if newer || matches!(self.shared.fence.is_current(&*self.shared.kv).await, Ok(false)) {
                 self.shared.halt_for(Halt::Fenced);
             }
             return;
