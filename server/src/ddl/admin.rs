@@ -104,7 +104,7 @@ async fn compact(regions: &[RegionId], strategy: Strategy, catalogs: &Catalogs) 
     };
     let compactions: Vec<_> = regions.iter().copied().map(compact).collect();
     let results: Vec<_> = stream::iter(compactions).buffer_unordered(limits::PARALLELISM).collect().await;
-    results.into_iter().map(|result| result.map(|_| ())).collect::<Result<(), _>>().map_err(|error| from_engine(&error))
+    results.into_iter().try_for_each(|result| result.map(|_| ())).map_err(|error| from_engine(&error))
 }
 
 async fn flush(regions: &[RegionId], catalogs: &Catalogs) -> Result<(), ServerError> {

@@ -149,7 +149,7 @@ proptest! {
         let pushed = superset(std::slice::from_ref(&filter), &schema);
         let batch = batch(&rows);
         let accepted = judge(&filter, &batch);
-        for row in 0..batch.num_rows() {
+        for (row, of) in rows.iter().enumerate() {
             let values: Vec<Value> =
                 schema.columns().iter().enumerate().map(|(at, c)| value_at(batch.column(at), row, c.data_type)).collect();
             let sql = accepted.is_valid(row) && accepted.value(row);
@@ -176,10 +176,10 @@ proptest! {
             one => vec![one.clone()],
         };
         let bounds = time_bounds(&pushed, ColumnId(1));
-        for row in 0..batch.num_rows() {
+        for (row, of) in rows.iter().enumerate() {
             let values: Vec<Value> =
                 schema.columns().iter().enumerate().map(|(at, c)| value_at(batch.column(at), row, c.data_type)).collect();
-            let within = (bounds.0..=bounds.1).contains(&rows[row].1);
+            let within = (bounds.0..=bounds.1).contains(&of.1);
             let through = within && parts.iter().filter(|part| tags_only(part)).all(|part| holds(part, &values));
             prop_assert_eq!(through, accepted.is_valid(row) && accepted.value(row), "{} on {:?}", filter, values);
         }

@@ -49,7 +49,7 @@ fn add(cursor: &mut Cursor<'_>) -> Result<AlterClause, ServerError> {
     } else {
         Place::Last
     };
-    Ok(AlterClause::Add { column, is_key, if_not_exists, place })
+    Ok(AlterClause::Add { column: Box::new(column), is_key, if_not_exists, place })
 }
 
 fn modify(cursor: &mut Cursor<'_>) -> Result<AlterClause, ServerError> {

@@ -129,7 +129,7 @@ pub enum AlterClause {
     /// `ADD COLUMN`
     Add {
         /// The column.
-        column: ColumnDef,
+        column: Box<ColumnDef>,
         /// Whether it is part of the primary key.
         is_key: bool,
         /// Whether one that exists is fine.

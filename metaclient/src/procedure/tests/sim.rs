@@ -290,7 +290,7 @@ fn one_seed_is_one_run() {
 }
 
 #[test]
-fn seeds_that_found_something_stay_sound() {
-    // 175: the write of a last step came late; its locks were given on while the step was being repeated.
+fn locks_are_not_given_on_while_a_step_is_repeated() {
+    // The write of a last step comes late, while the step is tried again.
     simulate(175);
 }
