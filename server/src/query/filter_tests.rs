@@ -149,7 +149,7 @@ proptest! {
         let pushed = superset(std::slice::from_ref(&filter), &schema);
         let batch = batch(&rows);
         let accepted = judge(&filter, &batch);
-        for (row, of) in rows.iter().enumerate() {
+        for row in 0..batch.num_rows() {
             let values: Vec<Value> =
                 schema.columns().iter().enumerate().map(|(at, c)| value_at(batch.column(at), row, c.data_type)).collect();
             let sql = accepted.is_valid(row) && accepted.value(row);
