@@ -3,7 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `GET`, `POST /v1/sql` | executes `sql` in `db` (default `public`), answers in `format` (`json`, `csv`, `table`, `vertical`, `arrow`) |
-//! | `/admin/...` | table ids, switches, the check of catalog and store; see [`admin`] |
+//! | `/admin/...` | table ids, switches, the check of catalog and store; see `admin.rs` |
 //! | `GET /health` | `{}` while the server takes requests |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /v1/version` | name and version |

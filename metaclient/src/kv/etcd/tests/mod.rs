@@ -4,6 +4,7 @@ mod faults;
 mod limits;
 mod proxy;
 mod secure;
+mod stopped;
 mod suite;
 mod word;
 
