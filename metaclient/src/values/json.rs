@@ -3,7 +3,7 @@
 //! Invariants:
 //! - What [`to_json`] shows of a sound value, [`from_json`] makes that value of again; the versions in it are those
 //!   that are stored, and are not needed to make one.
-//! - Nothing is made that [`decode`](super::decode) would refuse.
+//! - Nothing is made that [`super::decode`] would refuse.
 
 use bytes::Bytes;
 use prost::Message;
@@ -75,7 +75,7 @@ pub fn kind_of(bytes: &[u8]) -> Option<Kind> {
 /// A value of this kind as JSON: the fields of its message by name, schemas and rules as JSON within.
 ///
 /// # Errors
-/// As [`decode`](super::decode); `key` is only named in it.
+/// As [`super::decode`]; `key` is only named in it.
 pub fn to_json(key: &Key, kind: Kind, bytes: &[u8]) -> Result<Value, ValueError> {
     by_kind!(kind, show(key, bytes))
 }
