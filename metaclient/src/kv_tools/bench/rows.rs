@@ -36,7 +36,8 @@ impl Default for Options {
 pub struct Row {
     /// Whose: `tessera`, or the name of the raw peer.
     pub of: String,
-    /// `put`, `get`, `txn` (a compare and two puts), `list`, `watch` (from the put's call to the last watcher).
+    /// `put`, `get`, `txn` (a compare and two puts), `list`, `semaphore` (one of four permits, taken and given back),
+    /// `watch` (from the put's call to the last watcher).
     pub what: String,
     /// Clients at the same time.
     pub clients: usize,
@@ -63,6 +64,13 @@ pub enum Error {
         /// The cause.
         #[from]
         source: KvError,
+    },
+    /// A permit was not to be had.
+    #[error("the semaphore failed")]
+    Semaphore {
+        /// The cause.
+        #[from]
+        source: crate::lock::LockError,
     },
     /// A raw peer failed.
     #[error("raw {peer} failed")]

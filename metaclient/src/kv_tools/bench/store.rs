@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tessera_manifest::env::{self, Stopwatch};
+use tessera_manifest::env::{self, Env, Stopwatch};
 
 use super::rows::{Error, Options, Row, measure};
 use crate::kv::{Change, Compare, Key, KeyRange, KvBackend, Op, RangeRequest, Txn, range_all};
+use crate::lock::Semaphore;
 
 const OF: &str = "tessera";
+
+/// Permits of the semaphore that is measured, and the lease of each.
+const PERMITS: u32 = 4;
+const PERMIT_TTL: Duration = Duration::from_secs(30);
 
 /// Distinct keys that calls are spread over.
 const KEYS: usize = 1000;
@@ -30,11 +35,30 @@ pub async fn bench(kv: Arc<dyn KvBackend>, options: &Options) -> Result<Vec<Row>
         rows.push(gets(&kv, options, clients, &value).await?);
         rows.push(txns(&kv, options, clients, &value).await?);
         rows.push(lists(&kv, options, clients, &value).await?);
+        rows.push(permits(&kv, options, clients).await?);
     }
     rows.push(watches(&kv, options, &value).await?);
     let all = Op::DeleteRange { range: KeyRange::prefix(options.prefix.clone()) };
     kv.txn(Txn::new().then([all])).await?;
     Ok(rows)
+}
+
+/// A permit of a semaphore with [`PERMITS`] is taken and given back.
+async fn permits(kv: &Arc<dyn KvBackend>, options: &Options, clients: usize) -> Result<Row, Error> {
+    let name = format!("bench-{}", options.prefix.replace('/', "-"));
+    let semaphore = Semaphore::new(Arc::clone(kv), Env::system(), &name, PERMITS, PERMIT_TTL);
+    measure(OF, "semaphore", clients, options.calls.div_ceil(4), move |client, _| {
+        let semaphore = semaphore.clone();
+        async move {
+            let permit = semaphore.acquire(&format!("client-{client}")).await?;
+            if !permit.is_held() {
+                return Err(Error::Wrong { what: "semaphore" });
+            }
+            permit.release().await;
+            Ok(())
+        }
+    })
+    .await
 }
 
 async fn puts(kv: &Arc<dyn KvBackend>, options: &Options, clients: usize, value: &Bytes) -> Result<Row, Error> {

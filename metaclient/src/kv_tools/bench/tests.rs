@@ -33,7 +33,7 @@ async fn a_store_is_measured_and_left_as_it_was() {
     for kv in [Arc::new(MemoryBackend::new()) as Arc<dyn KvBackend>, Arc::new(redb)] {
         let rows = bench(Arc::clone(&kv), &small()).await.unwrap();
         let what: Vec<&str> = rows.iter().map(|row| row.what.as_str()).collect();
-        assert_eq!(what, ["put", "get", "txn", "list", "put", "get", "txn", "list", "watch"]);
+        assert_eq!(what, ["put", "get", "txn", "list", "semaphore", "put", "get", "txn", "list", "semaphore", "watch"]);
         assert_sound(&rows);
         assert!(range_all(&*kv, KeyRange::all()).await.unwrap().is_empty());
     }
