@@ -182,14 +182,14 @@ const BUDGET_BYTES: usize = 16 << 20;
 
 /// Runs itself again as a process that the kernel gives no more memory than a part of what is written.
 #[test]
-fn a_load_of_twenty_times_the_budget_fits_into_a_hard_memory_limit() {
+fn a_load_of_forty_times_the_budget_fits_into_a_hard_memory_limit() {
     if std::env::var_os(CHILD).is_some() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(load());
         return;
     }
-    let name = "region::fault_tests::a_load_of_twenty_times_the_budget_fits_into_a_hard_memory_limit";
+    let name = "region::fault_tests::a_load_of_forty_times_the_budget_fits_into_a_hard_memory_limit";
     // Private writable memory: the heap, and the stacks of threads.
-    let limit = format!("--data={}", 15 * BUDGET_BYTES);
+    let limit = format!("--data={}", 24 * BUDGET_BYTES);
     let child = Command::new("prlimit")
         .arg(limit)
         .arg(std::env::current_exe().unwrap())
@@ -210,7 +210,7 @@ async fn load() {
     const WRITERS: usize = 4;
     const ROW_BYTES: usize = 1 << 10;
     const BATCH_ROWS: usize = 256;
-    let batches = 20 * BUDGET_BYTES / (ROW_BYTES * BATCH_ROWS);
+    let batches = 40 * BUDGET_BYTES / (ROW_BYTES * BATCH_ROWS);
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("store");
     std::fs::create_dir_all(&folder).unwrap();
@@ -221,6 +221,8 @@ async fn load() {
         metadata_cache_bytes: 1 << 20,
         series_cache_bytes: 1 << 20,
         range_cache_bytes: 1 << 20,
+        // One thing at a time, each of which may hold some row groups of 8 MiB.
+        flush_parallelism: 1,
         ..Config::default()
     };
     let engine = start(&dir.path().join("wal"), Arc::clone(&store), config.clone()).await;
