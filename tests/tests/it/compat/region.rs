@@ -13,7 +13,7 @@ use tessera_engine::config::Config;
 use tessera_engine::engine::{Engine, Parts};
 use tessera_engine::error::Error;
 use tessera_engine::region::Region;
-use tessera_engine::request::{OpType, ScanRequest, WriteRequest};
+use tessera_engine::request::{OpType, Order, ScanRequest, WriteRequest};
 use tessera_engine::wal::{LocalWal, Options};
 use tessera_manifest::id::NodeId;
 
@@ -37,7 +37,7 @@ async fn write(region: &Arc<Region>, op: OpType, batch: RecordBatch) {
 }
 
 async fn read(region: &Region) -> Result<String, Error> {
-    let scan = region.scan(ScanRequest::default()).await?;
+    let scan = region.scan(ScanRequest { order: Order::Key, ..ScanRequest::default() }).await?;
     let batches: Vec<RecordBatch> = scan.into_stream().try_collect().await?;
     Ok(pretty_format_batches(&batches).unwrap().to_string())
 }
