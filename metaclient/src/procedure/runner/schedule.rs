@@ -53,12 +53,21 @@ pub(super) struct Scheduler {
     /// Records that cannot be read.
     unreadable: BTreeSet<Key>,
     driven: BTreeMap<ProcedureId, Driven>,
+    /// Procedures whose grant was tried and not answered, with the revision of the record that it was to replace.
+    doubtful: BTreeMap<ProcedureId, Revision>,
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
 }
 
 impl Scheduler {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, rows: BTreeMap::new(), unreadable: BTreeSet::new(), driven: BTreeMap::new(), ended: mpsc::channel(16) }
+        Self {
+            shared,
+            rows: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
+            driven: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
+            ended: mpsc::channel(16),
+        }
     }
 
     /// Runs until the runner is fenced, or closed and all steps are at rest.
@@ -254,15 +263,19 @@ impl Scheduler {
         if !self.unreadable.is_empty() {
             return Ok(());
         }
+        // A grant without an answer may still arrive, until the record is another than it was to replace.
+        let rows = &self.rows;
+        self.doubtful.retain(|id, replaced| rows.get(id).is_some_and(|row| row.written == *replaced));
         // While a task drives a procedure it may be in a step, whatever the record says: after an unknown outcome it
         // repeats the step, and the write of the first attempt can still arrive.
-        let standing = |id, row: &Row| if self.driven.contains_key(id) { Standing::Holds } else { row.record.standing() };
+        let holds = |id: &ProcedureId| self.driven.contains_key(id) || self.doubtful.contains_key(id);
         let claims = self.rows.iter().map(|(id, row)| {
             let (ticket, locks) = (row.record.ticket(row.created), &row.record.locks);
-            Claim { ticket, id, standing: standing(id, row), locks }
+            Claim { ticket, id, standing: if holds(id) { Standing::Holds } else { row.record.standing() }, locks }
         });
-        let granted: Vec<ProcedureId> = plan_grants(claims).into_iter().cloned().collect();
-        let rows = granted.iter().filter_map(|id| self.rows.get(id)).cloned().collect();
+        let granted: BTreeSet<ProcedureId> = plan_grants(claims).into_iter().chain(self.doubtful.keys()).cloned().collect();
+        let rows: Vec<Row> = granted.iter().filter_map(|id| self.rows.get(id)).cloned().collect();
+        self.doubtful = rows.iter().map(|row| (row.record.id.clone(), row.written)).collect();
         self.write_all(rows, &Event::Granted).await
     }
 

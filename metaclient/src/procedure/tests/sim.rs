@@ -294,3 +294,9 @@ fn locks_are_not_given_on_while_a_step_is_repeated() {
     // The write of a last step comes late, while the step is tried again.
     simulate(175);
 }
+
+#[test]
+fn locks_are_not_given_on_while_a_grant_has_no_answer() {
+    // A grant comes late, after an older procedure has come back into the queue for the same locks.
+    simulate(1522);
+}
