@@ -119,5 +119,5 @@ async fn etcd_is_measured_with_its_raw_client_in_the_same_run() {
             row.of, row.what, row.clients, row.qps, row.p50_us, row.p99_us
         );
     }
-    assert_eq!(rows.len(), 9 + 6);
+    assert_eq!(rows.len(), 11 + 6);
 }
