@@ -11,6 +11,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tessera_benches::Result;
 use tessera_benches::machine::Machine;
+use tessera_benches::report;
 use tessera_manifest::env::Stopwatch;
 use tessera_metaclient::kv::{KeyRange, KvBackend, Op, RedbBackend, Txn};
 use tessera_metaclient::kv_tools::bench::{Options as Work, Row, bench, raw_redb};
@@ -36,18 +37,9 @@ struct Options {
 /// A store's rows, and those of its peer.
 type Measured = (&'static str, Vec<Row>, Vec<Row>);
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is what it is for")]
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
-        Ok(report) if options.json => println!("{report}"),
-        Ok(report) => println!("{}", table(&report)),
-        Err(error) => {
-            eprintln!("kv: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+    report::finish("kv", options.json, run(&options), table)
 }
 
 fn run(options: &Options) -> Result<Value> {

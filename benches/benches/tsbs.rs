@@ -14,6 +14,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use arrow::ipc::reader::StreamReader;
+use clap::Parser;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -22,6 +23,7 @@ use tessera_benches::cpu::Cpu;
 use tessera_benches::machine::Machine;
 use tessera_benches::node;
 use tessera_benches::options::Options;
+use tessera_benches::report;
 use tessera_benches::tsbs::{Query, queries};
 use tessera_benches::{Result, cpu};
 use tessera_manifest::env::{Stopwatch, spawn_thread};
@@ -32,19 +34,9 @@ const VARIANTS: usize = 5;
 const INGEST_ROWS: usize = 1_000_000;
 const BATCH_ROWS: usize = 10_000;
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is what it is for")]
 fn main() -> ExitCode {
-    use clap::Parser;
     let options = Options::parse();
-    match run(&options) {
-        Ok(report) if options.json => println!("{report}"),
-        Ok(report) => println!("{}", table(&report)),
-        Err(error) => {
-            eprintln!("tsbs: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+    report::finish("tsbs", options.json, run(&options), table)
 }
 
 fn run(options: &Options) -> Result<Value> {

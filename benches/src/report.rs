@@ -136,16 +136,36 @@ pub fn main(target: &'static str, run: impl FnOnce(&Options, &mut Report) -> Res
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(inner) = cause {
-                text = format!("{text}: {inner}");
-                cause = inner.source();
-            }
-            print_error(&format!("{target}: {text}"));
+            print_error(&failure(target, &*error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints what a target that gives one JSON object has found, as that object or as its table.
+#[must_use]
+pub fn finish(target: &str, json: bool, outcome: Result<Value>, table: impl FnOnce(&Value) -> String) -> ExitCode {
+    match outcome {
+        Ok(report) => {
+            print(&if json { report.to_string() } else { table(&report) });
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            print_error(&failure(target, &*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The messages of an error and of its causes.
+fn failure(target: &str, error: &dyn std::error::Error) -> String {
+    let mut text = format!("{target}: {error}");
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark's output is what it is for")]

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use tessera_manifest::action::Action;
+use tessera_manifest::action::{Action, Edit};
 use tessera_manifest::id::{Epoch, FileKey};
 use tessera_manifest::log::{Manifest, Outcome};
 use tessera_manifest::state::RegionState;
@@ -22,10 +22,10 @@ use crate::sst;
 
 /// How a commit failed.
 #[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) error: Error,
+struct Failed {
+    error: Error,
     /// Whether it is certain that no record names what the commit would have added.
-    pub(super) certain: bool,
+    certain: bool,
 }
 
 impl Region {
@@ -53,7 +53,7 @@ impl Region {
     }
 
     /// The same, and on failure whether the files that the actions add are free.
-    pub(super) async fn try_commit(&self, manifest: &mut Manifest, actions: Vec<Action>) -> Result<RegionState, Failed> {
+    async fn try_commit(&self, manifest: &mut Manifest, actions: Vec<Action>) -> Result<RegionState, Failed> {
         use tessera_manifest::error::Error as ManifestError;
         match manifest.commit(actions).await {
             Ok(Outcome::Committed(state)) => Ok(*state),
@@ -67,6 +67,20 @@ impl Region {
             Err(source) => {
                 let certain = matches!(source, ManifestError::Rejected { .. });
                 Err(Failed { error: self.manifest_error(source), certain })
+            }
+        }
+    }
+
+    /// Commits an edit that adds files of `begun`; when it fails, deletes those if no record names them for certain.
+    /// They are in flight until the caller's version shows the state.
+    pub(super) async fn commit_files(&self, manifest: &mut Manifest, edit: Edit, begun: &[FileKey]) -> Result<RegionState, Error> {
+        match self.try_commit(manifest, vec![Action::Edit(edit)]).await {
+            Ok(state) => Ok(state),
+            Err(failed) => {
+                if failed.certain {
+                    self.discard(begun.iter().copied()).await;
+                }
+                Err(failed.error)
             }
         }
     }

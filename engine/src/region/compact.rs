@@ -13,7 +13,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tessera_manifest::action::{Action, Edit};
+use tessera_manifest::action::Edit;
 use tessera_manifest::file::FileRef;
 use tessera_manifest::id::{Epoch, FileKey, Sequence};
 use tessera_manifest::log::Manifest;
@@ -224,16 +224,8 @@ impl Region {
     ) -> Result<Round, Error> {
         let report = report(inputs, &outputs);
         let edit = Edit { add: outputs, remove: pick.inputs.clone(), ..Edit::new(version.meta.generation) };
-        match self.try_commit(&mut manifest, vec![Action::Edit(edit)]).await {
-            Ok(state) => self.version.update(|version| version.state = state),
-            Err(failed) => {
-                drop(manifest);
-                if failed.certain {
-                    self.discard(begun).await;
-                }
-                return Err(failed.error);
-            }
-        }
+        let state = self.commit_files(&mut manifest, edit, &begun).await?;
+        self.version.update(|version| version.state = state);
         drop(manifest);
         self.in_flight.end(begun);
         tracing::info!(region = %self.id, reason = pick.reason.name(), ?report, "compacted");

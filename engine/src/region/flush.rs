@@ -89,15 +89,8 @@ impl Region {
         let sequence = frozen.memtable.max_sequence();
         let flushed = vec![Flushed { wal: self.shared.parts.wal.id(), position: frozen.position, done: false }];
         let edit = Edit { add, flushed, sequence, ..Edit::new(version.meta.generation) };
-        match self.try_commit(&mut manifest, vec![Action::Edit(edit)]).await {
-            Ok(state) => self.flushed(frozen, state),
-            Err(failed) => {
-                if failed.certain {
-                    self.discard(begun).await;
-                }
-                return Err(failed.error);
-            }
-        }
+        let state = self.commit_files(&mut manifest, edit, &begun).await?;
+        self.flushed(frozen, state);
         drop(manifest);
         self.in_flight.end(begun);
         self.shared.amplification.flushed(bytes);

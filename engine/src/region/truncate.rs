@@ -112,16 +112,8 @@ impl Region {
         if edit.remove.is_empty() {
             return Ok(done);
         }
-        match self.try_commit(&mut manifest, vec![Action::Edit(edit)]).await {
-            Ok(state) => self.version.update(|version| version.state = state),
-            Err(failed) => {
-                drop(manifest);
-                if failed.certain {
-                    self.discard(begun).await;
-                }
-                return Err(failed.error);
-            }
-        }
+        let state = self.commit_files(&mut manifest, edit, &begun).await?;
+        self.version.update(|version| version.state = state);
         drop(manifest);
         self.in_flight.end(begun);
         Ok(done)
