@@ -13,6 +13,7 @@ pub mod output;
 pub mod service;
 pub mod standalone;
 pub mod sql;
+pub mod router;
 pub mod query;
 pub mod ddl;
 pub mod doctor;

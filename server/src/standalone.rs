@@ -24,9 +24,10 @@ use tokio::sync::Mutex;
 use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
 use crate::ddl::{Ddl, Procedures, Tools, admin, alter, create, drop, procedure, recover, truncate, ttl};
 use crate::error::{Code, ServerError, chain};
-use crate::query::error::from_engine;
+use crate::query::error::{from_engine, unwrap};
 use crate::query::session::Sessions;
 use crate::query::{copy, dml, limits};
+use crate::router::Waiting;
 use crate::service::{Output, SqlService};
 use crate::sql::{Statement, TableName, parse};
 
@@ -88,7 +89,8 @@ impl Standalone {
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;
-        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max };
+        let waiting = Waiting::new(limits::WAITING_BYTES_MAX);
+        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max, waiting };
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
         recover::finish_alterations(&catalogs).await?;
@@ -131,18 +133,19 @@ impl Standalone {
     async fn run(&self, statement: Statement, database: &str) -> Result<Output, ServerError> {
         let affected = |rows: u64| Ok(Output::Affected(rows));
         match statement {
-            Statement::Query(query) => self.sessions.plan(*query, database, &self.catalogs).await?.output().await,
-            Statement::Write(write) => {
-                let planned = self.sessions.plan(*write, database, &self.catalogs).await?;
-                affected(dml::run(planned, self.catalogs.clone()).await?)
+            Statement::Query(query) => {
+                let rows = self.sessions.rows(*query, database, &self.catalogs).await?;
+                let schema = rows.schema();
+                Ok(Output::Rows { schema, stream: Box::pin(rows.map_err(unwrap)) })
             }
+            Statement::Write(write) => affected(dml::run(*write, database, &self.sessions, self.catalogs.clone()).await?),
             Statement::CopyFrom { table, path, options } => {
                 let table = self.table(&table, database).await?;
                 affected(copy::copy_from(table, self.catalogs.clone(), &path, &options).await?)
             }
             Statement::CopyTo { query, path, options } => {
-                let planned = self.sessions.plan(*query, database, &self.catalogs).await?;
-                affected(copy::copy_to(planned, &self.catalogs.env, &path, &options).await?)
+                let rows = self.sessions.rows(*query, database, &self.catalogs).await?;
+                affected(copy::copy_to(rows, &self.catalogs.env, &path, &options).await?)
             }
             Statement::CreateDatabase { .. }
             | Statement::AlterDatabase { .. }
@@ -151,10 +154,18 @@ impl Standalone {
             | Statement::AlterTable { .. }
             | Statement::Truncate { .. }
             | Statement::DropTable { .. } => self.define(statement, database).await,
-            Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.ddl).await,
-            Statement::ShowDatabases { .. } | Statement::ShowTables { .. } | Statement::ShowCreateTable(_) | Statement::Describe(_) => {
-                self.show(statement, database).await
+            Statement::Repartition(repartition) => {
+                Err(ServerError::new(Code::Unsupported, format!("repartition of {}", repartition.name.table)))
             }
+            Statement::ExplainRepartition(repartition) => {
+                Err(ServerError::new(Code::Unsupported, format!("repartition of {}", repartition.name.table)))
+            }
+            Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.ddl).await,
+            Statement::ShowDatabases { .. }
+            | Statement::ShowTables { .. }
+            | Statement::ShowCreateTable(_)
+            | Statement::ShowPartitions(_)
+            | Statement::Describe(_) => self.show(statement, database).await,
             Statement::Use(name) => Err(ServerError::new(
                 Code::Unsupported,
                 format!(
@@ -216,6 +227,7 @@ impl Standalone {
                 catalog::names_output("Tables", names)
             }
             Statement::ShowCreateTable(name) => catalog::show_create(&*self.table(&name, session).await?),
+            Statement::ShowPartitions(name) => catalog::partitions::show(&self.table(&name, session).await?, &self.catalogs),
             Statement::Describe(name) => catalog::describe(&*self.table(&name, session).await?),
             _ => Err(ServerError::new(Code::Internal, "a statement that shows nothing was run as one that does")),
         }

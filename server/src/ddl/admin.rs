@@ -66,7 +66,7 @@ async fn procedure_state(id: &str, ddl: &Ddl) -> Result<Output, ServerError> {
 async fn regions_of(text: &str, session: &str, catalogs: &Catalogs) -> Result<Vec<RegionId>, ServerError> {
     let TableName { database, table } = table_name(text)?;
     let table = catalogs.table(database.as_deref().unwrap_or(session), &table).await?;
-    Ok(table.routes.iter().map(|route| route.region).collect())
+    Ok(table.routes().iter().map(|route| route.region).collect())
 }
 
 fn table_name(text: &str) -> Result<TableName, ServerError> {

@@ -150,7 +150,7 @@ async fn apply(table: &Table, new: &TableInfo, catalogs: &Catalogs) -> Result<()
 
 /// All regions of the table; an alteration that could not reach one is not begun.
 fn open_regions(table: &Table, catalogs: &Catalogs) -> Result<Vec<Arc<Region>>, ServerError> {
-    let regions = table.routes.iter().map(|route| catalogs.engine.region(route.region));
+    let regions = table.routes().iter().map(|route| catalogs.engine.region(route.region));
     regions.collect::<Result<_, _>>().map_err(|error| from_engine(&error))
 }
 

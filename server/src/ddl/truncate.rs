@@ -38,7 +38,7 @@ pub async fn truncate_table(
         return Err(ServerError::new(Code::InvalidArguments, format!("FILE RANGE ({from}, {to}) ends before it begins")));
     }
     let regions: Vec<Arc<Region>> = table
-        .routes
+        .routes()
         .iter()
         .map(|route| catalogs.engine.region(route.region))
         .collect::<Result<_, _>>()

@@ -75,7 +75,7 @@ impl AlterTable {
     /// The alteration of a table to `after`.
     #[must_use]
     pub fn new(table: &Table, after: TableInfo, tools: Tools) -> Self {
-        let regions = table.routes.iter().map(|route| route.region).collect();
+        let regions = table.routes().iter().map(|route| route.region).collect();
         Self { step: Step::Check, before: table.info.clone(), after, regions, tools }
     }
 

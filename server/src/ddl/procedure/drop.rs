@@ -64,7 +64,7 @@ impl DropTable {
             database: table.info.database.clone(),
             name: table.info.name.clone(),
             unix_ms: env.unix_ms(),
-            regions: table.routes.iter().map(|route| route.region).collect(),
+            regions: table.regions().into_iter().collect(),
         };
         let data = Data { step: Step::Mark, marker: env.ulid().to_string(), drop };
         Self { data, tools }
