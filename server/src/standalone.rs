@@ -13,12 +13,16 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use tessera_engine::config::Config;
 use tessera_engine::engine::{Engine, Parts as EngineParts};
+use tessera_engine::staging::ReadSet;
 use tessera_engine::wal::LogStore;
 use tessera_manifest::env::{Env, Stopwatch};
 use tessera_manifest::id::{NodeId, Nonce};
+use tessera_manifest::log::Context;
+use tessera_manifest::paths::Root;
 use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
 use tessera_metaclient::procedure::{Runner, RunnerOptions};
+use tessera_metaclient::repartition::{RegionPort, Tools as RepartitionTools};
 use tokio::sync::Mutex;
 
 use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
@@ -27,6 +31,7 @@ use crate::error::{Code, ServerError, chain};
 use crate::query::error::{from_engine, unwrap};
 use crate::query::session::Sessions;
 use crate::query::{copy, dml, limits};
+use crate::repartition::{self, CatalogReadSet, Regions};
 use crate::router::Waiting;
 use crate::service::{Output, SqlService};
 use crate::sql::{Statement, TableName, parse};
@@ -85,10 +90,12 @@ impl Standalone {
     pub async fn open(parts: Parts) -> Result<Self, ServerError> {
         let Parts { kv, store, wal, env, engine, node, cluster } = parts;
         let batch_bytes_max = usize::try_from(wal.entry_bytes_max() / limits::ENTRY_SHARE).unwrap_or(usize::MAX);
-        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine });
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;
+        let context = Context::new(Arc::clone(&store), Root::default(), env.clone());
+        let read_set: Option<Arc<dyn ReadSet>> = Some(Arc::new(CatalogReadSet::new(catalog.clone(), context.clone())));
+        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine, read_set });
         let waiting = Waiting::new(limits::WAITING_BYTES_MAX);
         let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max, waiting };
         recover::finish_drops(&catalogs, &store).await?;
@@ -98,7 +105,9 @@ impl Standalone {
         let in_use = recover::examine(&catalogs, &store).await?;
         let sessions = Arc::new(Sessions::new()?);
         let procedures = Procedures::new(catalogs.catalog.clone(), catalogs.env.clone());
-        let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store), in_use }, procedures };
+        let regions: Arc<dyn RegionPort> = Arc::new(Regions::new(catalogs.engine.clone(), context));
+        let repartition = RepartitionTools::new(regions);
+        let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store), in_use, repartition }, procedures };
         let runner = run_procedures(&ddl.tools).await?;
         let runner = Arc::new(Mutex::new(Some(runner)));
         let expirer = Arc::new(ttl::Expirer::start(catalogs.clone()));
@@ -154,12 +163,8 @@ impl Standalone {
             | Statement::AlterTable { .. }
             | Statement::Truncate { .. }
             | Statement::DropTable { .. } => self.define(statement, database).await,
-            Statement::Repartition(repartition) => {
-                Err(ServerError::new(Code::Unsupported, format!("repartition of {}", repartition.name.table)))
-            }
-            Statement::ExplainRepartition(repartition) => {
-                Err(ServerError::new(Code::Unsupported, format!("repartition of {}", repartition.name.table)))
-            }
+            Statement::Repartition(statement) => repartition::run(&statement, database, &self.ddl).await,
+            Statement::ExplainRepartition(statement) => repartition::explain::explain(&statement, database, &self.ddl).await,
             Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.ddl).await,
             Statement::ShowDatabases { .. }
             | Statement::ShowTables { .. }

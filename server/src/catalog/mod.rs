@@ -13,17 +13,17 @@ pub mod staging;
 
 mod describe;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tessera_engine::engine::Engine;
-use tessera_manifest::env::Env;
+use tessera_manifest::env::{Env, Stopwatch};
 use tessera_manifest::id::RegionId;
 use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
 
 use crate::error::{Code, ServerError, chain};
-use crate::router::{RouteTable, Waiting};
+use crate::query::limits;
+use crate::router::{Next, Patience, RouteTable, Waiting};
 pub use closed::Closed;
 pub(crate) use describe::rows;
 pub use describe::{create_text, describe, names_output, show_create};
@@ -63,8 +63,8 @@ impl Table {
 
     /// All regions that either set has, each once.
     #[must_use]
-    pub fn regions(&self) -> BTreeSet<RegionId> {
-        self.routes().iter().chain(self.write_routes()).map(|route| route.region).collect()
+    pub fn regions(&self) -> Vec<RegionId> {
+        self.sets.regions()
     }
 }
 
@@ -203,6 +203,23 @@ impl Catalogs {
     pub async fn routes_changed(&self, table: &Table, longest: Duration) -> Result<RouteTable, ServerError> {
         let sets = table.sets.changed(&self.catalog, table.info.id, longest).await.map_err(|error| from_catalog(&error))?;
         self.still_there(table, sets)
+    }
+
+    /// The table once its rows are read where they are written; waits for a repartition that is between the two.
+    ///
+    /// # Errors
+    /// A table that was dropped or is closed, or a repartition that takes too long.
+    pub async fn settled(&self, table: Arc<Table>) -> Result<Arc<Table>, ServerError> {
+        let (watch, mut patience, mut table) = (Stopwatch::start(), Patience::default(), table);
+        while !table.sets.is_settled() {
+            let Next::Wait(pause) = patience.refused(watch.elapsed(), limits::REPARTITION_WAIT_MAX) else {
+                let text = format!("table {} is being repartitioned: try again later", table.shown());
+                return Err(ServerError::new(Code::RegionBusy, text));
+            };
+            let sets = self.routes_changed(&table, pause).await?;
+            table = Arc::new(Table { info: table.info.clone(), sets });
+        }
+        Ok(table)
     }
 
     fn still_there(&self, table: &Table, sets: RouteTable) -> Result<RouteTable, ServerError> {

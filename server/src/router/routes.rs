@@ -70,6 +70,13 @@ impl RouteTable {
         Self { read: set.clone(), write: set, revision: Revision(0) }
     }
 
+    /// All regions that either set has, each once, in order.
+    #[must_use]
+    pub fn regions(&self) -> Vec<RegionId> {
+        let both = self.read.routes.iter().chain(&self.write.routes);
+        both.map(|route| route.region).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Whether rows are written where they are read: no repartition is between its two publications.
     #[must_use]
     pub fn is_settled(&self) -> bool {
