@@ -16,6 +16,7 @@ pub mod filter;
 pub mod finer_time;
 pub mod fit;
 pub mod limits;
+pub mod past;
 pub mod read;
 pub mod refusal;
 pub mod rows;

@@ -29,7 +29,7 @@ use futures::{StreamExt, TryStreamExt};
 use tessera_engine::engine::Engine;
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::region::Known;
-use tessera_engine::request::{Order, RegionScan, ScanRequest};
+use tessera_engine::request::{AsOf, Order, RegionScan, ScanRequest};
 use tessera_manifest::id::{ColumnId, Generation, RegionId};
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Column;
@@ -37,6 +37,7 @@ use tessera_manifest::value::{DataType, Value};
 use tokio::sync::OnceCell;
 
 use super::error::{from_engine, wrap};
+use super::past::Versions;
 use super::refusal::{Refusal, Refused};
 use super::{rules, value};
 use crate::catalog::{Closed, Table};
@@ -51,12 +52,16 @@ pub struct Source {
     pub engine: Engine,
     /// Tables that were dropped meanwhile.
     pub closed: Closed,
+    /// The version at which each region is read, where it is not the present one.
+    pub past: Option<Versions>,
 }
 
 impl Source {
     /// Pins a region at the generation that its route has, and plans the reading of it.
-    async fn begin(&self, region: RegionId, request: ScanRequest) -> Result<RegionScan, Refused> {
-        let Self { table, engine, closed } = self;
+    async fn begin(&self, region: RegionId, mut request: ScanRequest) -> Result<RegionScan, Refused> {
+        let Self { table, engine, closed, past } = self;
+        let past = past.as_ref().and_then(|past| past.get(&region).copied());
+        request.as_of = past.map(AsOf::Version);
         let closed_or = |error: &EngineError| closed.check(table).map_or_else(Refused::for_good, |()| Refused::of(error));
         let open = engine.region(region).map_err(|error| closed_or(&error))?;
         let before = open.meta().generation;
@@ -67,7 +72,7 @@ impl Source {
         closed.check(table).map_err(Refused::for_good)?;
         // Generations only go up: where both are that of the route, what was pinned in between is, too.
         let after = open.meta().generation;
-        if self.generation(region).is_some_and(|wanted| wanted != before || wanted != after) {
+        if past.is_none() && self.generation(region).is_some_and(|wanted| wanted != before || wanted != after) {
             let text = format!("region {region} is at generation {after}, which is not that of its route: try again");
             return Err(Refused { refusal: Some(Refusal::Stale), error: ServerError::new(Code::RegionBusy, text) });
         }
@@ -215,6 +220,7 @@ impl TesseraScanExec {
         let schema = self.schema();
         let mut statistics = Statistics::new_unknown(&schema);
         if !self.is_plain()
+            || self.source.past.is_some()
             || self.request.filter != Expr::always() && !matches!(&self.request.filter, Expr::And(parts) if parts.is_empty())
         {
             return statistics;

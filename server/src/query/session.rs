@@ -22,9 +22,10 @@ use datafusion::sql::sqlparser::ast as df;
 use super::error::unwrap;
 use super::few_rows::FewRows;
 use super::finer_time::{FinerText, FinerTime};
-use super::limits;
+use super::{limits, past};
 use crate::catalog::{Catalogs, Table, information_schema};
 use crate::error::ServerError;
+use crate::sql::as_of;
 use crate::sql::parser::{CATALOG, CATALOGS, check_catalog};
 
 /// Makes the session of a statement.
@@ -107,7 +108,14 @@ impl Sessions {
                 continue;
             }
             let (schema, table) = key;
-            let found = provider(catalogs, &schema, &table, is_insert).await;
+            let found: Result<Found, ServerError> = match as_of::split_name(&table) {
+                Some((name, kind, text)) => {
+                    let present = catalogs.table(&schema, name).await?;
+                    let past = past::provider(state, catalogs, Arc::clone(&present), kind, text).await?;
+                    Ok((Arc::new(past), Some(present)))
+                }
+                None => provider(catalogs, &schema, &table, is_insert).await,
+            };
             let (found, read) = match found {
                 // A table function stands where a table does.
                 Err(_) if self.base.table_functions().contains_key(&table) => continue,
@@ -124,16 +132,25 @@ impl Sessions {
     /// # Errors
     /// An expression with columns or aggregates, or a value that the type cannot hold.
     pub fn constant(&self, expr: df::Expr, data_type: &arrow::datatypes::DataType) -> Result<ScalarValue, ServerError> {
-        let empty = DFSchema::empty();
-        let aliased = df::ExprWithAlias { expr, alias: None };
-        let logical = self.base.create_logical_expr_from_sql_expr(aliased, &empty).map_err(unwrap)?;
-        let cast = logical.cast_to(data_type, &empty).map_err(unwrap)?;
-        let physical = self.base.create_physical_expr(cast, &empty).map_err(unwrap)?;
-        let row = one_row()?;
-        match physical.evaluate(&row).map_err(unwrap)? {
-            ColumnarValue::Scalar(scalar) => Ok(scalar),
-            ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(unwrap),
-        }
+        constant_in(&self.base, expr, data_type)
+    }
+}
+
+/// The value of an expression without columns, cast to this type; times such as `now()` are those of the statement.
+pub(super) fn constant_in(
+    state: &SessionState,
+    expr: df::Expr,
+    data_type: &arrow::datatypes::DataType,
+) -> Result<ScalarValue, ServerError> {
+    let empty = DFSchema::empty();
+    let aliased = df::ExprWithAlias { expr, alias: None };
+    let logical = state.create_logical_expr_from_sql_expr(aliased, &empty).map_err(unwrap)?;
+    let cast = logical.cast_to(data_type, &empty).map_err(unwrap)?;
+    let physical = state.create_physical_expr(cast, &empty).map_err(unwrap)?;
+    let row = one_row()?;
+    match physical.evaluate(&row).map_err(unwrap)? {
+        ColumnarValue::Scalar(scalar) => Ok(scalar),
+        ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(unwrap),
     }
 }
 
