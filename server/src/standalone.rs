@@ -232,7 +232,7 @@ impl Standalone {
                 catalog::names_output("Tables", names)
             }
             Statement::ShowCreateTable(name) => catalog::show_create(&*self.table(&name, session).await?),
-            Statement::ShowPartitions(name) => catalog::partitions::show(&self.table(&name, session).await?, &self.catalogs),
+            Statement::ShowPartitions(name) => catalog::partitions::show(&self.table(&name, session).await?, &self.catalogs).await,
             Statement::Describe(name) => catalog::describe(&*self.table(&name, session).await?),
             _ => Err(ServerError::new(Code::Internal, "a statement that shows nothing was run as one that does")),
         }

@@ -35,7 +35,7 @@ pub async fn table(catalogs: &Catalogs, name: &str) -> Result<Arc<dyn TableProvi
     let columns = match name {
         "tables" => tables(&catalogs.all_tables().await?),
         "columns" => columns(&catalogs.all_tables().await?),
-        "partitions" => partitions(catalogs, &catalogs.all_tables().await?),
+        "partitions" => partitions(catalogs, &catalogs.all_tables().await?).await,
         "regions" => regions(catalogs, &catalogs.all_tables().await?),
         "schemata" => schemata(&catalogs.databases().await?),
         _ => {
@@ -124,8 +124,11 @@ fn rule_text(row: &(Arc<Table>, Route)) -> String {
     rules::text(&row.1.rule, &row.0.info.schema)
 }
 
-fn partitions(catalogs: &Catalogs, tables: &[Arc<Table>]) -> Columns {
-    let rows: Vec<Partition> = tables.iter().flat_map(|table| Partition::of(table, catalogs)).collect();
+async fn partitions(catalogs: &Catalogs, tables: &[Arc<Table>]) -> Columns {
+    let mut rows: Vec<Partition> = Vec::new();
+    for table in tables {
+        rows.extend(Partition::of(table, catalogs).await);
+    }
     let on = |row: &Partition| {
         let names = row.table.info.partition_columns.iter().filter_map(|id| row.table.info.schema.column(*id));
         names.map(|column| column.name.clone()).collect::<Vec<_>>().join(", ")

@@ -9,7 +9,6 @@ pub mod closed;
 pub mod information_schema;
 pub mod partitions;
 pub mod provider;
-pub mod staging;
 
 mod describe;
 

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array};
+use tessera_engine::staging::StagingInfo;
 use tessera_manifest::id::RegionId;
 use tessera_metaclient::catalog::Route;
 
-use super::staging::{Staging, staging};
 use super::{Catalogs, Table};
 use crate::error::{ServerError, chain};
 use crate::query::rules;
@@ -27,29 +27,25 @@ pub struct Partition {
     /// Where its rows are written; `None` for one that takes none any more.
     pub write: Option<Route>,
     /// What a repartition has staged in it.
-    pub staging: Option<Staging>,
+    pub staging: Option<StagingInfo>,
     /// Why it is not served; `None` if it is.
     pub error: Option<String>,
 }
 
 impl Partition {
     /// The partitions of a table, by region number.
-    #[must_use]
-    pub fn of(table: &Arc<Table>, catalogs: &Catalogs) -> Vec<Self> {
-        let find = |routes: &[Route], region| routes.iter().find(|route| route.region == region).cloned();
-        let each = |region| {
-            let open = catalogs.closed.check(table).map_err(|error| error.message);
-            let open = open.and_then(|()| catalogs.engine.region(region).map_err(|error| chain(&error)));
-            Self {
-                table: Arc::clone(table),
-                region,
-                read: find(table.routes(), region),
-                write: find(table.write_routes(), region),
-                staging: open.is_ok().then(|| staging(&catalogs.engine, region)).flatten(),
-                error: open.err(),
-            }
-        };
-        table.regions().into_iter().map(each).collect()
+    pub async fn of(table: &Arc<Table>, catalogs: &Catalogs) -> Vec<Self> {
+        let mut partitions = Vec::new();
+        for region in table.regions() {
+            let (staging, error) = match standing(table, region, catalogs).await {
+                Ok(staging) => (staging, None),
+                Err(error) => (None, Some(error)),
+            };
+            let find = |routes: &[Route]| routes.iter().find(|route| route.region == region).cloned();
+            let (read, write) = (find(table.routes()), find(table.write_routes()));
+            partitions.push(Self { table: Arc::clone(table), region, read, write, staging, error });
+        }
+        partitions
     }
 
     /// The route that says most of it: by which it is read, else by which it is written.
@@ -109,13 +105,19 @@ impl Partition {
     }
 }
 
+/// What is staged in a region, or why it is not served.
+async fn standing(table: &Table, region: RegionId, catalogs: &Catalogs) -> Result<Option<StagingInfo>, String> {
+    catalogs.closed.check(table).map_err(|error| error.message)?;
+    catalogs.engine.staging(region).await.map_err(|error| chain(&error))
+}
+
 /// The columns of `information_schema.partitions` and `SHOW PARTITIONS` that tell of the present.
 pub(super) fn present(partitions: &[Partition]) -> Vec<(&'static str, ArrayRef)> {
-    let staged = |show: fn(&Staging) -> String| -> ArrayRef {
+    let staged = |show: fn(&StagingInfo) -> String| -> ArrayRef {
         Arc::new(partitions.iter().map(|each| each.staging.as_ref().map(show)).collect::<StringArray>())
     };
     let number = |get: fn(&Partition) -> Option<u64>| -> ArrayRef { Arc::new(partitions.iter().map(get).collect::<UInt64Array>()) };
-    let since = partitions.iter().map(|each| i64::try_from(each.staging.as_ref()?.since_unix_ms).ok());
+    let since = partitions.iter().map(|each| i64::try_from(each.staging.as_ref()?.since_unix_ms?).ok());
     let state = partitions.iter().map(|each| Some(each.state())).collect::<StringArray>();
     vec![
         ("node", number(Partition::node)),
@@ -132,8 +134,8 @@ pub(super) fn present(partitions: &[Partition]) -> Vec<(&'static str, ArrayRef)>
 ///
 /// # Errors
 /// None in practice.
-pub fn show(table: &Arc<Table>, catalogs: &Catalogs) -> Result<Output, ServerError> {
-    let partitions = Partition::of(table, catalogs);
+pub async fn show(table: &Arc<Table>, catalogs: &Catalogs) -> Result<Output, ServerError> {
+    let partitions = Partition::of(table, catalogs).await;
     let text =
         |show: fn(&Partition) -> String| -> ArrayRef { Arc::new(partitions.iter().map(|each| Some(show(each))).collect::<StringArray>()) };
     let mut columns =

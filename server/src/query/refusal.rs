@@ -25,7 +25,7 @@ impl Refusal {
         match error {
             Error::RegionNotFound { .. } | Error::Closed { .. } | Error::Fenced { .. } => Some(Self::Absent),
             Error::OpenFailed { source, .. } => Self::of(source),
-            Error::SchemaBehind { .. } => Some(Self::Stale),
+            Error::SchemaBehind { .. } | Error::Staged { .. } => Some(Self::Stale),
             other if other.class() == ErrorClass::Refresh => Some(Self::Stale),
             _ => None,
         }

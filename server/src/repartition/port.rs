@@ -143,20 +143,24 @@ impl RegionPort for Regions {
 
     async fn resolve(&self, _: NodeId, region: RegionId, base: Generation, decided: &Decided) -> Result<Resolved, PortError> {
         self.open(region).await?;
-        let resolved = self.engine.resolve(region, base, to_store(decided)).await.map_err(|error| failed(&error))?;
+        let resolved = self.engine.resolve(region, decided.txn, base, &to_store(decided)).await.map_err(|error| failed(&error))?;
         Ok(Resolved { version: resolved.version, retired: resolved.retired })
     }
 
     async fn create_retired(&self, _: NodeId, meta: &RegionMeta, decided: &Decided) -> Result<(), PortError> {
-        self.engine.create_retired(meta.clone(), to_store(decided)).await.map_err(|error| failed(&error))
+        match self.engine.create_retired(meta.clone()).await {
+            // It was created and staged before the abort was decided.
+            Err(Error::Staged { region, .. }) => {
+                let resolved = self.engine.resolve(region, decided.txn, meta.generation, &to_store(decided)).await;
+                resolved.map_err(|error| failed(&error))?;
+                self.engine.create_retired(meta.clone()).await.map_err(|error| failed(&error))
+            }
+            other => other.map_err(|error| failed(&error)),
+        }
     }
 
     async fn restart(&self, _: NodeId, region: RegionId) -> Result<(), PortError> {
         self.engine.restart(region).await.map(|_| ()).map_err(|error| failed(&error))
-    }
-
-    async fn release(&self, _: NodeId, region: RegionId, txn: TxnId) -> Result<(), PortError> {
-        self.engine.release(region, txn).await.map_err(|error| failed(&error))
     }
 
     async fn localize(&self, _: NodeId, region: RegionId) -> Result<(), PortError> {
