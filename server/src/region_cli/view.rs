@@ -128,7 +128,7 @@ impl StagingView {
 
     fn text(&self) -> String {
         let Self { txn, since, since_unix_ms, generation, rule, drained, remapped, staged_files, staged_rows } = self;
-        let since = since_unix_ms.map_or_else(|| since.to_string(), |ms| text::utc_ms(*ms));
+        let since = since_unix_ms.map_or_else(|| since.to_string(), text::utc_ms);
         let becomes = rule.as_ref().map_or_else(|| "to retire".to_owned(), |rule| format!("to become {rule}"));
         let step = match (drained, remapped) {
             (_, true) => "has its references",

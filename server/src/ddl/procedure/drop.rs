@@ -76,7 +76,7 @@ impl DropTable {
     }
 
     async fn mark(&mut self, context: &StepContext) -> Result<Status, StepError> {
-        let Data { marker, drop, .. } = &self.data;
+        let Data { drop, .. } = &self.data;
         let why = format!("its drop is decided and under way, as procedure {}", context.id());
         self.tools.catalogs.closed.close(drop.table, Why::Undecided(why));
         context.check_fence().await?;
