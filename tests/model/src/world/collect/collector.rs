@@ -66,12 +66,13 @@ impl Collect {
         let same_set = region_set(state) == mark.set || !self.holds(Guard::RegionSetReadTwice);
         let counts = mark.candidate && !mark.referenced && !staged;
         let label = if counts && same_set { "goes on" } else { "ends" };
+        let second = Mark { second: true, ..mark };
         steps.change(format_args!("the collector has read all, reads the region set again and {label}"), state, |next| {
             next.mark = None;
             if counts && !self.holds(Guard::SecondPass) {
                 next.doom_sent = true;
             } else if counts && same_set {
-                next.mark = Some(Mark { second: true, ..mark });
+                next.mark = Some(second);
             }
         });
     }
@@ -82,8 +83,9 @@ impl Collect {
             let staged = region.staged && self.holds(Guard::NothingStagedInMark);
             let turned = region.turns != mark.turns[at] && self.holds(Guard::TailsReadTwice);
             let verdict = if staged || turned { "the mark is void" } else { "nothing of note" };
+            let read = Mark { read_again: mark.read_again | 1 << at, ..mark };
             steps.change(format_args!("the collector reads the tail of {}: {verdict}", NAMES[at]), state, |next| {
-                next.mark = (!staged && !turned).then_some(Mark { read_again: mark.read_again | 1 << at, ..mark });
+                next.mark = (!staged && !turned).then_some(read);
             });
         }
         if mark.read_again == mark.set {

@@ -87,19 +87,18 @@ impl Collect {
         let staged = group().filter(|at| state.regions[*at].staged).count();
         if decision == Decision::Open {
             if staged == group().count() {
-                steps.change(format_args!("commit is decided"), state, |next| {
-                    let frozen = std::array::from_fn(|at| kind.takes(at) && state.regions[at].live);
-                    next.repartition = Some(Repartition { decision: Decision::Commit, frozen, ..repartition });
-                });
+                let frozen = std::array::from_fn(|at| kind.takes(at) && state.regions[at].live);
+                let committed = Repartition { decision: Decision::Commit, frozen, ..repartition };
+                steps.change(format_args!("commit is decided"), state, |next| next.repartition = Some(committed));
             }
-            steps.change(format_args!("abort is decided"), state, |next| {
-                next.repartition = Some(Repartition { decision: Decision::Abort, ..repartition });
-            });
+            let aborted = Repartition { decision: Decision::Abort, ..repartition };
+            steps.change(format_args!("abort is decided"), state, |next| next.repartition = Some(aborted));
         }
         let remapped = group().all(|at| state.regions[at].remap.is_some());
         if decision == Decision::Commit && !published && remapped {
+            let published = Repartition { published: true, ..repartition };
             steps.change(format_args!("the read set is published"), state, |next| {
-                next.repartition = Some(Repartition { published: true, ..repartition });
+                next.repartition = Some(published);
                 next.regions[2].in_set = state.regions[2].exists;
             });
         }
