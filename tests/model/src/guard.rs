@@ -96,6 +96,7 @@ guards! {
     StageNamesSchema "stage-names-schema" "8.3: Stage names the schema version, and is refused at another"
     NoChangeWhileStaged "no-change-while-staged" "8.3: a staged region takes no Change"
     ScopeColumnKept "scope-column-kept" "4: a column in a live scope (or rule) cannot be dropped"
+    AlterGoesForward "alter-goes-forward" "10: an ALTER that has sent a Change only goes forward (in the code)"
     ChangeGoesForward "change-goes-forward" "4: a Change to an older schema is refused (in the code)"
     ChangeNamesGeneration "change-names-generation" "4: a Change of an older generation is refused (in the code)"
 

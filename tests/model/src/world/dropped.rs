@@ -95,7 +95,9 @@ impl Dropped {
         match state.dropping {
             Dropping::No => {
                 let free = state.markers.iter().position(|marker| !marker.exists);
-                if let Some(marker) = free.filter(|_| state.in_catalog && !state.is_dropped() && state.drops < self.drops) {
+                let locked = state.undropping.is_some() && self.holds(Guard::TableLock);
+                let may = state.in_catalog && !state.is_dropped() && !locked && state.drops < self.drops;
+                if let Some(marker) = free.filter(|_| may) {
                     steps.change(format_args!("DROP TABLE is submitted, with marker {marker} in its plan"), state, |next| {
                         next.drops += 1;
                         next.dropping = Dropping::Planned(marker as u8);

@@ -98,7 +98,8 @@ impl State {
     /// records up to it.
     fn readable(&self, version: u8) -> bool {
         let base = newest(below(self.checkpoints & !self.damaged, version + 1));
-        let needed = below(bit(version + 1) - 1, version + 1) & !base.map_or(0, |base| below(bit(base + 1) - 1, base + 1));
+        // Versions begin with 1.
+        let needed = (bit(version + 1) - 1) & !(bit(base.unwrap_or(0) + 1) - 1);
         self.records & needed == needed
     }
 

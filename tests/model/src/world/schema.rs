@@ -2,7 +2,7 @@
 //!
 //! Region A is split by column `d` into A and C, rows may be deleted by a TRUNCATE of C, and both are merged back; two
 //! ALTER statements add a column and drop `d`. Statements make their plan first and wait for the lock of the table then.
-//! A `Change` is sent to each region and may come late: also after its statement was cancelled, or a second time.
+//! A `Change` is sent to each region and may come late, a second time too. An ALTER may be cancelled until it has sent one.
 //!
 //! - A region's schema is its version and whether `d` is in it; a reference's scope and a rule either name `d` or do not.
 //! - Invariants: no rule and no scope names a column that is gone; a schema never goes back; when a repartition has been
@@ -10,7 +10,7 @@
 //! - The code is stricter than the design: a `Change` states the whole metadata, and is refused if its generation or
 //!   schema version is below the region's. The rule of a region counts like a scope here; the code leaves that to the
 //!   catalog.
-//! - Not here: reconciliation, which evens out what a cancelled ALTER left behind.
+//! - Not here: reconciliation, which evens out what somebody else left behind.
 
 use crate::explore::{Steps, World};
 use crate::guard::{Guard, Guards};
@@ -43,6 +43,7 @@ struct Change {
     schema: u8,
     has_d: bool,
     generation: u8,
+    rule_names_d: bool,
 }
 
 /// Who has the lock of the table.
@@ -57,6 +58,7 @@ enum Holder {
 struct Alter {
     kind: Kind,
     locked: bool,
+    sent: bool,
 }
 
 /// A repartition: the schema version that its plan read, and what was decided.
@@ -113,7 +115,7 @@ impl Schema {
                 if state.alters < self.alters && (kind == Kind::AddColumn || state.has_d) {
                     steps.change(format_args!("ALTER TABLE is submitted: {kind:?}"), state, |next| {
                         next.alters += 1;
-                        next.alter = Some(Alter { kind, locked: false });
+                        next.alter = Some(Alter { kind, locked: false, sent: false });
                     });
                 }
             }
@@ -130,11 +132,13 @@ impl Schema {
         let schema = state.schema + 1;
         let has_d = state.has_d && alter.kind == Kind::AddColumn;
         for (to, region) in state.regions.iter().enumerate().filter(|(_, region)| region.exists && region.schema < schema) {
-            let change = Change { to, schema, has_d, generation: region.generation };
+            let Region { generation, rule_names_d, .. } = *region;
+            let change = Change { to, schema, has_d, generation, rule_names_d };
             if !state.network.contains(&change) {
                 steps.change(format_args!("ALTER sends its Change to {}", NAMES[to]), state, |next| {
                     next.network.push(change);
                     next.network.sort_unstable();
+                    next.alter = Some(Alter { sent: true, ..alter });
                 });
             }
         }
@@ -148,7 +152,9 @@ impl Schema {
         if everywhere {
             end("ALTER is done", (schema, has_d));
         }
-        end("ALTER is cancelled", (state.schema, state.has_d));
+        if !alter.sent || !self.holds(Guard::AlterGoesForward) {
+            end("ALTER is cancelled", (state.schema, state.has_d));
+        }
     }
 
     /// A `Change` arrives; it stays on the network, to come again.
@@ -160,14 +166,18 @@ impl Schema {
             let unstaged = !region.staged || !self.holds(Guard::NoChangeWhileStaged);
             let named = region.rule_names_d || (region.lists && region.scope_names_d);
             let spares = change.has_d || !named || !self.holds(Guard::ScopeColumnKept);
-            let same = change.schema == region.schema && change.has_d == region.has_d;
+            let same_rule = change.rule_names_d == region.rule_names_d;
+            let same = change.schema == region.schema && change.has_d == region.has_d && same_rule;
             if !region.exists || same || !(forward && current && unstaged && spares) {
                 continue;
             }
             steps.change(format_args!("the Change to schema {} arrives at {}", change.schema, NAMES[change.to]), state, |next| {
-                (next.regions[change.to].schema, next.regions[change.to].has_d) = (change.schema, change.has_d);
-                if change.schema < region.schema {
+                let Change { to, schema, has_d, rule_names_d, .. } = *change;
+                next.regions[to] = Region { schema, has_d, rule_names_d, ..region };
+                if schema < region.schema {
                     next.broken = Some("a schema went back");
+                } else if !same_rule {
+                    next.broken = Some("a rule changed without a repartition");
                 }
             });
         }
