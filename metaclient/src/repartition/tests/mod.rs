@@ -237,7 +237,8 @@ impl Cluster {
     async fn run(&self, name: &str, request: Request) -> Record {
         let id = self.submit(name, request, Options::DEFAULT).await;
         let process = self.sound();
-        let runner = self.start(&process, Arc::new(self.port(&process)), 1).await;
+        let number = u64::from(self.view().await.info.next_generation.as_u32());
+        let runner = self.start(&process, Arc::new(self.port(&process)), 100 + number).await;
         let record = self.settled(&id).await;
         runner.close().await;
         self.check(name).await;
