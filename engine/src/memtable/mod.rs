@@ -9,6 +9,7 @@
 //!   with the number of writes.
 //! - `bytes` counts every buffer once, whole: a slice of a much larger buffer is copied first.
 
+mod number;
 mod sort;
 #[cfg(test)]
 mod tests;
