@@ -57,15 +57,16 @@ const FEW_VALUES: usize = 16;
 
 /// The values of `pieces` (source, first, number), which are so many together, one after the other.
 fn copy_pieces<T: ArrowNativeType>(sources: &[&[T]], pieces: &[(u32, u32, u32)], rows: usize) -> Buffer {
-    let mut copied: Vec<T> = Vec::with_capacity(rows + FEW_VALUES);
+    let (mut copied, mut at) = (vec![T::default(); rows + FEW_VALUES], 0);
     for &(source, from, rows) in pieces {
-        let (from, rows, end) = (from as usize, rows as usize, copied.len() + rows as usize);
-        match sources[source as usize][from..].first_chunk::<FEW_VALUES>() {
-            Some(few) if rows <= FEW_VALUES => copied.extend_from_slice(few),
-            _ => copied.extend_from_slice(&sources[source as usize][from..from + rows]),
+        let (source, rows) = (&sources[source as usize][from as usize..], rows as usize);
+        match (source.first_chunk::<FEW_VALUES>(), copied[at..].first_chunk_mut::<FEW_VALUES>()) {
+            (Some(few), Some(to)) if rows <= FEW_VALUES => *to = *few,
+            _ => copied[at..at + rows].copy_from_slice(&source[..rows]),
         }
-        copied.truncate(end);
+        at += rows;
     }
+    copied.truncate(rows);
     Buffer::from_vec(copied)
 }
 

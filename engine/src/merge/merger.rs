@@ -70,8 +70,8 @@ pub(super) struct Merger {
     ready: VecDeque<RecordBatch>,
     /// Cursors of the group that need their next block.
     drained: Vec<usize>,
-    /// The last row of the series so far.
-    last: Option<Place>,
+    /// The last row of the series so far, and its time.
+    last: Option<(Place, i64)>,
     /// The series is not wanted.
     skip: bool,
 }
@@ -176,10 +176,10 @@ impl Merger {
     fn end_series(&mut self) {
         self.close_key();
         self.skip = false;
-        if let Some((block, row)) = self.last.take() {
+        if let Some(((block, row), time)) = self.last.take() {
             self.chunk.push(block, row as usize, 1);
             if let Some(seen) = &self.policy.last_rows {
-                seen.add(&self.group_key);
+                seen.add(&self.group_key, time);
             }
         }
     }
@@ -247,9 +247,12 @@ impl Merger {
         let Some(next_end) = self.cursors[next].single_until(None) else { return false };
         self.close_key();
         self.group.pop();
-        let held =
-            (self.policy.order == RowOrder::Key).then(|| [best, next].map(|cursor| hold(&mut self.cursors[cursor], &mut self.chunk)));
-        let kept = [best, next].map(|cursor| std::mem::take(&mut self.cursors[cursor].kept));
+        let held = if self.policy.order == RowOrder::Key {
+            Some([hold(&mut self.cursors[best], &mut self.chunk), hold(&mut self.cursors[next], &mut self.chunk)])
+        } else {
+            None
+        };
+        let kept = [std::mem::take(&mut self.cursors[best].kept), std::mem::take(&mut self.cursors[next].kept)];
         let (passed, [left, right]) = self.pass_pair([(best, best_end), (next, next_end)], held, kept);
         (self.cursors[best].kept, self.cursors[next].kept) = (left, right);
         self.go(best, passed.0);
@@ -261,7 +264,7 @@ impl Merger {
     /// Returns the rows behind those that are decided.
     fn pass_pair(&mut self, pair: [(usize, usize); 2], held: Option<[u32; 2]>, mut kept: [Pieces; 2]) -> ((usize, usize), [Pieces; 2]) {
         let Self { cursors, chunk, policy, .. } = self;
-        let [left, right] = pair.map(|(cursor, _)| &cursors[cursor]);
+        let (left, right) = (&cursors[pair[0].0], &cursors[pair[1].0]);
         let (l, r) = (left.position, right.position);
         let (left_times, right_times) = (&left.block().times[l..pair[0].1], &right.block().times[r..pair[1].1]);
         let left_wins = |a: usize, b: usize| left.sequence_at(l + a) > right.sequence_at(r + b);
@@ -303,7 +306,10 @@ impl Merger {
         let held = hold(cursor, chunk);
         let block = cursor.block();
         if policy.last_rows.is_some() {
-            block.live_pieces(from, end, policy.drop_deletes, |from, rows| *last = Some((held, (from + rows - 1) as u32)));
+            block.live_pieces(from, end, policy.drop_deletes, |from, rows| {
+                let row = from + rows - 1;
+                *last = Some(((held, row as u32), block.times[row]));
+            });
         } else {
             block.live_pieces(from, end, policy.drop_deletes, |from, rows| chunk.push(held, from, rows));
         }
@@ -343,9 +349,7 @@ impl Merger {
 
     /// No more rows of the open key come.
     fn close_key(&mut self) {
-        if self.open.time.is_none() {
-            return;
-        }
+        let Some(time) = self.open.time else { return };
         let OpenKey { puts, delete, .. } = std::mem::take(&mut self.open);
         let put = match puts[..] {
             [] => None,
@@ -353,7 +357,7 @@ impl Merger {
             _ => Some(self.chunk.merged(puts)),
         };
         if self.policy.last_rows.is_some() {
-            self.last = put.filter(|_| !self.skip).or(self.last);
+            self.last = put.filter(|_| !self.skip).map(|put| (put, time)).or(self.last);
             return;
         }
         let delete = delete.filter(|_| !self.policy.drop_deletes);
@@ -382,7 +386,7 @@ impl Merger {
         }
         if self.policy.last_rows.is_some()
             && let Some(held) = cursor.held
-            && !self.open.puts.iter().chain(&self.last).any(|(block, _)| *block == held)
+            && !self.open.puts.iter().chain(self.last.iter().map(|(place, _)| place)).any(|(block, _)| *block == held)
         {
             self.chunk.release(held);
         }

@@ -13,6 +13,7 @@ mod cold_tests;
 mod error;
 pub(crate) mod evolve;
 mod groups;
+mod late;
 mod memory;
 mod pages;
 mod prune;
