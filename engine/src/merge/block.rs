@@ -164,6 +164,7 @@ impl Block {
         self.select(&pieces)
     }
 
+    #[inline]
     pub(crate) fn rows(&self) -> usize {
         self.payload.num_rows()
     }
@@ -199,6 +200,7 @@ impl Block {
     }
 
     /// Calls `push` (first row, rows) for the parts of `from..end` without deletes, or for all of it.
+    #[inline]
     pub(crate) fn live_pieces(&self, from: usize, end: usize, drop_deletes: bool, mut push: impl FnMut(usize, usize)) {
         let Some(ops) = self.op_types.as_ref().filter(|_| drop_deletes) else {
             if from < end {

@@ -10,7 +10,9 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ExprSchemable, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -146,7 +148,13 @@ pub(super) fn constant_in(
     let aliased = df::ExprWithAlias { expr, alias: None };
     let logical = state.create_logical_expr_from_sql_expr(aliased, &empty).map_err(unwrap)?;
     let cast = logical.cast_to(data_type, &empty).map_err(unwrap)?;
-    let physical = state.create_physical_expr(cast, &empty).map_err(unwrap)?;
+    // Functions such as now() have their value only here.
+    let began = state.execution_props().query_execution_start_time;
+    let context = SimplifyContext::builder().with_config_options(Arc::clone(state.config_options()));
+    let simplifier = ExprSimplifier::new(context.with_query_execution_start_time(began).build());
+    let coerced = simplifier.coerce(cast, &empty).map_err(unwrap)?;
+    let simple = simplifier.simplify(coerced).map_err(unwrap)?;
+    let physical = state.create_physical_expr(simple, &empty).map_err(unwrap)?;
     let row = one_row()?;
     match physical.evaluate(&row).map_err(unwrap)? {
         ColumnarValue::Scalar(scalar) => Ok(scalar),

@@ -62,8 +62,8 @@ async fn versions_are_joined_and_written() {
     let undo = format!("INSERT INTO cpu (host, ts, v) SELECT host, ts, v FROM cpu TIMESTAMP AS OF {first} WHERE host = 'a'");
     assert_eq!(session.run(&undo).await, 1);
     assert_eq!(session.rows("SELECT host FROM cpu ORDER BY host").await, ["a", "b", "c", "x"]);
-    let relative = "SELECT count(*) FROM cpu TIMESTAMP AS OF now() + INTERVAL '1 hour'";
-    assert_eq!(session.rows(relative).await, ["3"], "the newest version: rows in memtables are of none yet");
+    let newest = "SELECT count(*) FROM cpu TIMESTAMP AS OF now() + INTERVAL '1 hour'";
+    assert_eq!(session.rows(newest).await, ["3"], "the newest version: rows in memtables are of none yet");
 }
 
 #[tokio::test]
