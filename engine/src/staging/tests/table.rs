@@ -344,7 +344,10 @@ impl Plan {
 
 /// Opens every region that the catalog or the plan names; those of the plan may not exist.
 pub(super) async fn open(engine: &Engine, kv: &Kv, plan: Option<&Plan>) {
-    let mut regions: BTreeSet<RegionId> = kv.sets().write.keys().chain(kv.sets().read.keys()).copied().collect();
+    let mut regions: BTreeSet<RegionId> = {
+        let sets = kv.sets();
+        sets.write.keys().chain(sets.read.keys()).copied().collect()
+    };
     regions.extend(plan.iter().flat_map(|plan| plan.regions()));
     for region in regions {
         if let Err(error) = engine.open_region(region).await {
