@@ -257,7 +257,12 @@ impl Repartition {
                     None => ops.stage().await.map_err(|failure| failure.cause),
                 };
                 let verdict = match staged {
-                    Ok(stages) => Verdict::Commit { stages },
+                    Ok(mut stages) => {
+                        // Every region of the group, so that none can take another staging for the one that was decided on.
+                        stages.extend(group.created.iter().copied());
+                        stages.sort_unstable();
+                        Verdict::Commit { stages }
+                    }
                     Err(why) => {
                         cause = Some(why);
                         Verdict::Abort

@@ -61,7 +61,11 @@ impl Sessions {
         let mut next = Some(statement);
         while let Some(statement) = next.take() {
             next = (!is_values(&statement)).then(|| statement.clone());
-            let planned = self.plan(statement, database, catalogs).await?;
+            let mut planned = self.plan(statement, database, catalogs).await?;
+            if next.is_none() {
+                // The rows of the statement find their regions when they are written.
+                planned.tables.clear();
+            }
             let tables = planned.tables.clone();
             let Refused { refusal, error } = match attempt(planned, catalogs, &prepare).await {
                 Ok(begun) => return Ok(begun),
