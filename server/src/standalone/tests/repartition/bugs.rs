@@ -170,7 +170,7 @@ async fn a_delayed_writer_of_an_equal_earlier_rule_is_refused() {
     let late = session.server.catalogs.table("public", "t").await.unwrap();
     // The rules are those of before; generations are not.
     let schema = early.info.schema.to_arrow();
-    let rows = session.batches("SELECT 'a', arrow_cast(1, 'Timestamp(Millisecond, None)'), CAST(1 AS BIGINT), CAST(1 AS BIGINT)").await.unwrap();
+    let rows = session.batches("SELECT 'a', arrow_cast(1, 'Timestamp(Millisecond, None)'), CAST(1 AS BIGINT) AS v, CAST(1 AS BIGINT) AS w").await.unwrap();
     let batch = RecordBatch::try_new(schema, rows[0].columns().to_vec()).unwrap();
     let mut refused = 0;
     for route in early.write_routes() {
