@@ -22,9 +22,9 @@ async fn every_form_of_the_statement_keeps_every_row() {
         let (_world, session) = filled(options).await;
         let before = session.all().await;
         let forms = [
-            (SPLIT, vec!["host < 'f'", "host >= 'm'", "host >= 'f' AND host < 'm'"]),
+            (SPLIT, vec!["host < 'f'", "host >= 'm'", "host < 'm' AND host >= 'f'"]),
             (MERGE, vec!["host < 'm'", "host >= 'm'"]),
-            (THREE, vec!["host < 'd'", "host >= 't'", "host >= 'd' AND host < 't'"]),
+            (THREE, vec!["host < 't' AND host >= 'd'", "host >= 't'", "host < 'd'"]),
             ("ALTER TABLE t PARTITION ON COLUMNS () ()", vec![""]),
             ("ALTER TABLE t PARTITION ON COLUMNS (host, ts) (host < 'm' AND ts < 2, host < 'm' AND ts >= 2, host >= 'm')", vec![]),
             (
@@ -37,18 +37,7 @@ async fn every_form_of_the_statement_keeps_every_row() {
             session.repartition(sql).await;
             assert_eq!(session.all().await, before, "{sql} {options}");
             session.expect_settled().await;
-            if !rules.is_empty() {
-                let mut found = session.rules().await;
-                found.iter_mut().for_each(|rule| *rule = rule.trim_matches(|c| c == '(' || c == ')').to_owned());
-                let (mut found, mut rules) = (found, rules);
-                found.sort();
-                rules.sort_unstable();
-                if rules != [""] {
-                    assert_eq!(found, rules, "{sql}");
-                } else {
-                    assert_eq!(found.len(), 1, "{sql}");
-                }
-            }
+            assert_eq!(session.rules().await, rules, "{sql}");
         }
         session.run("INSERT INTO t VALUES ('q', 9, 9, 9)").await;
         assert_eq!(session.all().await.len(), before.len() + 1);
@@ -177,7 +166,6 @@ async fn other_changes_of_the_table_wait_for_their_turn() {
     session.rows(&format!("{MERGE} WITH (wait = false)")).await;
     session.run("TRUNCATE TABLE t").await;
     assert_eq!(session.rows("SELECT count(*) FROM t").await, ["0"]);
-    session.rows(&format!("{THREE} WITH (wait = false)")).await;
     session.run("DROP TABLE t").await;
     assert!(session.rows("SHOW TABLES").await.is_empty());
     session.run(&create("")).await;
