@@ -76,6 +76,9 @@ pub const REPARTITION_PARALLEL_MAX: usize = 16;
 /// Attempts to stage a source while writes are stopped. More failures: the group is aborted.
 pub const REPARTITION_STAGES_MAX: usize = 3;
 
+/// Attempts to release a source that was prepared in vain. More failures: its node's next start does it.
+pub const REPARTITION_RELEASES_MAX: usize = 3;
+
 /// Attempts at a step of a group before the fence. More failures: the group is undone.
 pub const REPARTITION_ATTEMPTS_MAX: u32 = 4;
 

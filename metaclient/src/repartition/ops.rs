@@ -20,7 +20,7 @@ use super::group::{Cause, Event, Group};
 use super::plan::{PlannedSource, PlannedTarget};
 use super::port::{Applied, Decided, PortError, RegionPort, RemapRequest, RemapTarget, StageRequest, Verdict};
 use crate::catalog::TableInfo;
-use crate::limits::{REPARTITION_PARALLEL_MAX, REPARTITION_REMAPS_MAX, REPARTITION_STAGES_MAX};
+use crate::limits::{REPARTITION_PARALLEL_MAX, REPARTITION_RELEASES_MAX, REPARTITION_REMAPS_MAX, REPARTITION_STAGES_MAX};
 
 /// The generation of a new region until it is resolved; every generation that is drawn is above it.
 const NEW: Generation = Generation::FIRST;
@@ -274,12 +274,23 @@ impl Ops<'_> {
         let mut notes = Vec::new();
         if self.group.prepared {
             for source in &self.group.plan.sources {
-                if let Err(error) = self.port.release(source.node, source.region, self.group.txn).await {
+                if let Err(error) = self.release(source).await {
                     notes.push(format!("region {} was not released, which its next start does: {error}", source.region));
                 }
             }
         }
         Ok(Event::Undone { notes })
+    }
+
+    /// Ends the preparation of a source. It is given up after a few attempts: a node that is gone holds nothing.
+    async fn release(&self, source: &PlannedSource) -> Result<(), PortError> {
+        let mut tries = 1;
+        loop {
+            match self.port.release(source.node, source.region, self.group.txn).await {
+                Err(error) if error.retryable && tries < REPARTITION_RELEASES_MAX => tries += 1,
+                other => return other,
+            }
+        }
     }
 
     /// Schedules what makes reading fast again.

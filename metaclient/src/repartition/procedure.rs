@@ -223,7 +223,7 @@ impl Repartition {
             },
             (GroupStep::Fence, _) => return self.fence(context, group, view).await,
             (GroupStep::Drain, _) => watched_to_end(self.watched(context, false, ops.drain()).await?).map(alone),
-            (GroupStep::Remap, _) => watched_to_end(self.watched(context, false, ops.remap()).await?).map(alone),
+            (GroupStep::Remap, _) => self.remap(context, group, view).await?.map(alone),
             (GroupStep::Publish, _) => self.publish(context, group, view),
             (GroupStep::Resolve, Some(decided)) => ops.resolve_commit(decided).await.map(alone),
             (GroupStep::ResolveAbort, Some(decided)) => ops.resolve_abort(decided).await.map(alone),
@@ -278,6 +278,22 @@ impl Repartition {
         }
         let unchanged = still_holds(&group.plan, &view.write_routes());
         (!unchanged).then(|| Cause::new("its regions were changed since the plan was made"))
+    }
+
+    /// Gives the targets their references. Whoever meets a staged region may find that all of them have theirs, and then
+    /// publishes the read set and resolves regions in place of a coordinator that does not come. The sources are not as
+    /// they were drained then, and there is nothing to remap any more.
+    async fn remap(&self, context: &StepContext, group: &Group, view: &TableView) -> Result<Result<Event, Failure>, StepError> {
+        let sources: Vec<RegionId> = group.plan.sources.iter().map(|source| source.region).collect();
+        let published = Event::Remapped { references: group.references };
+        if view.is_published(group.commit, &sources) {
+            return Ok(Ok(published));
+        }
+        let ops = self.ops(group, &view.info);
+        match watched_to_end(self.watched(context, false, ops.remap()).await?) {
+            Err(_) if self.view(context).await?.is_published(group.commit, &sources) => Ok(Ok(published)),
+            other => Ok(other),
+        }
     }
 
     /// Makes the new rules those of readers.

@@ -353,6 +353,9 @@ impl Inner {
         if self.region(region)?.state.is_retired() {
             return Err(fatal(format!("region {region} is retired")));
         }
+        if self.decisions.contains_key(&txn) {
+            return Err(fatal(format!("repartition {txn} is decided: the preparation came late")));
+        }
         self.flush(region)?;
         let region = self.region(region)?;
         region.prepared.insert(txn);
