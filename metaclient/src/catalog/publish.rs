@@ -156,6 +156,12 @@ impl TableView {
         !self.write.contains_key(&region) && self.read.get(&region).is_some_and(|route| route.generation < commit)
     }
 
+    /// The targets of the group that was committed in this generation; none while its write set is not published.
+    #[must_use]
+    pub fn admitted(&self, commit: Generation) -> Vec<RegionId> {
+        self.write.values().filter(|route| route.generation == commit).map(|route| route.region).collect()
+    }
+
     /// Whether the read set of a committed group is published: its write set is, and is read.
     #[must_use]
     pub fn is_published(&self, commit: Generation, sources: &[RegionId]) -> bool {

@@ -155,10 +155,16 @@ impl Ops<'_> {
         every(all(works, usize::MAX).await)
     }
 
-    /// Decides, or finds out what was decided.
+    /// Decides, or finds out what was decided. As with stages, a failure is tried again at once.
     pub(super) async fn decide(&self, verdict: Verdict) -> Result<Decided, Failure> {
         let proposal = self.group.proposal(self.info.id, verdict);
-        self.port.decide(&proposal).await.map_err(|error| Failure::of(None, error))
+        let mut tries = 1;
+        loop {
+            match self.port.decide(&proposal).await {
+                Err(error) if error.retryable && tries < REPARTITION_STAGES_MAX => tries += 1,
+                other => return other.map_err(|error| Failure::of(None, error)),
+            }
+        }
     }
 
     /// Flushes the sources up to their fences.
@@ -252,11 +258,18 @@ impl Ops<'_> {
         Ok(Event::Resolved { notes: self.restart_suspect().await })
     }
 
-    /// Ends the new regions of a group that came to nothing.
+    /// Ends the new regions of a group that came to nothing. Any node can; where its own does not, that of a source does.
     async fn retire_created(&self, decided: &Decided) -> Result<(), Failure> {
+        let other = self.group.plan.sources.first().map(|source| source.node);
         let retire = |target: &PlannedTarget| {
             let (node, region, meta) = (target.node, target.region, self.meta_of(target));
-            async move { self.port.create_retired(node, &meta, decided).await.map_err(|error| Failure::of(Some(region), error)) }
+            async move {
+                let failed = match (self.port.create_retired(node, &meta, decided).await, other) {
+                    (Err(_), Some(other)) if other != node => self.port.create_retired(other, &meta, decided).await,
+                    (result, _) => result,
+                };
+                failed.map_err(|error| Failure::of(Some(region), error))
+            }
         };
         let works: Vec<_> = self.group.plan.created().map(retire).collect();
         every(all(works, REPARTITION_PARALLEL_MAX).await).map(drop)

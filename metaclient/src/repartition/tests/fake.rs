@@ -168,6 +168,12 @@ impl World {
         region.write(generation, rule, key, value)
     }
 
+    pub(super) fn is_staged(&self, region: RegionId, txn: TxnId) -> bool {
+        let inner = self.inner();
+        let staging = inner.regions.get(&region).and_then(|region| region.state.staging());
+        staging.is_some_and(|staging| staging.stage.txn == txn)
+    }
+
     /// Flushes what may be flushed now, rows before a fence and staged rows apart.
     pub(super) fn flush(&self, region: RegionId) {
         let mut inner = self.inner();

@@ -191,6 +191,52 @@ async fn sleepers(scenario: Scenario) {
     }
 }
 
+/// One process stops in the middle, and another for which the sources are as `second` says works at the same time: either
+/// may decide, and both follow what was decided first.
+async fn duels(first: Scenario, second: Scenario) {
+    let (mut committed, mut aborted) = (0, 0);
+    for place in places(first).await {
+        for fault in Fault::FREEZES {
+            let what = format!("{first:?} against {second:?}: {fault:?} at {place:?}");
+            let run = Arc::new(Disturbed::new(first, Some((place, fault))).await);
+            let sleeper = {
+                let run = Arc::clone(&run);
+                env::spawn(async move { run.start().await.unwrap() })
+            };
+            tokio::select! {
+                () = run.process.down() => {}
+                _ = run.cluster.settled(&run.id) => {}
+            }
+            let next = run.successor(second).await;
+            run.process.thaw();
+            let woken = sleeper.await.unwrap();
+            let record = run.cluster.settled(&run.id).await;
+            env::sleep(Duration::from_secs(60)).await;
+            run.cluster.check(&what).await;
+            let verdicts: Vec<Verdict> = run.cluster.world.inner().decisions.values().map(|decided| decided.verdict.clone()).collect();
+            let [verdict] = &verdicts[..] else { panic!("{what}: {verdicts:?}") };
+            let commit = *verdict != Verdict::Abort;
+            let regions = run.cluster.view().await.write.len();
+            assert_eq!((record.phase, regions), (Phase::Done, if commit { 3 } else { 2 }), "{what}: {record:?}");
+            assert_eq!(outcome(&record).groups[0].committed, commit, "{what}");
+            if commit {
+                committed += 1
+            } else {
+                aborted += 1
+            }
+            next.close().await;
+            drop(woken);
+        }
+    }
+    assert!(committed > 0 && aborted > 0, "{committed} {aborted}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_decide_differently_the_first_decides_for_both() {
+    duels(Scenario::Grow, Scenario::Abort).await;
+    duels(Scenario::Abort, Scenario::Grow).await;
+}
+
 macro_rules! matrix {
     ($($name:ident: $disturb:ident($scenario:ident);)*) => {
         $(#[tokio::test(start_paused = true)]

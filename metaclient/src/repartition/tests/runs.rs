@@ -160,6 +160,20 @@ async fn a_source_that_cannot_be_fenced_aborts_the_group() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_answer_aborts_the_group_in_time() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let id = cluster.submit("p", split(), Options::DEFAULT).await;
+    let process = cluster.sound();
+    let port = cluster.port(&process).hanging(|ask| ask.name() == "stage");
+    let runner = cluster.start(&process, Arc::new(port), 1).await;
+    let record = cluster.settled(&id).await;
+    let outcome = outcome(&record);
+    assert_eq!(outcome.groups[0].cause.as_ref().unwrap().message, "its sources were not fenced within 10 s");
+    runner.close().await;
+    cluster.check("hanging").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn groups_succeed_and_fail_alone() {
     for (what, number) in [("prepare", 0), ("stage", 0), ("stage", 1), ("create_staged", 3)] {
         let cluster = Cluster::with_rows(&HALVES, &[0]).await;

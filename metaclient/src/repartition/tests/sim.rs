@@ -183,8 +183,7 @@ async fn resolve_for(sim: &Sim, id: RegionId) {
     if let Verdict::Commit { stages } = &decided.verdict {
         let sources: Vec<RegionId> = stages.iter().map(|(region, _)| *region).collect();
         let view = sim.cluster.view().await;
-        let targets: Vec<RegionId> =
-            view.write.values().filter(|route| route.generation == decided.commit).map(|route| route.region).collect();
+        let targets = view.admitted(decided.commit);
         let admitted = !targets.is_empty();
         if !admitted || !view.is_published(decided.commit, &sources) {
             let remapped = {
