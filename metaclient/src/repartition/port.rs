@@ -245,7 +245,7 @@ pub trait RegionPort: fmt::Debug + Send + Sync {
     async fn resolve(&self, node: NodeId, region: RegionId, base: Generation, decided: &Decided) -> Result<Resolved, PortError>;
 
     /// Ends a region that an aborted repartition was to create: created as retired if it is absent, else resolved as
-    /// aborted and retired.
+    /// aborted, unless somebody who met it has done that, and retired. Any node can do it.
     ///
     /// # Errors
     /// When that cannot be done now.

@@ -128,6 +128,8 @@ pub(super) struct Inner {
     ids: Option<Env>,
     /// What was asked, in order.
     pub asked: Vec<&'static str>,
+    /// How many requests to the metadata its process had made before each.
+    pub asked_after: Vec<u64>,
 }
 
 /// The regions and decisions of a cluster.
@@ -505,7 +507,9 @@ impl Inner {
         }
         let (txn, base) = (decided.txn, meta.generation);
         let resolve = Action::Resolve(Resolve { txn, base, decision: Decision::Abort { generation: decided.abort } });
-        region.commit(&[resolve, Action::Retire(Retire {})], &Segments::new())
+        let retire = Action::Retire(Retire {});
+        let actions = if region.state.staging().is_some() { vec![resolve, retire] } else { vec![retire] };
+        region.commit(&actions, &Segments::new())
     }
 
     pub(super) fn restart(&mut self, id: RegionId) -> Result<(), PortError> {
