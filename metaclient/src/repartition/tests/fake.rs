@@ -136,6 +136,9 @@ pub(super) struct Inner {
 #[derive(Debug, Default)]
 pub(super) struct World(Mutex<Inner>);
 
+/// By which source, and with which scope, a file is listed.
+type Listings = Vec<((RegionId, RuleVersion), Scope)>;
+
 fn wal_of(region: RegionId) -> WalId {
     WalId { kind: WalKind::Object, node: NodeId(1), log: Nonce(u128::from(region.as_u64())) }
 }
@@ -373,26 +376,30 @@ impl Inner {
 
     /// The references of each target, by what the sources list now.
     fn references(&self, targets: &[(RegionId, Arc<Expr>)], sources: &[RegionId]) -> Vec<Vec<Arc<FileRef>>> {
-        let mut scopes: BTreeMap<FileKey, (Arc<FileRef>, Vec<Expr>)> = BTreeMap::new();
+        let mut listed_by: BTreeMap<FileKey, (Arc<FileRef>, Listings)> = BTreeMap::new();
         for source in sources {
-            let state = &self.regions[source].state;
-            let rule = Expr::clone(&state.meta().unwrap().rule);
-            for (key, listed) in state.files().iter() {
-                let scope = Expr::clone(&listed.file.scope).and(rule.clone());
-                scopes.entry(key).or_insert_with(|| (Arc::clone(&listed.file), Vec::new())).1.push(scope);
+            for (key, listed) in self.regions[source].state.files().iter() {
+                let listing = (*source, listed.file.scope.version());
+                listed_by.entry(key).or_insert_with(|| (Arc::clone(&listed.file), Vec::new())).1.push((listing, listed.file.scope.clone()));
             }
         }
-        let of_target = |(_, rule): &(RegionId, Arc<Expr>)| {
-            let mut found = Vec::new();
-            for (file, parts) in scopes.values() {
-                let scope = Expr::Or(parts.clone()).simplify();
-                if !rule::disjoint(&scope, rule).unwrap() {
-                    found.push(Arc::new(FileRef { scope: Scope::new(scope), ..FileRef::clone(file) }));
-                }
+        // Files that are listed in the same way have the same scope: it is worked out once.
+        let mut known: BTreeMap<Vec<(RegionId, RuleVersion)>, (Scope, Vec<bool>)> = BTreeMap::new();
+        let mut found = vec![Vec::new(); targets.len()];
+        for (file, listings) in listed_by.into_values() {
+            let way = listings.iter().map(|(listing, _)| *listing).collect();
+            let (scope, met) = known.entry(way).or_insert_with(|| {
+                let rule = |region: &RegionId| Expr::clone(&self.regions[region].state.meta().unwrap().rule);
+                let parts = listings.iter().map(|((source, _), scope)| Expr::clone(scope).and(rule(source))).collect();
+                let scope = Expr::Or(parts).simplify();
+                let met = targets.iter().map(|(_, rule)| !rule::disjoint(&scope, rule).unwrap()).collect();
+                (Scope::new(scope), met)
+            });
+            for (files, _) in found.iter_mut().zip(met.iter()).filter(|(_, met)| **met) {
+                files.push(Arc::new(FileRef { scope: scope.clone(), ..FileRef::clone(&file) }));
             }
-            found
-        };
-        targets.iter().map(of_target).collect()
+        }
+        found
     }
 
     fn dry_run(&self, targets: &[(RegionId, Arc<Expr>)], sources: &[RegionId]) -> Result<Vec<RemapPreview>, PortError> {
