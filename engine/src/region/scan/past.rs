@@ -48,7 +48,7 @@ impl Region {
         let active = Arc::new(Memtable::new(Arc::clone(&meta.schema)));
         let rule_version = meta.rule_version();
         let (options, hold) = (Arc::new(options), Some(Arc::new(hold)));
-        Ok(Arc::new(Version { state, meta, rule_version, options, active, frozen: Vec::new(), hold }))
+        Ok(Arc::new(Version { state, meta, rule_version, options, active, frozen: Vec::new(), staged: None, hold }))
     }
 
     /// The last version that was written until then, by the clocks of its writers.
