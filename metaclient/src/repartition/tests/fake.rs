@@ -168,6 +168,12 @@ impl World {
         region.write(generation, rule, key, value)
     }
 
+    pub(super) fn is_staged(&self, region: RegionId, txn: TxnId) -> bool {
+        let inner = self.inner();
+        let staging = inner.regions.get(&region).and_then(|region| region.state.staging());
+        staging.is_some_and(|staging| staging.stage.txn == txn)
+    }
+
     /// Flushes what may be flushed now, rows before a fence and staged rows apart.
     pub(super) fn flush(&self, region: RegionId) {
         let mut inner = self.inner();
@@ -352,6 +358,9 @@ impl Inner {
     fn prepare(&mut self, region: RegionId, txn: TxnId) -> Result<Prepared, PortError> {
         if self.region(region)?.state.is_retired() {
             return Err(fatal(format!("region {region} is retired")));
+        }
+        if self.decisions.contains_key(&txn) {
+            return Err(fatal(format!("repartition {txn} is decided: the preparation came late")));
         }
         self.flush(region)?;
         let region = self.region(region)?;

@@ -40,7 +40,7 @@ async fn a_split_moves_no_row_and_loses_none() {
     assert_eq!(record.phase, Phase::Done, "{record:?}");
     let outcome = outcome(&record);
     assert!(outcome.groups[0].committed && outcome.failure().is_none(), "{outcome:?}");
-    assert_eq!(cluster.shown().await, ["0: a < -20", "1: a >= 10", "2: a >= -20 AND a < 10"]);
+    assert_eq!(cluster.shown().await, ["0: a < -20", "1: a >= 10", "2: a < 10 AND a >= -20"]);
     let localized: u32 = cluster.world.inner().regions.values().map(|region| region.localized).sum();
     assert_eq!(localized, 2);
 }
@@ -160,6 +160,20 @@ async fn a_source_that_cannot_be_fenced_aborts_the_group() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_answer_aborts_the_group_in_time() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let id = cluster.submit("p", split(), Options::DEFAULT).await;
+    let process = cluster.sound();
+    let port = cluster.port(&process).hanging(|ask| ask.name() == "stage");
+    let runner = cluster.start(&process, Arc::new(port), 1).await;
+    let record = cluster.settled(&id).await;
+    let outcome = outcome(&record);
+    assert_eq!(outcome.groups[0].cause.as_ref().unwrap().message, "its sources were not fenced within 10 s");
+    runner.close().await;
+    cluster.check("hanging").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn groups_succeed_and_fail_alone() {
     for (what, number) in [("prepare", 0), ("stage", 0), ("stage", 1), ("create_staged", 3)] {
         let cluster = Cluster::with_rows(&HALVES, &[0]).await;
@@ -224,17 +238,31 @@ async fn a_cancel_before_the_fence_leaves_nothing_and_locks_are_free_again() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_decided_in_time_is_given_up() {
     let cluster = Cluster::with_rows(&HALVES, &[0]).await;
-    let options = Options { timeout: Some(Duration::from_millis(200)), localize: true };
+    let options = Options { timeout: Some(Duration::from_millis(30)), localize: true };
+    let busy = |ask: &Ask| (ask.name() == "prepare").then(|| PortError::retryable("a compaction is under way"));
     let id = cluster.submit("p", split(), options).await;
-    sleep(Duration::from_millis(300)).await;
     let process = cluster.sound();
-    let runner = cluster.start(&process, Arc::new(cluster.port(&process)), 1).await;
-    // The runner's own clock began with it: it sees the deadline a little later.
-    sleep(Duration::from_millis(300)).await;
+    let runner = cluster.start(&process, Arc::new(cluster.port(&process).refusing(busy)), 1).await;
     let record = cluster.settled(&id).await;
+    assert_eq!(record.phase, Phase::Failed, "{record:?}");
+    assert!(record.error.as_deref().unwrap().contains("the time that it was given is up"), "{record:?}");
     runner.close().await;
     cluster.check("timeout").await;
-    assert!(matches!(record.phase, Phase::Failed | Phase::Done), "{record:?}");
+    assert!(!cluster.world.inner().asked.contains(&"stage"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_region_is_asked_a_few_times_and_then_the_group_gives_up() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let busy = |ask: &Ask| (ask.name() == "prepare").then(|| PortError::retryable("a compaction is under way"));
+    let id = cluster.submit("p", split(), Options::DEFAULT).await;
+    let process = cluster.sound();
+    let runner = cluster.start(&process, Arc::new(cluster.port(&process).refusing(busy)), 1).await;
+    let record = cluster.settled(&id).await;
+    assert_eq!(record.phase, Phase::Failed, "{record:?}");
+    assert!(record.error.unwrap().contains("a compaction is under way"));
+    runner.close().await;
+    cluster.check("busy").await;
 }
 
 #[tokio::test(start_paused = true)]
