@@ -239,7 +239,8 @@ impl Repartition {
     pub(super) fn coordinator_steps(&self, state: &State, at: usize, steps: &mut Steps<State>) {
         let own = state.coordinators[at];
         let actor = Actor { world: self, state, at, own };
-        if state.done && !self.late_messages {
+        // A paused coordinator that goes on after the end matters only where there is something to spoil.
+        if state.done && !self.late_messages && !self.second {
             return;
         }
         if !own.running {
