@@ -162,7 +162,8 @@ impl Actor<'_> {
     fn admit(&self, steps: &mut Steps<State>) {
         if self.own.revision.is_some() {
             self.step(steps, format_args!("publishes the write set"), |state, own| {
-                let there = self.holds(Guard::RouteRevisionCompared) && state.write_set == COMMITTED && own.revision == Some(state.revision);
+                let there =
+                    self.holds(Guard::RouteRevisionCompared) && state.write_set == COMMITTED && own.revision == Some(state.revision);
                 if there {
                     own.revision = None;
                 }

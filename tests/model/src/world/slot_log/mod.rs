@@ -248,9 +248,11 @@ fn send(state: &mut State, slot: Slot, content: Content) {
 
 /// Every slot that holds something.
 fn each_slot(state: &State) -> impl Iterator<Item = (Slot, Content)> + '_ {
-    let all = state.slots.iter().enumerate().flat_map(|(epoch, row)| {
-        row.iter().enumerate().map(move |(seq, content)| ((epoch as u8, seq as u8), *content))
-    });
+    let all = state
+        .slots
+        .iter()
+        .enumerate()
+        .flat_map(|(epoch, row)| row.iter().enumerate().map(move |(seq, content)| ((epoch as u8, seq as u8), *content)));
     all.filter(|(_, content)| content.kind != Kind::Empty)
 }
 
