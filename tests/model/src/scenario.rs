@@ -190,6 +190,9 @@ fn repartitions(all: &mut Vec<Scenario>) {
         on_demand: false,
         ..groups(guards)
     }));
+    all.push(of(("groups", "scan-large"), "2 groups, 2 rows, 1 scan, on-demand resolve, no crash, no abort", BY_HAND, move |guards| {
+        Groups { crashes: 0, aborts: false, scans: 1, ..groups(guards) }
+    }));
     all.push(of(("groups", "large"), "2 groups, 1 crash, 2 rows, 1 scan, aborts", BY_HAND, move |guards| Groups {
         scans: 1,
         ..groups(guards)
