@@ -120,7 +120,12 @@ fn histories(all: &mut Vec<Scenario>) {
         restores: 1,
         ..history(guards, 7)
     }));
-    all.push(of(("history", "damage"), "8 records, 2 damaged checkpoints, 2 writers' retention", CI, move |guards| History {
+    all.push(of(("history", "damage"), "6 records, 2 damaged checkpoints, 2 writers' retention", CI, move |guards| History {
+        damages: 2,
+        take_over: true,
+        ..history(guards, 6)
+    }));
+    all.push(of(("history", "damage-large"), "8 records, 2 damaged checkpoints, 2 writers' retention", BY_HAND, move |guards| History {
         damages: 2,
         take_over: true,
         ..history(guards, 8)
@@ -184,6 +189,9 @@ fn repartitions(all: &mut Vec<Scenario>) {
         aborts: false,
         on_demand: false,
         ..groups(guards)
+    }));
+    all.push(of(("groups", "scan-large"), "2 groups, 2 rows, 1 scan, on-demand resolve, no crash, no abort", BY_HAND, move |guards| {
+        Groups { crashes: 0, aborts: false, scans: 1, ..groups(guards) }
     }));
     all.push(of(("groups", "large"), "2 groups, 1 crash, 2 rows, 1 scan, aborts", BY_HAND, move |guards| Groups {
         scans: 1,
@@ -273,9 +281,13 @@ fn collections(all: &mut Vec<Scenario>) {
         pins: 0,
         restores: 0,
         restores_in_origin: false,
+        set_since_plan: true,
         versions_max: 5,
     };
     all.push(of(("collect", "mark"), "2 repartitions, 1 mark", CI, move |guards| collect(guards, 2, 1)));
+    all.push(of(("collect", "published-set"), "2 repartitions, 1 mark; new regions show once they are published", CI, move |guards| {
+        Collect { set_since_plan: false, ..collect(guards, 2, 1) }
+    }));
     all.push(of(("collect", "snapshot"), "1 repartition, 1 mark, 1 snapshot, 1 scan", CI, move |guards| Collect {
         scans: 1,
         pins: 1,
@@ -285,10 +297,10 @@ fn collections(all: &mut Vec<Scenario>) {
         restores: 1,
         ..collect(guards, 1, 1)
     }));
-    all.push(of(("collect", "restore-origin"), "1 repartition, 1 mark, 1 rollback, in the origin only", CI, move |guards| Collect {
+    all.push(of(("collect", "restore-origin"), "no repartition, 1 mark, 1 rollback in the origin", CI, move |guards| Collect {
         restores: 1,
         restores_in_origin: true,
-        ..collect(guards, 1, 1)
+        ..collect(guards, 0, 1)
     }));
     all.push(of(("collect", "sweep"), "1 repartition, 1 mark, 2 take-overs, an upload", CI, move |guards| Collect {
         take_overs: 2,
