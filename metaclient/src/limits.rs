@@ -73,8 +73,15 @@ pub const MIRROR_SNAPSHOT_GRACE: Duration = Duration::from_millis(100);
 /// Regions of a repartition on which one step works at once. Others wait; only stages go all at once.
 pub const REPARTITION_PARALLEL_MAX: usize = 16;
 
-/// Attempts to stage a source while writes are stopped. More failures: the group is aborted.
+/// How long writes are stopped at most for sources to stage. Longer: the group is aborted.
+pub const REPARTITION_STAGE_MAX: Duration = Duration::from_secs(10);
+
+/// Attempts in a row to stage a source, and to decide, while writes are stopped. More failures to stage: the group is
+/// aborted. More failures to decide: the step is tried again later.
 pub const REPARTITION_STAGES_MAX: usize = 3;
+
+/// Attempts to release a source that was prepared in vain. More failures: its node's next start does it.
+pub const REPARTITION_RELEASES_MAX: usize = 3;
 
 /// Attempts at a step of a group before the fence. More failures: the group is undone.
 pub const REPARTITION_ATTEMPTS_MAX: u32 = 4;

@@ -80,7 +80,7 @@ impl SortedRun {
     /// runs has next to nothing to do for them, and their text is copied once per series. The schema is that of
     /// [`coded`].
     pub(crate) fn into_coded(mut self) -> Result<Self, Error> {
-        let Some(keys) = self.layout.keys().filter(|_| self.at == 0) else { return Ok(self) };
+        let Some(keys) = self.layout.keys().filter(|_| self.at == 0 && !self.order.is_empty()) else { return Ok(self) };
         self.ends.dedup();
         if self.ends.first() == Some(&0) {
             self.ends.remove(0);

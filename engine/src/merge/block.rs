@@ -7,7 +7,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema, SchemaRef, UInt8Type, UInt64Type};
 use futures::stream::BoxStream;
 
-use super::gather::gather;
+use super::gather::{compact, gather};
 use super::key::KeyEncoder;
 use super::layout::{DELETE, Layout, new_batch};
 use super::series::{Stretches, repeat_rows, tags_of};
@@ -190,6 +190,18 @@ impl Block {
         };
         let runs = if assembly.has_tags() { self.stretches.runs(pieces) } else { Vec::new() };
         assembly.batch(&payload, |tag| repeat_rows(&self.stretches.table.tags()[tag], &runs))
+    }
+
+    /// The same of a block that is not needed any more: its own memory is used where nobody else has it.
+    pub(crate) fn into_batch(self, assembly: &Assembly, pieces: &[(u32, u32)]) -> Result<RecordBatch, Error> {
+        let Self { payload, times, sequences, stretches, .. } = self;
+        drop((times, sequences));
+        let payload = match pieces {
+            [(from, rows)] => payload.slice(*from as usize, *rows as usize),
+            many => compact(payload, many)?,
+        };
+        let runs = if assembly.has_tags() { stretches.runs(pieces) } else { Vec::new() };
+        assembly.batch(&payload, |tag| repeat_rows(&stretches.table.tags()[tag], &runs))
     }
 
     /// The pieces of all rows, but for deletes if they are dropped.

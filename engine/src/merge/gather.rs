@@ -70,6 +70,59 @@ fn copy_pieces<T: ArrowNativeType>(sources: &[&[T]], pieces: &[(u32, u32, u32)],
     Buffer::from_vec(copied)
 }
 
+/// The rows of `pieces` (first row, rows), which ascend; moved together in place where nobody else has a column.
+pub(super) fn compact(batch: RecordBatch, pieces: &[(u32, u32)]) -> Result<RecordBatch, Error> {
+    let rows: usize = pieces.iter().map(|(_, rows)| *rows as usize).sum();
+    let (schema, columns, all) = batch.into_parts();
+    // What is kept in place keeps the memory of all.
+    let in_place = rows * 2 >= all;
+    let columns = columns.into_iter().map(|column| {
+        let column = match column.data_type().primitive_width() {
+            Some(8) if in_place && column.null_count() == 0 => match compact_column::<u64>(column, pieces)? {
+                Ok(compacted) => return Ok(compacted),
+                Err(shared) => shared,
+            },
+            _ => column,
+        };
+        let pieces: Vec<(u32, u32, u32)> = pieces.iter().map(|(from, rows)| (0, *from, *rows)).collect();
+        gather_column(&[column.to_data()], &pieces, rows)
+    });
+    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>().map_err(Error::arrow("move rows together"))?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(Error::arrow("move rows together"))
+}
+
+/// The same of a column of fixed width without NULLs; the column itself if somebody else has its memory too.
+fn compact_column<T: ArrowNativeType>(
+    column: ArrayRef,
+    pieces: &[(u32, u32)],
+) -> Result<Result<ArrayRef, ArrayRef>, arrow::error::ArrowError> {
+    let data = column.to_data();
+    drop(column);
+    let (data_type, rows, offset) = (data.data_type().clone(), data.len(), data.offset());
+    let build = |buffer, rows, offset| ArrayData::builder(data_type).len(rows).offset(offset).add_buffer(buffer).build().map(make_array);
+    let Some(buffer) = data.buffers().first().cloned().filter(|_| offset == 0) else { return Ok(Err(make_array(data))) };
+    drop(data);
+    let mut values = match buffer.into_vec::<T>() {
+        Ok(values) => values,
+        Err(shared) => return build(shared, rows, offset).map(Err),
+    };
+    let mut at = 0;
+    for &(from, rows) in pieces {
+        let (from, rows) = (from as usize, rows as usize);
+        if rows > FEW_VALUES {
+            values.copy_within(from..from + rows, at);
+        } else {
+            // A part of what both cover, so that the bounds are checked once.
+            let part = &mut values[at..from + rows];
+            (0..rows).for_each(|row| part[row] = part[row + from - at]);
+        }
+        at += rows;
+    }
+    values.truncate(at);
+    build(Buffer::from_vec(values), at, 0).map(Ok)
+}
+
 /// A row of the chunk's blocks.
 pub(super) type Place = (u32, u32);
 

@@ -380,9 +380,9 @@ impl Merger {
 
     /// Hands out what goes out of a block in any order.
     fn finish_block(&mut self, cursor: usize) -> Result<(), Error> {
-        let cursor = &self.cursors[cursor];
-        if !cursor.kept.is_empty() {
-            self.ready.push_back(cursor.block().finish(&self.need.assembly, &cursor.kept)?);
+        let cursor = &mut self.cursors[cursor];
+        if let Some(block) = cursor.block.take().filter(|_| !cursor.kept.is_empty()) {
+            self.ready.push_back(block.into_batch(&self.need.assembly, &cursor.kept)?);
         }
         if self.policy.last_rows.is_some()
             && let Some(held) = cursor.held

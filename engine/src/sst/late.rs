@@ -22,8 +22,9 @@ use super::pages::Group;
 use crate::merge::block::times_of;
 use crate::merge::series::Stretches;
 
-/// Rows selected of a row group from which on it may pay to choose among them: two pages.
-const ROWS_MIN: usize = 16 * 1024;
+/// Rows selected of a row group from which on it may pay to choose among them: two pages, and few in tests, so that the
+/// models meet it.
+const ROWS_MIN: usize = if cfg!(test) { 2 } else { 16 * 1024 };
 /// It pays when at most one in so many rows is chosen.
 const SHARE: usize = 2;
 

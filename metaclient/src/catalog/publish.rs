@@ -156,12 +156,18 @@ impl TableView {
         !self.write.contains_key(&region) && self.read.get(&region).is_some_and(|route| route.generation < commit)
     }
 
-    /// Whether the read set of a committed group is published.
+    /// The targets of the group that was committed in this generation; none while its write set is not published.
+    #[must_use]
+    pub fn admitted(&self, commit: Generation) -> Vec<RegionId> {
+        self.write.values().filter(|route| route.generation == commit).map(|route| route.region).collect()
+    }
+
+    /// Whether the read set of a committed group is published: its write set is, and is read.
     #[must_use]
     pub fn is_published(&self, commit: Generation, sources: &[RegionId]) -> bool {
-        let mut admitted = self.write.values().filter(|route| route.generation == commit);
+        let mut admitted = self.write.values().filter(|route| route.generation == commit).peekable();
         let read = |route: &Route| self.read.get(&route.region).is_some_and(|known| known.generation >= commit);
-        admitted.all(read) && !sources.iter().any(|region| self.is_old(*region, commit))
+        admitted.peek().is_some() && admitted.all(read) && !sources.iter().any(|region| self.is_old(*region, commit))
     }
 
     /// Moves the sources of an aborted group to generation `abort` in both sets, under their old rules.

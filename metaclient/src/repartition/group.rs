@@ -407,7 +407,9 @@ impl Group {
                 GroupStep::Drain
             }
             Verdict::Abort => {
-                self.cause = cause.or_else(|| self.cause.take()).or_else(|| Some(Cause::new("it was aborted before it was decided")));
+                self.cause = cause
+                    .or_else(|| self.cause.take())
+                    .or_else(|| Some(Cause::new("it was aborted, and the reason went with the process that did")));
                 GroupStep::ResolveAbort
             }
         };

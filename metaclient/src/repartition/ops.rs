@@ -20,7 +20,7 @@ use super::group::{Cause, Event, Group};
 use super::plan::{PlannedSource, PlannedTarget};
 use super::port::{Applied, Decided, PortError, RegionPort, RemapRequest, RemapTarget, StageRequest, Verdict};
 use crate::catalog::TableInfo;
-use crate::limits::{REPARTITION_PARALLEL_MAX, REPARTITION_REMAPS_MAX, REPARTITION_STAGES_MAX};
+use crate::limits::{REPARTITION_PARALLEL_MAX, REPARTITION_RELEASES_MAX, REPARTITION_REMAPS_MAX, REPARTITION_STAGES_MAX};
 
 /// The generation of a new region until it is resolved; every generation that is drawn is above it.
 const NEW: Generation = Generation::FIRST;
@@ -155,10 +155,16 @@ impl Ops<'_> {
         every(all(works, usize::MAX).await)
     }
 
-    /// Decides, or finds out what was decided.
+    /// Decides, or finds out what was decided. As with stages, a failure is tried again at once.
     pub(super) async fn decide(&self, verdict: Verdict) -> Result<Decided, Failure> {
         let proposal = self.group.proposal(self.info.id, verdict);
-        self.port.decide(&proposal).await.map_err(|error| Failure::of(None, error))
+        let mut tries = 1;
+        loop {
+            match self.port.decide(&proposal).await {
+                Err(error) if error.retryable && tries < REPARTITION_STAGES_MAX => tries += 1,
+                other => return other.map_err(|error| Failure::of(None, error)),
+            }
+        }
     }
 
     /// Flushes the sources up to their fences.
@@ -252,11 +258,18 @@ impl Ops<'_> {
         Ok(Event::Resolved { notes: self.restart_suspect().await })
     }
 
-    /// Ends the new regions of a group that came to nothing.
+    /// Ends the new regions of a group that came to nothing. Any node can; where its own does not, that of a source does.
     async fn retire_created(&self, decided: &Decided) -> Result<(), Failure> {
+        let other = self.group.plan.sources.first().map(|source| source.node);
         let retire = |target: &PlannedTarget| {
             let (node, region, meta) = (target.node, target.region, self.meta_of(target));
-            async move { self.port.create_retired(node, &meta, decided).await.map_err(|error| Failure::of(Some(region), error)) }
+            async move {
+                let failed = match (self.port.create_retired(node, &meta, decided).await, other) {
+                    (Err(_), Some(other)) if other != node => self.port.create_retired(other, &meta, decided).await,
+                    (result, _) => result,
+                };
+                failed.map_err(|error| Failure::of(Some(region), error))
+            }
         };
         let works: Vec<_> = self.group.plan.created().map(retire).collect();
         every(all(works, REPARTITION_PARALLEL_MAX).await).map(drop)
@@ -274,12 +287,23 @@ impl Ops<'_> {
         let mut notes = Vec::new();
         if self.group.prepared {
             for source in &self.group.plan.sources {
-                if let Err(error) = self.port.release(source.node, source.region, self.group.txn).await {
+                if let Err(error) = self.release(source).await {
                     notes.push(format!("region {} was not released, which its next start does: {error}", source.region));
                 }
             }
         }
         Ok(Event::Undone { notes })
+    }
+
+    /// Ends the preparation of a source. It is given up after a few attempts: a node that is gone holds nothing.
+    async fn release(&self, source: &PlannedSource) -> Result<(), PortError> {
+        let mut tries = 1;
+        loop {
+            match self.port.release(source.node, source.region, self.group.txn).await {
+                Err(error) if error.retryable && tries < REPARTITION_RELEASES_MAX => tries += 1,
+                other => return other,
+            }
+        }
     }
 
     /// Schedules what makes reading fast again.

@@ -31,8 +31,9 @@ pub struct GroupOutcome {
     pub targets: Vec<RegionId>,
     /// The sources that are no part of the table any more, or were to be none.
     pub retired: Vec<RegionId>,
-    /// The generation that its regions are in.
-    pub generation: Generation,
+    /// The generation that its regions are in; absent when they are in that which they were in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
     /// References that the targets got; no data was rewritten for them.
     pub references: u64,
     /// When.
@@ -71,7 +72,7 @@ impl Outcome {
 impl GroupOutcome {
     fn of(group: &Group) -> Self {
         let committed = group.is_committed();
-        let generation = if committed { group.commit } else { group.abort };
+        let generation = group.fenced.then_some(if committed { group.commit } else { group.abort });
         Self {
             txn: group.txn,
             committed,

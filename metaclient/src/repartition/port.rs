@@ -201,10 +201,11 @@ pub trait RegionPort: fmt::Debug + Send + Sync {
     async fn create_staged(&self, node: NodeId, meta: &RegionMeta, stage: &StageRequest) -> Result<Staged, PortError>;
 
     /// Gets a source ready: compactions end and wait until [`resolve`](Self::resolve) or [`release`](Self::release),
-    /// memtables are flushed. Writes go on.
+    /// memtables are flushed. Writes go on. The region looks for the decision *after* it has stopped its compactions, and
+    /// if there is one lets them go on: the call came late, and nobody will end the preparation.
     ///
     /// # Errors
-    /// Why the region cannot be repartitioned.
+    /// Why the region cannot be repartitioned; for good when the group is decided.
     async fn prepare(&self, node: NodeId, region: RegionId, txn: TxnId) -> Result<Prepared, PortError>;
 
     /// Tries the remap of the sources as they are now, and changes nothing. Answers by target, in order.
@@ -244,7 +245,7 @@ pub trait RegionPort: fmt::Debug + Send + Sync {
     async fn resolve(&self, node: NodeId, region: RegionId, base: Generation, decided: &Decided) -> Result<Resolved, PortError>;
 
     /// Ends a region that an aborted repartition was to create: created as retired if it is absent, else resolved as
-    /// aborted and retired.
+    /// aborted, unless somebody who met it has done that, and retired. Any node can do it.
     ///
     /// # Errors
     /// When that cannot be done now.

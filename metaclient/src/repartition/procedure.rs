@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tessera_manifest::env::{self, Env};
 use tessera_manifest::error::ErrorClass;
-use tessera_manifest::id::{NodeId, RegionId, TxnId};
+use tessera_manifest::id::{NodeId, RegionId, Slot, TxnId};
 
 use super::allocate::{NearAllocator, NewRegion, ResourceAllocator};
 use super::draft::draft;
@@ -29,7 +29,7 @@ use super::port::{Decided, PortError, RegionPort, Verdict};
 use super::request::Request;
 use super::state::{Data, Options, STALL_MAX, Stage, Turn};
 use crate::catalog::{Catalog, Planned, Route, TableInfo, TableView, WriteSet};
-use crate::limits::{REPARTITION_ATTEMPTS_MAX, REPARTITION_REPORT_INTERVAL};
+use crate::limits::{REPARTITION_ATTEMPTS_MAX, REPARTITION_REPORT_INTERVAL, REPARTITION_STAGE_MAX};
 use crate::procedure::{Commit, Load, Locks, Procedure, Retry, State, Status, StepContext, StepError};
 
 /// The kind under which it is registered.
@@ -223,7 +223,7 @@ impl Repartition {
             },
             (GroupStep::Fence, _) => return self.fence(context, group, view).await,
             (GroupStep::Drain, _) => watched_to_end(self.watched(context, false, ops.drain()).await?).map(alone),
-            (GroupStep::Remap, _) => watched_to_end(self.watched(context, false, ops.remap()).await?).map(alone),
+            (GroupStep::Remap, _) => self.remap(context, group, view).await?.map(alone),
             (GroupStep::Publish, _) => self.publish(context, group, view),
             (GroupStep::Resolve, Some(decided)) => ops.resolve_commit(decided).await.map(alone),
             (GroupStep::ResolveAbort, Some(decided)) => ops.resolve_abort(decided).await.map(alone),
@@ -254,7 +254,7 @@ impl Repartition {
                 let obstacle = self.obstacle(group, view, now);
                 let staged = match obstacle {
                     Some(obstacle) => Err(obstacle),
-                    None => ops.stage().await.map_err(|failure| failure.cause),
+                    None => stage_in_time(&ops).await,
                 };
                 let verdict = match staged {
                     Ok(mut stages) => {
@@ -271,7 +271,9 @@ impl Repartition {
                 ops.decide(verdict).await.map_err(|failure| failed_step(&failure))?
             }
         };
-        let planned = if decided.verdict == Verdict::Abort { turn_back } else { admit };
+        let commit = decided.verdict != Verdict::Abort;
+        tracing::info!(txn = %group.txn, table = %self.data.table, commit, "a repartition is decided");
+        let planned = if commit { admit } else { turn_back };
         let decided_unix_ms = context.env().unix_ms();
         Ok(Ok((Event::Decided { decided, cause, fenced_unix_ms, decided_unix_ms }, planned)))
     }
@@ -283,6 +285,22 @@ impl Repartition {
         }
         let unchanged = still_holds(&group.plan, &view.write_routes());
         (!unchanged).then(|| Cause::new("its regions were changed since the plan was made"))
+    }
+
+    /// Gives the targets their references. Whoever meets a staged region may find that all of them have theirs, and then
+    /// publishes the read set and resolves regions in place of a coordinator that does not come. The sources are not as
+    /// they were drained then, and there is nothing to remap any more.
+    async fn remap(&self, context: &StepContext, group: &Group, view: &TableView) -> Result<Result<Event, Failure>, StepError> {
+        let sources: Vec<RegionId> = group.plan.sources.iter().map(|source| source.region).collect();
+        let published = Event::Remapped { references: group.references };
+        if view.is_published(group.commit, &sources) {
+            return Ok(Ok(published));
+        }
+        let ops = self.ops(group, &view.info);
+        match watched_to_end(self.watched(context, false, ops.remap()).await?) {
+            Err(_) if self.view(context).await?.is_published(group.commit, &sources) => Ok(Ok(published)),
+            other => Ok(other),
+        }
     }
 
     /// Makes the new rules those of readers.
@@ -357,6 +375,17 @@ fn route(target: &super::plan::PlannedTarget, group: &Group) -> Route {
 
 fn expired() -> Cause {
     Cause::new("the time that it was given is up")
+}
+
+/// Stages the sources, unless that takes too long: a clock only proposes to abort.
+async fn stage_in_time(ops: &Ops<'_>) -> Result<Vec<(RegionId, Slot)>, Cause> {
+    tokio::select! {
+        biased;
+        staged = ops.stage() => staged.map_err(|failure| failure.cause),
+        () = env::sleep(REPARTITION_STAGE_MAX) => {
+            Err(Cause::new(format!("its sources were not fenced within {} s", REPARTITION_STAGE_MAX.as_secs())))
+        }
+    }
 }
 
 fn watched_to_end<T>(output: Option<Result<T, Failure>>) -> Result<T, Failure> {

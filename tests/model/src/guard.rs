@@ -107,10 +107,8 @@ guards! {
     TailsReadTwice "tails-read-twice" "9: a tail with Seal, Stage or Resolve makes the mark void"
     NothingStagedInMark "nothing-staged-in-mark" "9: the mark counts only if nothing is staged"
     RegionSetReadTwice "region-set-read-twice" "9: the mark counts only if the region set is the same"
-    RegionSetSincePlan "region-set-since-plan" "9: the region set shows new regions from their plan on"
     RetiredStayInRegionSet "retired-stay-in-region-set" "9: retired regions stay in the set until their Floor has passed everything"
     DoomChecked "doom-checked" "9: apply has the last word on Doom"
-    RestoreNotAcrossRepartition "restore-not-across-repartition" "4: what a repartition took away is not restored (in the code)"
     SweepSparesRemoved "sweep-spares-removed" "9: a sweep takes what the manifest does not list; removed files are listed"
     AddedFilesOfCurrentEpoch "added-files-of-current-epoch" "4: an Edit adds files of the current epoch only"
 

@@ -6,9 +6,7 @@
 
 use crate::explore::{Limits, Outcome, World, explore};
 use crate::guard::Guards;
-use crate::world::{
-    Collect, Dropped, Groups, History, Repartition, Schema, Segments, SlotLog, SplitMerge, TakeOver, WritePath,
-};
+use crate::world::{Collect, Dropped, Groups, History, Repartition, Schema, Segments, SlotLog, SplitMerge, TakeOver, WritePath};
 
 /// The cap of a scenario in CI: 2 million states stay under 1 GiB in every world.
 pub const CI_STATES_MAX: usize = 2_000_000;
@@ -89,14 +87,7 @@ fn writes(all: &mut Vec<Scenario>) {
 }
 
 fn slots(all: &mut Vec<Scenario>) {
-    let log = |guards, writers, first_records, records| SlotLog {
-        guards,
-        writers,
-        first_records,
-        records,
-        ahead: false,
-        progress: false,
-    };
+    let log = |guards, writers, first_records, records| SlotLog { guards, writers, first_records, records, ahead: false, progress: false };
     all.push(of(("slot-log", "two-writers"), "2 writers, 3 records each", CI, move |guards| log(guards, 2, 3, 3)));
     all.push(of(("slot-log", "silent-first"), "3 writers; the first commits nothing, the others 2 records", CI, move |guards| {
         log(guards, 3, 0, 2)
@@ -122,33 +113,25 @@ fn slots(all: &mut Vec<Scenario>) {
 }
 
 fn histories(all: &mut Vec<Scenario>) {
-    let history = |guards, versions_max| History {
-        guards,
-        versions_max,
-        pins: 0,
-        holds: 0,
-        damages: 0,
-        restores: 0,
-        take_over: false,
-    };
+    let history = |guards, versions_max| History { guards, versions_max, pins: 0, holds: 0, damages: 0, restores: 0, take_over: false };
     all.push(of(("history", "time-travel"), "7 records, 1 snapshot, 1 scan, 1 rollback", CI, move |guards| History {
         pins: 1,
         holds: 1,
         restores: 1,
         ..history(guards, 7)
     }));
-    all.push(of(("history", "damage"), "8 records, 2 damaged checkpoints, 2 writers' retention", CI, move |guards| History {
+    all.push(of(("history", "damage"), "6 records, 2 damaged checkpoints, 2 writers' retention", CI, move |guards| History {
+        damages: 2,
+        take_over: true,
+        ..history(guards, 6)
+    }));
+    all.push(of(("history", "damage-large"), "8 records, 2 damaged checkpoints, 2 writers' retention", BY_HAND, move |guards| History {
         damages: 2,
         take_over: true,
         ..history(guards, 8)
     }));
-    all.push(of(("history", "large"), "9 records, 2 snapshots, 1 scan, 1 rollback, 2 damages, 2 writers", BY_HAND, move |guards| History {
-        pins: 2,
-        holds: 1,
-        restores: 1,
-        damages: 2,
-        take_over: true,
-        ..history(guards, 9)
+    all.push(of(("history", "large"), "9 records, 2 snapshots, 1 scan, 1 rollback, 2 damages, 2 writers", BY_HAND, move |guards| {
+        History { pins: 2, holds: 1, restores: 1, damages: 2, take_over: true, ..history(guards, 9) }
     }));
 }
 
@@ -207,7 +190,13 @@ fn repartitions(all: &mut Vec<Scenario>) {
         on_demand: false,
         ..groups(guards)
     }));
-    all.push(of(("groups", "large"), "2 groups, 1 crash, 2 rows, 1 scan, aborts", BY_HAND, move |guards| Groups { scans: 1, ..groups(guards) }));
+    all.push(of(("groups", "scan-large"), "2 groups, 2 rows, 1 scan, on-demand resolve, no crash, no abort", BY_HAND, move |guards| {
+        Groups { crashes: 0, aborts: false, scans: 1, ..groups(guards) }
+    }));
+    all.push(of(("groups", "large"), "2 groups, 1 crash, 2 rows, 1 scan, aborts", BY_HAND, move |guards| Groups {
+        scans: 1,
+        ..groups(guards)
+    }));
 }
 
 fn repartitions_by_hand(all: &mut Vec<Scenario>) {
@@ -256,14 +245,8 @@ fn repartitions_by_hand(all: &mut Vec<Scenario>) {
 }
 
 fn references(all: &mut Vec<Scenario>) {
-    let split = |guards, writes, truncates, compactions| SplitMerge {
-        guards,
-        writes,
-        truncates,
-        compactions,
-        aborts: 0,
-        flushes_in_flight: true,
-    };
+    let split =
+        |guards, writes, truncates, compactions| SplitMerge { guards, writes, truncates, compactions, aborts: 0, flushes_in_flight: true };
     all.push(of(("split-merge", "delete"), "1 write, 1 compaction, 1 abort", CI, move |guards| SplitMerge {
         aborts: 1,
         ..split(guards, 1, 0, 1)
@@ -298,9 +281,13 @@ fn collections(all: &mut Vec<Scenario>) {
         pins: 0,
         restores: 0,
         restores_in_origin: false,
+        set_since_plan: true,
         versions_max: 5,
     };
     all.push(of(("collect", "mark"), "2 repartitions, 1 mark", CI, move |guards| collect(guards, 2, 1)));
+    all.push(of(("collect", "published-set"), "2 repartitions, 1 mark; new regions show once they are published", CI, move |guards| {
+        Collect { set_since_plan: false, ..collect(guards, 2, 1) }
+    }));
     all.push(of(("collect", "snapshot"), "1 repartition, 1 mark, 1 snapshot, 1 scan", CI, move |guards| Collect {
         scans: 1,
         pins: 1,
@@ -310,10 +297,10 @@ fn collections(all: &mut Vec<Scenario>) {
         restores: 1,
         ..collect(guards, 1, 1)
     }));
-    all.push(of(("collect", "restore-origin"), "1 repartition, 1 mark, 1 rollback, in the origin only", CI, move |guards| Collect {
+    all.push(of(("collect", "restore-origin"), "no repartition, 1 mark, 1 rollback in the origin", CI, move |guards| Collect {
         restores: 1,
         restores_in_origin: true,
-        ..collect(guards, 1, 1)
+        ..collect(guards, 0, 1)
     }));
     all.push(of(("collect", "sweep"), "1 repartition, 1 mark, 2 take-overs, an upload", CI, move |guards| Collect {
         take_overs: 2,
@@ -326,7 +313,10 @@ fn collections(all: &mut Vec<Scenario>) {
         versions_max: 9,
         ..collect(guards, 2, 1)
     }));
-    all.push(of(("collect", "three"), "3 repartitions, 2 marks", BY_HAND, move |guards| Collect { versions_max: 7, ..collect(guards, 3, 2) }));
+    all.push(of(("collect", "three"), "3 repartitions, 2 marks", BY_HAND, move |guards| Collect {
+        versions_max: 7,
+        ..collect(guards, 3, 2)
+    }));
     let dropped = |guards| Dropped { guards, drops: 2, undrops: 2, restores: 1 };
     all.push(of(("dropped", "undrop"), "2 drops, 2 undrops, 1 old backup", CI, dropped));
 }

@@ -24,6 +24,9 @@ use crate::sst::{self, Reserved};
 
 /// Rows beyond the limit that are gathered before the surplus is thrown away.
 const SURPLUS_ROWS: usize = 4 * BATCH_ROWS;
+/// Rows of a group from which on it may pay to look for the first by their times alone; few in tests, so that the models
+/// meet it.
+const ROWS_MIN: u64 = if cfg!(test) { 2 } else { 4 * BATCH_ROWS as u64 };
 /// Rows up to which the first are looked for by their times alone.
 const FIRST_ROWS_MAX: usize = 64 * 1024;
 /// It pays when the first are less than one in so many rows.
@@ -90,7 +93,7 @@ impl Reader {
     /// What of a piece the first `limit` rows by time are, found by reading times alone; `None` where that saves nothing.
     async fn first_times(&self, piece: &Piece, limit: usize) -> Result<Option<First>, sst::Error> {
         let rows: u64 = piece.sources.iter().map(Source::rows).sum();
-        if limit == 0 || limit > FIRST_ROWS_MAX || rows < FIRST_SHARE * limit as u64 + SURPLUS_ROWS as u64 {
+        if limit == 0 || limit > FIRST_ROWS_MAX || rows < FIRST_SHARE * limit as u64 + ROWS_MIN {
             return Ok(None);
         }
         let time = self.with_time(&[])?;

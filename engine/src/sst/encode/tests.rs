@@ -141,3 +141,28 @@ fn large_dictionaries_end_and_pages_go_on_plain() {
         assert!(encodings.is_set(Encoding::PLAIN) && encodings.is_set(Encoding::RLE_DICTIONARY));
     }
 }
+
+#[test]
+fn columns_of_two_threads_come_together_in_order() {
+    let field = |name: &str, data_type| Field::new(name, data_type, false);
+    let fields =
+        vec![field("a", ArrowType::Int32), field("host", ArrowType::Utf8), field("b", ArrowType::Int32), field("c", ArrowType::Utf8)];
+    let schema = Arc::new(ArrowSchema::new(fields));
+    let settings = Settings { group_rows_max: 250, group_bytes_max: 8 << 20, page_rows_max: 100, zstd: ZstdLevel::default() };
+    let mut writer = FileWriter::new(&schema, &[1], properties(250), settings).unwrap();
+    let mut written = Vec::new();
+    for start in (0..1_000).step_by(90) {
+        let numbers = start..start + 90;
+        let number = |plus: i32| Arc::new(Int32Array::from_iter_values(numbers.clone().map(|n| n + plus))) as ArrayRef;
+        let text = |of: i32| Arc::new(StringArray::from_iter_values(numbers.clone().map(|n| format!("{}", n / of)))) as ArrayRef;
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![number(0), text(7), number(5), text(3)]).unwrap();
+        writer.write(&batch).unwrap();
+        written.push(batch);
+    }
+    let bytes = Bytes::from(writer.finish().unwrap());
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    assert_eq!(reader.metadata().num_row_groups(), 5);
+    let read: Vec<RecordBatch> = reader.with_batch_size(10_000).build().unwrap().map(Result::unwrap).collect();
+    let whole = |batches: &[RecordBatch]| arrow::compute::concat_batches(&schema, batches).unwrap();
+    assert_eq!(whole(&read).columns(), whole(&written).columns());
+}

@@ -100,10 +100,6 @@ impl Source for Virtual {
     }
 }
 
-fn virtual_env(process: u64) -> Env {
-    Env::from_source(Arc::new(Virtual { start: Moment::now(), next: Mutex::new(u128::from(process) << 32) }))
-}
-
 /// What was acknowledged, by key.
 struct Ledger {
     world: Arc<World>,
@@ -158,9 +154,15 @@ struct Cluster {
     world: Arc<World>,
     ledger: Arc<Ledger>,
     info: TableInfo,
+    born: Moment,
 }
 
 impl Cluster {
+    /// Ids of its own for each process, and one clock for all.
+    fn env(&self, process: u64) -> Env {
+        Env::from_source(Arc::new(Virtual { start: self.born, next: Mutex::new(u128::from(process) << 32) }))
+    }
+
     async fn new(rules: &[&str], columns: &[u32]) -> Self {
         let kv: Arc<dyn KvBackend> = Arc::new(MemoryBackend::new());
         let bootstrap = Bootstrap { cluster: Nonce(1), incarnation: Nonce(2), unix_ms: 3 };
@@ -182,14 +184,14 @@ impl Cluster {
             });
         }
         let ledger = Arc::new(Ledger { world: Arc::clone(&world), kv: Arc::clone(&kv), book: Mutex::default() });
-        Self { kv, world, ledger, info }
+        Self { kv, world, ledger, info, born: Moment::now() }
     }
 
     /// The same with rows, some of them in files.
     async fn with_rows(rules: &[&str], columns: &[u32]) -> Self {
         let cluster = Self::new(rules, columns).await;
         for round in 0..3 {
-            for _ in 0..20 {
+            for _ in 0..8 {
                 assert!(cluster.ledger.write_one().await);
             }
             for number in 0..rules.len() {
@@ -210,13 +212,13 @@ impl Cluster {
     }
 
     fn procedures(&self) -> Procedures {
-        Procedures::new(Arc::clone(&self.kv), virtual_env(77))
+        Procedures::new(Arc::clone(&self.kv), self.env(77))
     }
 
     async fn submit(&self, name: &str, request: Request, options: Options) -> ProcedureId {
         let id: ProcedureId = name.parse().unwrap();
         let tools = Tools::new(Arc::new(self.port(&self.sound())));
-        let repartition = Repartition::new(&self.info, request, options, &virtual_env(78), tools);
+        let repartition = Repartition::new(&self.info, request, options, &self.env(78), tools);
         self.procedures().submit(&id, &repartition).await.unwrap();
         id
     }
@@ -225,7 +227,7 @@ impl Cluster {
     async fn start(&self, process: &Arc<FaultKv>, port: Arc<FakePort>, number: u64) -> Runner {
         let registry = Registry::new().with(KIND, Tools::new(port).loader());
         let kv: Arc<dyn KvBackend> = Arc::clone(process) as _;
-        Runner::start(kv, virtual_env(number), registry, RunnerOptions::DEFAULT).await.unwrap()
+        Runner::start(kv, self.env(number), registry, RunnerOptions::DEFAULT).await.unwrap()
     }
 
     async fn settled(&self, id: &ProcedureId) -> Record {

@@ -32,7 +32,7 @@ fn a_plan_says_what_each_region_becomes() {
         "group 0: [1024/0] -> [1024/0, 1024/2]",
         "  source 1024/0 (kept): a < 10",
         "  target 1024/0 (kept): a < 5",
-        "  target 1024/2 (new): a >= 5 AND a < 10",
+        "  target 1024/2 (new): a < 10 AND a >= 5",
         "unchanged regions: 1",
     ];
     assert_eq!(lines, expected);

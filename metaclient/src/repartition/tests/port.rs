@@ -36,6 +36,8 @@ pub(super) struct FakePort {
     process: Arc<FaultKv>,
     state: Mutex<State>,
     refuse: Box<Refuse>,
+    /// What is never answered, though it may be done.
+    hang: Option<fn(&Ask) -> bool>,
     /// Writes a row before each request, as a router would.
     ledger: Option<Arc<Ledger>>,
 }
@@ -50,7 +52,7 @@ impl FakePort {
     pub(super) fn new(world: &Arc<World>, kv: &Arc<dyn KvBackend>, process: &Arc<FaultKv>) -> Self {
         let state = State { requests: 0, plan: Box::new(|_| None), delayed: None, latency: None };
         let (world, kv, process) = (Arc::clone(world), Arc::clone(kv), Arc::clone(process));
-        Self { world, kv, process, state: Mutex::new(state), refuse: Box::new(|_| None), ledger: None }
+        Self { world, kv, process, state: Mutex::new(state), refuse: Box::new(|_| None), hang: None, ledger: None }
     }
 
     pub(super) fn with_plan(self, plan: impl FnMut(u64) -> Option<Fault> + Send + 'static) -> Self {
@@ -67,6 +69,10 @@ impl FakePort {
         Self { refuse: Box::new(refuse), ..self }
     }
 
+    pub(super) fn hanging(self, hang: fn(&Ask) -> bool) -> Self {
+        Self { hang: Some(hang), ..self }
+    }
+
     pub(super) fn with_writes(self, ledger: &Arc<Ledger>) -> Self {
         Self { ledger: Some(Arc::clone(ledger)), ..self }
     }
@@ -77,8 +83,9 @@ impl FakePort {
 
     /// What must hold before a region may follow a commit.
     async fn check(&self, ask: &Ask) {
-        if let Ask::Resolve(_, _, decided) = ask
+        if let Ask::Resolve(region, _, decided) = ask
             && let Verdict::Commit { stages } = &decided.verdict
+            && self.world.is_staged(*region, decided.txn)
         {
             let sources: Vec<RegionId> = stages.iter().map(|(region, _)| *region).collect();
             let view = Catalog::on(Arc::clone(&self.kv)).table_view(decided.table).await.unwrap();
@@ -129,7 +136,11 @@ impl FakePort {
             return Err(refused);
         }
         self.check(&ask).await;
+        self.world.inner().asked_after.push(self.process.requests());
         let told = self.world.run(&ask);
+        if self.hang.is_some_and(|hang| hang(&ask)) {
+            std::future::pending::<()>().await;
+        }
         match fault {
             Some(Fault::CrashAfter) => self.process.die().await,
             Some(Fault::FreezeAfter) => self.process.doze().await,

@@ -40,7 +40,7 @@ async fn a_split_moves_no_row_and_loses_none() {
     assert_eq!(record.phase, Phase::Done, "{record:?}");
     let outcome = outcome(&record);
     assert!(outcome.groups[0].committed && outcome.failure().is_none(), "{outcome:?}");
-    assert_eq!(cluster.shown().await, ["0: a < -20", "1: a >= 10", "2: a >= -20 AND a < 10"]);
+    assert_eq!(cluster.shown().await, ["0: a < -20", "1: a >= 10", "2: a < 10 AND a >= -20"]);
     let localized: u32 = cluster.world.inner().regions.values().map(|region| region.localized).sum();
     assert_eq!(localized, 2);
 }
@@ -94,6 +94,9 @@ async fn the_window_is_stage_decide_and_one_transaction() {
     let asked = cluster.world.inner().asked.clone();
     let from = asked.iter().position(|ask| *ask == "stage").unwrap();
     assert_eq!(asked[from - 1..from + 4], ["decided", "stage", "stage", "decide", "drain"]);
+    let metadata = cluster.world.inner().asked_after[from..from + 4].to_vec();
+    assert_eq!(metadata[0], metadata[2], "nothing is read or written between stage and decision");
+    assert_eq!(metadata[3] - metadata[2], 2, "one transaction admits, and the next step reads the routes: {metadata:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,6 +160,20 @@ async fn a_source_that_cannot_be_fenced_aborts_the_group() {
     let view = cluster.view().await;
     assert_eq!(cluster.generations(&view), [3, 3], "both are in the generation of the abort, so that no late stage fences one");
     assert!(cluster.world.inner().asked.contains(&"restart"), "the region that failed is opened anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_answer_aborts_the_group_in_time() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let id = cluster.submit("p", split(), Options::DEFAULT).await;
+    let process = cluster.sound();
+    let port = cluster.port(&process).hanging(|ask| ask.name() == "stage");
+    let runner = cluster.start(&process, Arc::new(port), 1).await;
+    let record = cluster.settled(&id).await;
+    let outcome = outcome(&record);
+    assert_eq!(outcome.groups[0].cause.as_ref().unwrap().message, "its sources were not fenced within 10 s");
+    runner.close().await;
+    cluster.check("hanging").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,17 +241,31 @@ async fn a_cancel_before_the_fence_leaves_nothing_and_locks_are_free_again() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_decided_in_time_is_given_up() {
     let cluster = Cluster::with_rows(&HALVES, &[0]).await;
-    let options = Options { timeout: Some(Duration::from_millis(200)), localize: true };
+    let options = Options { timeout: Some(Duration::from_millis(30)), localize: true };
+    let busy = |ask: &Ask| (ask.name() == "prepare").then(|| PortError::retryable("a compaction is under way"));
     let id = cluster.submit("p", split(), options).await;
-    sleep(Duration::from_millis(300)).await;
     let process = cluster.sound();
-    let runner = cluster.start(&process, Arc::new(cluster.port(&process)), 1).await;
-    // The runner's own clock began with it: it sees the deadline a little later.
-    sleep(Duration::from_millis(300)).await;
+    let runner = cluster.start(&process, Arc::new(cluster.port(&process).refusing(busy)), 1).await;
     let record = cluster.settled(&id).await;
+    assert_eq!(record.phase, Phase::Failed, "{record:?}");
+    assert!(record.error.as_deref().unwrap().contains("the time that it was given is up"), "{record:?}");
     runner.close().await;
     cluster.check("timeout").await;
-    assert!(matches!(record.phase, Phase::Failed | Phase::Done), "{record:?}");
+    assert!(!cluster.world.inner().asked.contains(&"stage"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_region_is_asked_a_few_times_and_then_the_group_gives_up() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let busy = |ask: &Ask| (ask.name() == "prepare").then(|| PortError::retryable("a compaction is under way"));
+    let id = cluster.submit("p", split(), Options::DEFAULT).await;
+    let process = cluster.sound();
+    let runner = cluster.start(&process, Arc::new(cluster.port(&process).refusing(busy)), 1).await;
+    let record = cluster.settled(&id).await;
+    assert_eq!(record.phase, Phase::Failed, "{record:?}");
+    assert!(record.error.unwrap().contains("a compaction is under way"));
+    runner.close().await;
+    cluster.check("busy").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,4 +312,71 @@ async fn a_read_set_is_published_for_a_coordinator_that_is_gone() {
     runner.close().await;
     cluster.check("published twice").await;
     assert_eq!(cluster.view().await.read, before.read);
+}
+
+/// Gives every new region to node 7, and remembers what it gave and took back.
+#[derive(Debug, Default)]
+struct Landlord {
+    given: Mutex<BTreeSet<RegionId>>,
+    full: bool,
+}
+
+#[async_trait::async_trait]
+impl ResourceAllocator for Landlord {
+    async fn allocate(&self, _: &ProcedureId, regions: &[NewRegion]) -> Result<BTreeMap<RegionId, NodeId>, PortError> {
+        if self.full {
+            return Err(PortError::fatal("there is no room for a region"));
+        }
+        self.given.lock().unwrap().extend(regions.iter().map(|new| new.region));
+        Ok(regions.iter().map(|new| (new.region, NodeId(7))).collect())
+    }
+
+    async fn release(&self, _: &ProcedureId, regions: &[RegionId]) -> Result<(), PortError> {
+        let mut given = self.given.lock().unwrap();
+        regions.iter().for_each(|region| drop(given.remove(region)));
+        Ok(())
+    }
+}
+
+async fn run_at(cluster: &Cluster, landlord: &Arc<Landlord>, refuse: impl Fn(&Ask) -> Option<PortError> + Send + Sync + 'static) -> Record {
+    let id = cluster.submit("p", two_groups(), Options::DEFAULT).await;
+    let process = cluster.sound();
+    let port = Arc::new(cluster.port(&process).refusing(refuse));
+    let tools = Tools { port, allocator: Arc::clone(landlord) as _ };
+    let registry = Registry::new().with(KIND, tools.loader());
+    let runner = Runner::start(process, cluster.env(1), registry, RunnerOptions::DEFAULT).await.unwrap();
+    let record = cluster.settled(&id).await;
+    runner.close().await;
+    cluster.check("with a landlord").await;
+    record
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_regions_go_where_the_allocator_says_and_those_of_failed_groups_are_given_back() {
+    let (cluster, landlord) = (Cluster::with_rows(&HALVES, &[0]).await, Arc::default());
+    let record = run_at(&cluster, &landlord, never("stage", 0)).await;
+    assert_eq!(record.phase, Phase::Done, "{record:?}");
+    let view = cluster.view().await;
+    let created = *view.write.keys().max().unwrap();
+    assert_eq!(view.write[&created].node, NodeId(7));
+    assert_eq!(*landlord.given.lock().unwrap(), BTreeSet::from([created]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_room_for_new_regions_nothing_is_done() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let landlord = Arc::new(Landlord { full: true, ..Landlord::default() });
+    let record = run_at(&cluster, &landlord, |_| None).await;
+    assert_eq!(record.phase, Phase::Failed);
+    assert!(record.error.unwrap().contains("there is no room for a region"));
+    assert!(!cluster.world.inner().asked.contains(&"create_staged"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_as_a_whole_gives_everything_back() {
+    let (cluster, landlord) = (Cluster::with_rows(&HALVES, &[0]).await, Arc::default());
+    let busy = |ask: &Ask| (ask.name() == "prepare").then(|| PortError::fatal("no"));
+    let record = run_at(&cluster, &landlord, busy).await;
+    assert_eq!(record.phase, Phase::Failed);
+    assert!(landlord.given.lock().unwrap().is_empty());
 }

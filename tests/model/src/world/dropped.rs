@@ -257,7 +257,7 @@ impl World for Dropped {
 
     fn broken(&self, state: &State) -> Option<&'static str> {
         let broken = [
-            (state.told_back && !(state.on_store && !state.region_dropped), "a table that was undropped is being deleted"),
+            (state.told_back && (state.region_dropped || !state.on_store), "a table that was undropped is being deleted"),
             (state.told_back && state.is_dropped() && state.dropping == Dropping::No, "a table that was undropped counts as dropped"),
             (state.told_back && !state.in_catalog && state.dropping == Dropping::No, "a table that was undropped is not in the catalog"),
         ];

@@ -218,7 +218,8 @@ impl History {
             let (since, until) = state.life[file];
             let pinned = (since..until).any(|version| state.pins & bit(version) != 0);
             let above = until > state.floor && self.holds(Guard::RetainedVersionsCount);
-            if !above && !(pinned && self.holds(Guard::PinsCount)) {
+            let kept = above || (pinned && self.holds(Guard::PinsCount));
+            if !kept {
                 steps.change(format_args!("Doom of file {file}"), state, |next| {
                     next.commit();
                     next.doomed |= 1 << file;

@@ -309,7 +309,8 @@ impl World for Schema {
     }
 
     fn broken(&self, state: &State) -> Option<&'static str> {
-        let names_gone = |region: &Region| region.exists && !region.has_d && (region.rule_names_d || (region.lists && region.scope_names_d));
+        let names_gone =
+            |region: &Region| region.exists && !region.has_d && (region.rule_names_d || (region.lists && region.scope_names_d));
         let gone = state.regions.iter().any(names_gone);
         state.broken.or(gone.then_some("a rule or a scope names a column that is gone"))
     }

@@ -125,8 +125,7 @@ impl World for TakeOver {
     type State = State;
 
     fn initial(&self) -> State {
-        let idle =
-            Node { phase: Phase::Idle, crashed: false, log: 0, log_sealed: false, log_deleted: false, memtable: 0, named: 0 };
+        let idle = Node { phase: Phase::Idle, crashed: false, log: 0, log_sealed: false, log_deleted: false, memtable: 0, named: 0 };
         let mut nodes = [idle; NODES];
         nodes[0] = Node { phase: Phase::Serving, named: 1, ..idle };
         State { nodes, owner: 0, named: 1, files: 0, acknowledged: 0, rows: 0, clean: false }
@@ -147,7 +146,8 @@ impl World for TakeOver {
             }
             let unneeded = node.log_sealed && !node.log_deleted && state.named & (1 << at) == 0;
             if unneeded && !self.guards.holds(Guard::FinalLogSealKept) {
-                steps.change(format_args!("the log of node {at} is deleted, seal and all"), state, |next| next.nodes[at].log_deleted = true);
+                steps
+                    .change(format_args!("the log of node {at} is deleted, seal and all"), state, |next| next.nodes[at].log_deleted = true);
             }
         }
     }

@@ -123,8 +123,9 @@ impl WritePath {
                         *(if staged { &mut next.staged_memtable } else { &mut next.memtable }) |= bit;
                     }
                 }),
-                Phase::Inserted => steps
-                    .change(format_args!("row {row} is acknowledged"), state, |next| next.writes[row].phase = Phase::Acknowledged),
+                Phase::Inserted => {
+                    steps.change(format_args!("row {row} is acknowledged"), state, |next| next.writes[row].phase = Phase::Acknowledged)
+                }
                 Phase::New | Phase::Acknowledged | Phase::Failed => {}
             }
         }

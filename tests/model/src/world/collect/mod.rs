@@ -113,6 +113,8 @@ pub struct Collect {
     pub restores: u8,
     /// Whether only A may restore it.
     pub restores_in_origin: bool,
+    /// Whether the region set shows new regions from their plan on, and not only once they are published.
+    pub set_since_plan: bool,
     /// Versions that bound compactions and Stages.
     pub versions_max: u8,
 }
@@ -157,7 +159,7 @@ impl Collect {
         let region = state.regions[at];
         let Some(removed) = region.removed else { return };
         let retained = region.shows_retained() || !self.holds(Guard::RestoreOnlyRetained);
-        let own = removed > region.repartitioned || !self.holds(Guard::RestoreNotAcrossRepartition);
+        let own = removed > region.repartitioned;
         let here = at == 0 || !self.restores_in_origin;
         // The owner of A knows what it doomed; no other region does.
         let known_doomed = at == 0 && state.doomed;

@@ -71,8 +71,8 @@ impl Collect {
                 next.repartitions += 1;
                 next.repartition = Some(Repartition { kind, decision: Decision::Open, published: false, frozen: [false; REGIONS] });
                 if kind == Kind::Split {
-                    let in_set = self.holds(Guard::RegionSetSincePlan);
-                    next.regions[2] = Region { exists: true, in_set, staged: true, version: 1, turns: 1, ..Region::default() };
+                    next.regions[2] =
+                        Region { exists: true, in_set: self.set_since_plan, staged: true, version: 1, turns: 1, ..Region::default() };
                 }
             });
         }

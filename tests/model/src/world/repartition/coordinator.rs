@@ -122,7 +122,7 @@ impl Actor<'_> {
             }
             return;
         }
-        for at in 0..3 {
+        for (at, name) in NAMES.iter().enumerate() {
             self.call_resolve(at, Decision::Abort, steps);
             let region = state.regions[at];
             let sent = state.network & resolve_message(at, Decision::Abort) != 0;
@@ -131,7 +131,7 @@ impl Actor<'_> {
                 _ => region.generation == ABORTED || (sent && !self.holds(Guard::AbortResolvesUnstaged)),
             };
             if self.world.late_messages && self.own.resolved & (1 << at) == 0 && !region.staged && resolved {
-                self.step(steps, format_args!("sees that {} is resolved", NAMES[at]), |_, own| own.resolved |= 1 << at);
+                self.step(steps, format_args!("sees that {} is resolved", name), |_, own| own.resolved |= 1 << at);
             }
         }
         self.finish(steps);
@@ -162,7 +162,8 @@ impl Actor<'_> {
     fn admit(&self, steps: &mut Steps<State>) {
         if self.own.revision.is_some() {
             self.step(steps, format_args!("publishes the write set"), |state, own| {
-                let there = self.holds(Guard::RouteRevisionCompared) && state.write_set == COMMITTED && own.revision == Some(state.revision);
+                let there =
+                    self.holds(Guard::RouteRevisionCompared) && state.write_set == COMMITTED && own.revision == Some(state.revision);
                 if there {
                     own.revision = None;
                 }
@@ -174,11 +175,11 @@ impl Actor<'_> {
     /// DESIGN 8, steps 6 and 7.
     fn drain_and_remap(&self, steps: &mut Steps<State>) {
         let state = self.state;
-        for at in 0..2 {
+        for (at, name) in NAMES.iter().enumerate().take(2) {
             let answers = state.regions[at].staged || !self.holds(Guard::StageBeforeDecision);
             if self.own.drained[at].is_none() && answers {
                 let rows = state.regions[at].visible;
-                self.step(steps, format_args!("drains {}", NAMES[at]), |_, own| own.drained[at] = Some(rows));
+                self.step(steps, format_args!("drains {}", name), |_, own| own.drained[at] = Some(rows));
             }
         }
         if let [Some(a), Some(b)] = self.own.drained {
@@ -210,11 +211,11 @@ impl Actor<'_> {
         if !self.own.published && self.holds(Guard::ResolveAfterPublish) {
             return;
         }
-        for at in 0..3 {
+        for (at, name) in NAMES.iter().enumerate() {
             self.call_resolve(at, Decision::Commit, steps);
             let region = self.state.regions[at];
             if self.own.resolved & (1 << at) == 0 && !region.staged && region.generation == COMMITTED {
-                self.step(steps, format_args!("sees that {} is resolved", NAMES[at]), |_, own| own.resolved |= 1 << at);
+                self.step(steps, format_args!("sees that {} is resolved", name), |_, own| own.resolved |= 1 << at);
             }
         }
         if self.own.published {
@@ -239,7 +240,8 @@ impl Repartition {
     pub(super) fn coordinator_steps(&self, state: &State, at: usize, steps: &mut Steps<State>) {
         let own = state.coordinators[at];
         let actor = Actor { world: self, state, at, own };
-        if state.done && !self.late_messages {
+        // A paused coordinator that goes on after the end matters only where there is something to spoil.
+        if state.done && !self.late_messages && !self.second {
             return;
         }
         if !own.running {

@@ -8,8 +8,7 @@
 //! - Invariants: a record that was acknowledged is in the replay of whoever opens the next epoch; nobody acknowledges in
 //!   an epoch that has ended for it; an epoch has one owner.
 //! - Goal (where a scenario asks for it): the last writer named by the KV gets to own the log, or its tries are used up.
-//! - The code is stricter: after meeting somebody else's seal it lists as well, as here, and it chases before it seals
-//!   ahead.
+//! - After the code: an opener that meets a seal, its own or another's, lists beyond it as if it had just put it there.
 
 mod opener;
 
@@ -112,9 +111,9 @@ impl SlotLog {
         self.guards.holds(guard)
     }
 
-    /// What a reader gets: the records, and the first free slot, or the epoch that ended. `None` for a gap that it
+    /// What a reader gets: the records, and the first free slot, or the seal of the last epoch. `None` for a gap that it
     /// takes for an error, or at the end of the model.
-    fn replay(&self, state: &State) -> Option<(Result<Slot, u8>, u16)> {
+    fn replay(&self, state: &State) -> Option<(Result<Slot, Slot>, u16)> {
         let ((mut epoch, mut seq), mut records) = state.checkpoint.unwrap_or(((0, 0), 0));
         while usize::from(seq) < SLOTS {
             let row = &state.slots[usize::from(epoch)];
@@ -128,7 +127,7 @@ impl SlotLog {
                 Kind::Seal if usize::from(epoch) + 1 < EPOCHS && state.slots[usize::from(epoch) + 1][0].kind != Kind::Empty => {
                     (epoch, seq) = (epoch + 1, 0);
                 }
-                Kind::Seal => return Some((Err(epoch), records)),
+                Kind::Seal => return Some((Err((epoch, seq)), records)),
                 Kind::Open | Kind::Record | Kind::Fill => {
                     records |= content.bit();
                     seq += 1;
@@ -249,9 +248,11 @@ fn send(state: &mut State, slot: Slot, content: Content) {
 
 /// Every slot that holds something.
 fn each_slot(state: &State) -> impl Iterator<Item = (Slot, Content)> + '_ {
-    let all = state.slots.iter().enumerate().flat_map(|(epoch, row)| {
-        row.iter().enumerate().map(move |(seq, content)| ((epoch as u8, seq as u8), *content))
-    });
+    let all = state
+        .slots
+        .iter()
+        .enumerate()
+        .flat_map(|(epoch, row)| row.iter().enumerate().map(move |(seq, content)| ((epoch as u8, seq as u8), *content)));
     all.filter(|(_, content)| content.kind != Kind::Empty)
 }
 

@@ -32,7 +32,7 @@ impl SlotLog {
         let Some((end, replayed)) = self.replay(state) else { return };
         let phase = match end {
             Ok(at) if usize::from(at.1) < SLOTS - 1 => Phase::Listed { at, replayed },
-            Err(epoch) if usize::from(epoch) + 1 < EPOCHS => Phase::Ready { epoch: epoch + 1, replayed },
+            Err(at) if usize::from(at.0) + 1 < EPOCHS => Phase::Sealed { at, replayed },
             _ => return,
         };
         steps.change(format_args!("writer {writer} reads the log: {phase:?}"), state, |next| {
@@ -110,6 +110,8 @@ impl SlotLog {
                     put(next, seal, super::EMPTY);
                 }
                 next.writers[writer] = Phase::Idle;
+                // Starting over is no failure.
+                next.tries[writer] -= 1;
             });
         } else if usize::from(seal.0) + 1 < EPOCHS {
             steps.change(format_args!("writer {writer} lists beyond {seal:?}: nothing"), state, |next| {

@@ -188,7 +188,8 @@ impl SplitMerge {
             truncated.truncates += 1;
             // What is staged is newer than the truncate.
             let staged = |key: usize| {
-                let written = |region: &Region| (0..FILES).any(|file| region.staged_files & (1 << file) != 0 && state.files[file][key] != 0);
+                let written =
+                    |region: &Region| (0..FILES).any(|file| region.staged_files & (1 << file) != 0 && state.files[file][key] != 0);
                 state.regions.iter().any(written)
             };
             for key in (0..KEYS).filter(|key| region.has(*key) && !staged(*key)) {

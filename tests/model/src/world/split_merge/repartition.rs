@@ -97,13 +97,13 @@ impl SplitMerge {
     fn abort(&self, state: &State, steps: &mut Steps<State>) {
         let abort = state.repartition.abort;
         let mut open = false;
-        for at in 0..2 {
+        for (at, name) in NAMES.iter().enumerate() {
             let region = state.regions[at];
             if !region.exists || region.generation == abort {
                 continue;
             }
             open = true;
-            steps.change(format_args!("Resolve abort of {}", NAMES[at]), state, |next| {
+            steps.change(format_args!("Resolve abort of {name}"), state, |next| {
                 if at == 1 && state.repartition.done == 0 {
                     next.regions[1] = Region::default();
                 } else {
