@@ -5,7 +5,9 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+use tessera_manifest::env;
 use tessera_manifest::id::{RegionId, Sequence};
 use tessera_manifest::log::Manifest;
 use tessera_manifest::meta::RegionMeta;
@@ -24,6 +26,15 @@ use crate::error::Error;
 use crate::memtable::Memtable;
 use crate::options::TableOptions;
 use crate::shared::Shared;
+use crate::wal::{EntryStream, WalError};
+
+/// Entries of the log that are decoded together.
+const DECODED_ENTRIES: usize = 8;
+/// Such chunks that are decoded at the same time.
+const DECODED_CHUNKS: usize = 2;
+
+/// An entry of the log, and what its bytes say.
+type Decoded = (WalPosition, Result<codec::Payload, codec::Error>);
 
 impl Region {
     /// Creates an empty region.
@@ -79,16 +90,16 @@ impl Region {
         let Some(named) = version.state.wals().iter().find(|named| named.id == wal.id()).cloned() else { return Ok(()) };
         // Damage in entries from before the region's first epoch in this log is none of its business.
         let first = named.epochs.first().map_or(named.flushed, |epoch| WalPosition { epoch: *epoch, entry: 0 });
-        let mut entries = wal.replay(self.id, named.flushed.max(first)).map_err(|source| Error::wal(self.id, source))?;
+        let mut entries = self.decoded(wal.replay(self.id, named.flushed.max(first)).map_err(|source| Error::wal(self.id, source))?);
         let sorter = Sorter::new(&version.state, wal.id());
         let (mut rows, mut set_aside, mut last) = (0, 0_u64, WalPosition::START);
         while let Some(entry) = entries.next().await {
-            let (position, bytes) = entry.map_err(|source| Error::wal(self.id, source))?;
+            let (position, decoded) = entry?;
             if !named.epochs.contains(&position.epoch) {
                 set_aside += 1;
                 continue;
             }
-            let decoded = codec::decode(&bytes).map_err(|source| Error::WalEntry { region: self.id, position, source })?;
+            let decoded = decoded.map_err(|source| Error::WalEntry { region: self.id, position, source })?;
             let newest = decoded.first_sequence.as_u64().saturating_add(decoded.rows.saturating_sub(1) as u64);
             let memtable = match sorter.place(position, decoded.first_sequence, Sequence::from_u64(newest)) {
                 Place::Visible => &version.active,
@@ -118,6 +129,19 @@ impl Region {
             tracing::info!(region = %self.id, rows, set_aside, up_to = %last, "replayed the write-ahead log");
         }
         Ok(())
+    }
+
+    /// Entries decoded off the async threads, a few at a time and ahead of what is asked for; in order.
+    fn decoded(&self, entries: EntryStream) -> BoxStream<'static, Result<Decoded, Error>> {
+        let region = self.id;
+        let decode = move |entries: Vec<Result<(WalPosition, Bytes), WalError>>| {
+            let one = move |entry: Result<(WalPosition, Bytes), WalError>| {
+                entry.map(|(position, bytes)| (position, codec::decode(&bytes))).map_err(|source| Error::wal(region, source))
+            };
+            env::spawn_blocking(move || entries.into_iter().map(one).collect::<Vec<_>>())
+        };
+        let chunks = entries.ready_chunks(DECODED_ENTRIES).map(decode).buffered(DECODED_CHUNKS);
+        chunks.flat_map(move |chunk| stream::iter(chunk.unwrap_or_else(|_| vec![Err(Error::Stopped { region })]))).boxed()
     }
 
     /// Accounts for what was replayed. Of a staged region, what is before the fence takes no more rows.
