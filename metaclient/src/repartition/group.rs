@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tessera_manifest::id::{Epoch, Generation, RegionId, Slot, TableId, TxnId};
+use tessera_manifest::id::{Epoch, Generation, RegionId, TableId, TxnId};
 
 use super::plan::PlannedGroup;
 use super::port::{Decided, Drained, RemapPreview, Staged, Verdict};
@@ -162,9 +162,6 @@ pub struct Group {
     /// The epoch of each target's manifest, as it was last heard of.
     #[serde(default)]
     pub epochs: BTreeMap<RegionId, Epoch>,
-    /// The new regions, with the versions that staged them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub created: Vec<(RegionId, Slot)>,
     /// The decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -269,7 +266,6 @@ impl Group {
             blocked: false,
             cause: None,
             epochs: BTreeMap::new(),
-            created: Vec::new(),
             verdict: None,
             drained: Vec::new(),
             references: 0,
@@ -341,7 +337,6 @@ impl Group {
             (GroupStep::Waiting, Event::Begun) => GroupStep::Create,
             (GroupStep::Create, Event::Created(staged)) => {
                 self.epochs.extend(staged.iter().map(|staged| (staged.region, staged.version.epoch)));
-                self.created = staged.iter().map(|staged| (staged.region, staged.version)).collect();
                 self.prepared = true;
                 GroupStep::Prepare
             }

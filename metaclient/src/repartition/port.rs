@@ -39,7 +39,7 @@ pub struct Decided {
 pub enum Verdict {
     /// The group changes.
     Commit {
-        /// Each region of the group with the version that staged it, by region.
+        /// Each source with the version that staged it.
         stages: Vec<(RegionId, Slot)>,
     },
     /// The group stays as it is.

@@ -257,12 +257,7 @@ impl Repartition {
                     None => stage_in_time(&ops).await,
                 };
                 let verdict = match staged {
-                    Ok(mut stages) => {
-                        // Every region of the group, so that none can take another staging for the one that was decided on.
-                        stages.extend(group.created.iter().copied());
-                        stages.sort_unstable();
-                        Verdict::Commit { stages }
-                    }
+                    Ok(stages) => Verdict::Commit { stages },
                     Err(why) => {
                         cause = Some(why);
                         Verdict::Abort

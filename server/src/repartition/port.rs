@@ -163,6 +163,11 @@ impl RegionPort for Regions {
         self.engine.restart(region).await.map(|_| ()).map_err(|error| failed(&error))
     }
 
+    async fn release(&self, _: NodeId, region: RegionId, txn: TxnId) -> Result<(), PortError> {
+        self.engine.release(region, txn);
+        Ok(())
+    }
+
     async fn localize(&self, _: NodeId, region: RegionId) -> Result<(), PortError> {
         let engine = self.engine.clone();
         // In the background: the repartition is over, and reading works meanwhile.

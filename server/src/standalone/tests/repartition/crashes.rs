@@ -70,6 +70,18 @@ async fn restart(world: &World) -> Remains {
     Remains { rules, rows, open }
 }
 
+/// What `work` gives, unless it hangs: then what the procedures say.
+async fn in_time<T>(work: impl Future<Output = T>, world: &World, when: &str) -> T {
+    let patience = tessera_manifest::env::sleep(std::time::Duration::from_secs(40));
+    tokio::select! {
+        done = work => done,
+        () = patience => {
+            let records = tessera_metaclient::procedure::Procedures::new(Arc::clone(&world.kv), Env::system()).list(None, 100).await.unwrap();
+            panic!("died {when}, and the next process hangs: {records:#?}");
+        }
+    }
+}
+
 async fn die_everywhere(before: &[&str], sql: &str) {
     let world = prepared(before).await;
     let untouched = restart(&world).await;
@@ -86,9 +98,10 @@ async fn die_everywhere(before: &[&str], sql: &str) {
             let fuse = Fuse::new(side, Death::Silence);
             let session = open(&world, &fuse).await.unwrap();
             fuse.light(at);
-            let answered = alive(&fuse, session.execute(sql)).await.map(|outputs| outputs.map(|_| ()).unwrap()).is_some();
+            let statement = async { session.execute(sql).await };
+            let answered = alive(&fuse, in_time(statement, &world, &format!("{side:?} write {at} of {sql}, in it"))).await.map(|outputs| outputs.map(|_| ()).unwrap()).is_some();
             drop(session);
-            let found = restart(&world).await;
+            let found = in_time(restart(&world), &world, &format!("{side:?} write {at} of {sql}")).await;
             let when = format!("died {side:?} write {at}: {found:#?}\nneither done: {done:#?}\nnor untouched: {untouched:#?}");
             assert!(found.rules == done.rules || !answered && found.rules == untouched.rules, "{when}");
             assert_eq!(found.rows, done.rows, "{when}");
