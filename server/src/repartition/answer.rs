@@ -37,7 +37,7 @@ pub fn done(id: &ProcedureId, output: &str) -> Result<Output, ServerError> {
         ("sources", text(groups.iter().map(|group| list(&group.sources)))),
         ("targets", text(groups.iter().map(|group| list(&group.targets)))),
         ("retired", text(groups.iter().map(|group| list(&group.retired)))),
-        ("generation", number(|group| u64::from(group.generation.as_u32()))),
+        ("generation", number(|group| group.generation.map_or(0, |generation| u64::from(generation.as_u32())))),
         ("references", number(|group| group.references)),
         ("no_ingestion_ms", number(|group| window_ms(&group.times))),
         ("staging_ms", number(|group| staging_ms(&group.times))),
