@@ -93,9 +93,16 @@ mod tests {
     #[test]
     fn the_newest_repartition_that_runs_is_shown() {
         let one = |kind: &str, status: &str, at: u64| {
-            format!(r#"{{"id":"x","kind":"{kind}","status":"{status}","progress":{{"text":"{kind} {at}","permille":{at}}},"submitted_unix_ms":{at}}}"#)
+            format!(
+                r#"{{"id":"x","kind":"{kind}","status":"{status}","progress":{{"text":"{kind} {at}","permille":{at}}},"submitted_unix_ms":{at}}}"#
+            )
         };
-        let list = [one("repartition", "running", 3), one("repartition", "done", 9), one("alter_table", "running", 8), one("repartition", "queued", 5)];
+        let list = [
+            one("repartition", "running", 3),
+            one("repartition", "done", 9),
+            one("alter_table", "running", 8),
+            one("repartition", "queued", 5),
+        ];
         let shown = newest(&format!(r#"{{"procedures":[{}]}}"#, list.join(",")));
         assert_eq!(shown, Some(Shown { text: "repartition 5".into(), permille: 5 }));
         assert_eq!(newest("no JSON"), None);

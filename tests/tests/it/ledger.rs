@@ -208,7 +208,8 @@ fn nothing_is_lost_or_doubled_while_a_table_is_repartitioned_and_its_process_kil
         expect(&server, &due, &scan(&server).unwrap(), &ledger);
         let stop = AtomicBool::new(false);
         let life = Duration::from_millis(random.random_range(200..2_500));
-        let seeds: (StdRng, StdRng) = (rand::SeedableRng::seed_from_u64(random.random()), rand::SeedableRng::seed_from_u64(random.random()));
+        let seeds: (StdRng, StdRng) =
+            (rand::SeedableRng::seed_from_u64(random.random()), rand::SeedableRng::seed_from_u64(random.random()));
         thread::scope(|scope| {
             let (server, stop, ledger) = (&server, &stop, &ledger);
             let (next, scans, changes) = (&next, &scans, &changes);

@@ -21,8 +21,10 @@ pub(super) fn create(options: &str) -> String {
 
 pub(super) const SPLIT: &str = "ALTER TABLE t SPLIT PARTITION (host < 'm') INTO (host < 'f', host >= 'f' AND host < 'm')";
 pub(super) const MERGE: &str = "ALTER TABLE t MERGE PARTITION (host < 'f', host >= 'f' AND host < 'm')";
-pub(super) const THREE: &str = "ALTER TABLE t REPARTITION (host < 'm', host >= 'm') INTO (host < 'd', host >= 'd' AND host < 't', host >= 't')";
-pub(super) const TWO: &str = "ALTER TABLE t REPARTITION (host < 'd', host >= 'd' AND host < 't', host >= 't') INTO (host < 'm', host >= 'm')";
+pub(super) const THREE: &str =
+    "ALTER TABLE t REPARTITION (host < 'm', host >= 'm') INTO (host < 'd', host >= 'd' AND host < 't', host >= 't')";
+pub(super) const TWO: &str =
+    "ALTER TABLE t REPARTITION (host < 'd', host >= 'd' AND host < 't', host >= 't') INTO (host < 'm', host >= 'm')";
 
 impl World {
     /// A process whose log is on disk, so that what it acknowledged outlives it.

@@ -61,7 +61,8 @@ async fn issue_7678_rows_that_are_inserted_all_the_time_have_no_gap() {
     tokio::join!(insert, change);
     let next = acknowledged.load(Ordering::Relaxed);
     let expected: Vec<String> = ["a", "f", "g", "m", "z"].iter().map(|host| format!("{host}|{next}|0|{}", next - 1)).collect();
-    let found = session.rows("SELECT host, count(*), CAST(min(ts) AS BIGINT), CAST(max(ts) AS BIGINT) FROM t GROUP BY host ORDER BY host").await;
+    let found =
+        session.rows("SELECT host, count(*), CAST(min(ts) AS BIGINT), CAST(max(ts) AS BIGINT) FROM t GROUP BY host ORDER BY host").await;
     assert_eq!(found, expected);
     session.expect_settled().await;
 }
@@ -170,14 +171,18 @@ async fn a_delayed_writer_of_an_equal_earlier_rule_is_refused() {
     let late = session.server.catalogs.table("public", "t").await.unwrap();
     // The rules are those of before; generations are not.
     let schema = early.info.schema.to_arrow();
-    let rows = session.batches("SELECT 'a', arrow_cast(1, 'Timestamp(Millisecond, None)'), CAST(1 AS BIGINT) AS v, CAST(1 AS BIGINT) AS w").await.unwrap();
+    let rows = session
+        .batches("SELECT 'a', arrow_cast(1, 'Timestamp(Millisecond, None)'), CAST(1 AS BIGINT) AS v, CAST(1 AS BIGINT) AS w")
+        .await
+        .unwrap();
     let batch = RecordBatch::try_new(schema, rows[0].columns().to_vec()).unwrap();
     let mut refused = 0;
     for route in early.write_routes() {
         let equal = late.write_routes().iter().any(|now| now.rule.version() == route.rule.version());
         assert!(equal, "the rules are as they were");
         if !route.rule.columns().is_empty() && route.rule.display(&early.info.schema).to_string().contains('<') {
-            let request = WriteRequest { generation: route.generation, rule_version: route.rule.version(), batch: batch.clone(), op: OpType::Put };
+            let request =
+                WriteRequest { generation: route.generation, rule_version: route.rule.version(), batch: batch.clone(), op: OpType::Put };
             let error = session.server.catalogs.engine.region(route.region).unwrap().write(request).await.unwrap_err();
             assert_eq!(error.class(), tessera_manifest::error::ErrorClass::Refresh, "{error}");
             refused += 1;

@@ -99,7 +99,10 @@ async fn die_everywhere(before: &[&str], sql: &str) {
             let session = open(&world, &fuse).await.unwrap();
             fuse.light(at);
             let statement = async { session.execute(sql).await };
-            let answered = alive(&fuse, in_time(statement, &world, &format!("{side:?} write {at} of {sql}, in it"))).await.map(|outputs| outputs.map(|_| ()).unwrap()).is_some();
+            let answered = alive(&fuse, in_time(statement, &world, &format!("{side:?} write {at} of {sql}, in it")))
+                .await
+                .map(|outputs| outputs.map(|_| ()).unwrap())
+                .is_some();
             drop(session);
             let found = in_time(restart(&world), &world, &format!("{side:?} write {at} of {sql}")).await;
             let when = format!("died {side:?} write {at}: {found:#?}\nneither done: {done:#?}\nnor untouched: {untouched:#?}");
