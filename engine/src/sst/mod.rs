@@ -10,9 +10,11 @@
 mod blooms;
 #[cfg(test)]
 mod cold_tests;
+mod encode;
 mod error;
 pub(crate) mod evolve;
 mod groups;
+mod late;
 mod memory;
 mod pages;
 mod prune;
