@@ -240,6 +240,14 @@ impl Engine {
         self.region(region)?.prepare(txn).await
     }
 
+    /// Ends the preparation of a region that was not staged: its compactions go on. One that is not prepared, or not open,
+    /// is fine.
+    pub fn release(&self, region: RegionId, txn: TxnId) {
+        if let Ok(open) = self.region(region) {
+            open.release_preparation(txn);
+        }
+    }
+
     /// See [`Region::stage`].
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 
 mod bugs;
 mod crashes;
+mod edits;
+mod faults;
 mod flow;
 mod gate;
 mod table;

@@ -50,6 +50,10 @@ pub struct Reference {
     pub tested: bool,
 }
 
+/// What files that are treated alike have in common: who lists them with which scopes, and the rule that they were written
+/// under.
+type Kind = (Vec<(usize, RuleVersion)>, RuleVersion);
+
 /// The scope of some sources' references to files that were written under one rule, and what a target shows of these.
 struct Mapped {
     scope: Scope,
@@ -66,7 +70,7 @@ pub fn remap(sources: &[Fenced<'_>], rule: &Expr) -> Vec<Reference> {
     listed.sort_unstable_by_key(|(key, index, _)| (*key, *index));
     // Files of one checkpoint or writer share their rule.
     let mut versions: HashMap<*const Expr, RuleVersion> = HashMap::new();
-    let mut known: HashMap<(Vec<(usize, RuleVersion)>, RuleVersion), Option<Mapped>> = HashMap::new();
+    let mut known: HashMap<Kind, Option<Mapped>> = HashMap::new();
     let mut references = Vec::with_capacity(listed.len());
     for group in listed.chunk_by(|a, b| a.0 == b.0) {
         let file = &group[0].2;

@@ -23,9 +23,16 @@ impl Region {
     /// left to do behind the fence. Rows go on being written.
     ///
     /// # Errors
-    /// Those of [`flush`](Self::flush).
+    /// [`Error::StagedOtherwise`] when the group is decided and the region not staged: the call came late, nobody would
+    /// end the preparation, and it is ended. Those of [`flush`](Self::flush).
     pub async fn prepare(&self, txn: TxnId) -> Result<Prepared, Error> {
         self.hold_compactions(txn).await;
+        let decided = self.decision(txn).await;
+        if self.pin().state.staging().is_none() && !matches!(decided, Ok(None)) {
+            self.let_compactions_go(txn);
+            decided?;
+            return Err(self.otherwise(txn, "its group is decided"));
+        }
         self.flush().await?;
         let version = self.pin();
         let totals = version.state.totals();

@@ -34,11 +34,17 @@ impl Region {
         let _asking = self.repartition.asking.lock().await;
         let version = self.pin();
         let Some(Staging { stage, .. }) = version.state.staging() else { return Ok(()) };
-        if self.published(&**read_set, stage.txn).await? == Some(stage.base) {
+        let published = self.published(&**read_set, stage.txn).await?;
+        if published == Some(stage.base) {
             return Ok(());
         }
         let Some(decided) = self.decision(stage.txn).await? else { return Ok(()) };
-        if !decided.commits() || self.is_published(&**read_set, &decided).await? {
+        let mut to_resolve = !decided.commits() || self.is_published(&**read_set, &decided).await?;
+        // One that retires is in no read set afterwards; who publishes knows whether it is done.
+        if !to_resolve && published.is_none() && stage.target.is_none() {
+            to_resolve = self.publish(&**read_set, stage.txn).await?;
+        }
+        if to_resolve {
             self.resolve(stage.txn, stage.base, &decided).await?;
         }
         Ok(())
@@ -70,17 +76,14 @@ impl Region {
         let Some(decided) = self.decision(stage.txn).await? else { return Ok(()) };
         if decided.commits() {
             let Some(read_set) = &self.shared.parts.read_set else { return Ok(()) };
-            if !self.is_published(&**read_set, &decided).await? {
-                let published = read_set.publish(self.id.table(), stage.txn).await;
-                if !published.map_err(|detail| self.unread(stage.txn, detail))? {
-                    return Ok(());
-                }
+            if !self.is_published(&**read_set, &decided).await? && !self.publish(&**read_set, stage.txn).await? {
+                return Ok(());
             }
         }
         self.resolve(stage.txn, stage.base, &decided).await.map(|_| ())
     }
 
-    async fn decision(&self, txn: TxnId) -> Result<Option<Decided>, Error> {
+    pub(super) async fn decision(&self, txn: TxnId) -> Result<Option<Decided>, Error> {
         let decided = txn::read(&self.shared.context, self.id.table(), txn).await;
         decided.map_err(|source| self.manifest_error(source))
     }
@@ -89,12 +92,17 @@ impl Region {
         read_set.published(self.id).await.map_err(|detail| self.unread(txn, detail))
     }
 
-    /// Whether a commit's read set is published. A group is published as a whole, so any region of it can tell; one that
-    /// retires is in no read set afterwards and asks for the others.
+    /// Publishes what a coordinator left to publish; false if that cannot be done now.
+    async fn publish(&self, read_set: &dyn ReadSet, txn: TxnId) -> Result<bool, Error> {
+        read_set.publish(self.id.table(), txn).await.map_err(|detail| self.unread(txn, detail))
+    }
+
+    /// Whether a commit's read set is known to be published. A group is published as a whole, so any region of it can tell;
+    /// one that retires is in no read set afterwards and asks for the others.
     async fn is_published(&self, read_set: &dyn ReadSet, decided: &Decided) -> Result<bool, Error> {
         let Verdict::Commit { stages } = &decided.verdict else { return Ok(false) };
-        for (region, _) in stages {
-            let published = read_set.published(*region).await.map_err(|detail| self.unread(decided.txn, detail))?;
+        for region in std::iter::once(self.id).chain(stages.iter().map(|(region, _)| *region)) {
+            let published = read_set.published(region).await.map_err(|detail| self.unread(decided.txn, detail))?;
             if published.is_some_and(|published| published >= decided.commit) {
                 return Ok(true);
             }

@@ -74,7 +74,19 @@ impl Region {
         let mut manifest = self.manifest.lock().await;
         let gate = *self.gate.read().await;
         self.check_gate(gate)?;
-        self.reopen_manifest(&mut manifest).await
+        self.reopen_manifest(&mut manifest).await?;
+        if manifest.state().staging().is_none() {
+            self.repartition.hold().take();
+        }
+        Ok(())
+    }
+
+    /// Ends the preparation of a region that was not staged: compactions go on.
+    pub(crate) fn release_preparation(&self, txn: TxnId) {
+        if self.pin().state.staging().is_none() {
+            self.let_compactions_go(txn);
+            self.shared.scheduler.compact_soon(self.id);
+        }
     }
 
     /// The state that scans see.
@@ -94,7 +106,10 @@ impl Region {
             return Ok(Vec::new());
         }
         let staging = self.staging_of(state, txn)?;
-        if staging.stage.generation != decided.commit || decided.stage_of(self.id) != Some(staging.since) {
+        // A new region may go unnamed: it had no generation of its own that a second staging could start from.
+        let is_new = state.meta().is_some_and(|meta| is_new(meta));
+        let named = decided.stage_of(self.id).map_or(is_new, |version| version == staging.since);
+        if staging.stage.generation != decided.commit || !named {
             return Err(self.otherwise(txn, format!("the decision does not name version {}, which staged it", staging.since)));
         }
         if state.is_drained() != Some(true) {

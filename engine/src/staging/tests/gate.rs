@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use tempfile::TempDir;
 use tessera_manifest::error::ErrorClass;
+use tessera_manifest::id::TxnId;
 use tessera_manifest::txn::{Decided, Verdict};
+use ulid::Ulid;
 
 use super::flow::{restart, start};
 use super::table::*;
 use crate::compaction::Strategy;
 use crate::error::Error;
 use crate::request::Alteration;
+use crate::staging::Staged;
 
 const SPLIT: [(Option<u32>, &str); 2] = [(Some(0), "k < 5"), (None, "k >= 5")];
 
@@ -140,6 +143,54 @@ async fn whoever_meets_a_staged_region_does_what_was_decided() {
         }
         engine.close().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_preparation_holds_compactions_until_it_is_released_and_comes_too_late_after_the_decision() {
+    let (dir, kv, promises) = (TempDir::new().unwrap(), Kv::default(), Promises::default());
+    let engine = start(dir.path(), &kv).await;
+    create(&engine, &kv, &[""], "last_row").await;
+    let plan = kv.plan(&[0], &SPLIT, "last_row");
+    for ts in 0..3 {
+        promise(&engine, &kv, &promises, (1, ts), Some(1)).await;
+        engine.prepare(id(0), plan.txn).await.unwrap();
+    }
+    let region = region(&engine, 0).await;
+    assert_eq!(region.compact(Strategy::StrictWindow).await.unwrap().rounds, 0);
+    engine.release(id(0), TxnId(Ulid(1)));
+    assert_eq!(region.compact(Strategy::StrictWindow).await.unwrap().rounds, 0, "not theirs to release");
+    engine.release(id(0), plan.txn);
+    region.compact(Strategy::StrictWindow).await.unwrap();
+    assert_eq!(region.state().files().len(), 1);
+    plan.decide(&engine, None).await;
+    assert!(matches!(engine.prepare(id(0), plan.txn).await, Err(Error::StagedOtherwise { .. })));
+    promise(&engine, &kv, &promises, (1, 7), Some(1)).await;
+    region.flush().await.unwrap();
+    region.compact(Strategy::StrictWindow).await.unwrap();
+    assert_eq!(region.state().files().len(), 1);
+    drop(region);
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_decision_that_names_the_sources_alone_is_enough() {
+    let (dir, kv, promises) = (TempDir::new().unwrap(), Kv::default(), Promises::default());
+    let mut engine = start(dir.path(), &kv).await;
+    create(&engine, &kv, &[""], "last_row").await;
+    promise(&engine, &kv, &promises, (1, 1), Some(1)).await;
+    let plan = kv.plan(&[0], &[(None, "k < 5"), (None, "k >= 5")], "last_row");
+    let staged = plan.fence(&engine).await.unwrap();
+    let sources: Vec<Staged> = staged.iter().copied().filter(|staged| staged.region == id(0)).collect();
+    plan.decide(&engine, Some(&sources)).await;
+    plan.admit(&kv);
+    plan.drain_and_remap(&engine, &staged).await.unwrap();
+    plan.publish(&kv).await;
+    promises.check(&once(&scan(&engine, &kv).await));
+    let old = region(&engine, 0).await.scan(Default::default()).await;
+    assert!(matches!(old, Err(Error::Retired { .. })), "who reads by old routes learns that they are old");
+    engine = restart(engine, dir.path(), &kv, None).await;
+    promises.check(&once(&scan(&engine, &kv).await));
+    engine.close().await.unwrap();
 }
 
 #[tokio::test]
