@@ -496,6 +496,9 @@ impl Inner {
         };
         let done = region.state.is_retired() || (staged != Some(txn) && region.generation() >= to);
         if !done {
+            if let (Verdict::Commit { stages }, Some(staging)) = (&decided.verdict, region.state.staging()) {
+                assert!(stages.contains(&(id, staging.since)), "the decision is about another staging of {id}: {stages:?}");
+            }
             region.commit(&[Action::Resolve(Resolve { txn, base, decision })], &Segments::new())?;
         }
         region.prepared.remove(&txn);
