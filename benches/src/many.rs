@@ -76,7 +76,7 @@ impl ManyRegions<'_> {
         let requests = Arc::<AtomicUsize>::default();
         let store = Arc::new(Counted { inner: node::store(self.dir)?, requests: Arc::clone(&requests) });
         let wal = node::wal(self.dir).await?;
-        let engine = Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config: self.config.clone() });
+        let engine = Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config: self.config.clone(), read_set: None });
         Ok((engine, requests))
     }
 }

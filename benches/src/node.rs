@@ -115,7 +115,7 @@ impl Node {
     pub async fn start_with(options: &Options, schema: &Arc<Schema>, config: Config, table: BTreeMap<String, String>) -> Result<Self> {
         let dir = folder(options)?;
         let (store, wal) = (store(dir.path())?, wal(dir.path()).await?);
-        let engine = Engine::start(Parts { store, wal: Arc::clone(&wal), node: NODE, env: Env::system(), config });
+        let engine = Engine::start(Parts { store, wal: Arc::clone(&wal), node: NODE, env: Env::system(), config, read_set: None });
         let meta = RegionMeta { options: table, ..region_meta(0, schema) };
         let region = engine.create_region(meta).await?;
         Ok(Self { dir, engine, wal, region })

@@ -109,8 +109,11 @@ read:
   dedup, ...        the same with one file more, which rewrites every n-th point and overlaps all others
   host, hour        five fields and time of one host and one hour, warm. Limit: plain Parquet reader with cached
                     footers that is told which rows to decode
+  ten newest rows   all columns of the rows that are the first by time descending
+  few rows by a ..  whole rows of which one field is high; how many there are stands behind it
 tsbs (needs the release binary of the server; --rows 10000000 is the size that is published):
   load              COPY FROM one Parquet file in order of time. Peers: CREATE TABLE AS .. ORDER BY, INSERT SELECT
-  ingest            peers only: batches of 10,000 rows, each durable before the next; ours is in `write`
+  ingest            the first million rows in batches of 10,000 within the process, each durable before the next; ours
+                    until all are in SSTs
   single-groupby .. the queries of TSBS; with the feature `peers` beside DuckDB and ClickHouse
 A ratio is limit time / measured time: 1 is as fast as the limit. Output is checked before it is timed.";

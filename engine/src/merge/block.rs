@@ -7,7 +7,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema, SchemaRef, UInt8Type, UInt64Type};
 use futures::stream::BoxStream;
 
-use super::gather::gather;
+use super::gather::{compact, gather};
 use super::key::KeyEncoder;
 use super::layout::{DELETE, Layout, new_batch};
 use super::series::{Stretches, repeat_rows, tags_of};
@@ -164,6 +164,7 @@ impl Block {
         self.select(&pieces)
     }
 
+    #[inline]
     pub(crate) fn rows(&self) -> usize {
         self.payload.num_rows()
     }
@@ -191,6 +192,18 @@ impl Block {
         assembly.batch(&payload, |tag| repeat_rows(&self.stretches.table.tags()[tag], &runs))
     }
 
+    /// The same of a block that is not needed any more: its own memory is used where nobody else has it.
+    pub(crate) fn into_batch(self, assembly: &Assembly, pieces: &[(u32, u32)]) -> Result<RecordBatch, Error> {
+        let Self { payload, times, sequences, stretches, .. } = self;
+        drop((times, sequences));
+        let payload = match pieces {
+            [(from, rows)] => payload.slice(*from as usize, *rows as usize),
+            many => compact(payload, many)?,
+        };
+        let runs = if assembly.has_tags() { stretches.runs(pieces) } else { Vec::new() };
+        assembly.batch(&payload, |tag| repeat_rows(&stretches.table.tags()[tag], &runs))
+    }
+
     /// The pieces of all rows, but for deletes if they are dropped.
     pub(crate) fn pieces(&self, drop_deletes: bool) -> Vec<(u32, u32)> {
         let mut pieces = Vec::new();
@@ -199,6 +212,7 @@ impl Block {
     }
 
     /// Calls `push` (first row, rows) for the parts of `from..end` without deletes, or for all of it.
+    #[inline]
     pub(crate) fn live_pieces(&self, from: usize, end: usize, drop_deletes: bool, mut push: impl FnMut(usize, usize)) {
         let Some(ops) = self.op_types.as_ref().filter(|_| drop_deletes) else {
             if from < end {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::block::{Block, BlockStream};
+use super::pair::seek;
 use super::series::{SeriesTable, Stretch};
 use crate::sst::Error;
 
@@ -20,6 +21,8 @@ pub(super) struct Cursor {
     pub(super) block: Option<Block>,
     pub(super) position: usize,
     stretch: usize,
+    /// Rows between two of another run, as they were the last time.
+    pub(super) guess: usize,
     /// Where the present block is in the output chunk, once rows of it were taken.
     pub(super) held: Option<u32>,
     /// Rows of the present block that go out: (first, rows), ascending.
@@ -28,7 +31,18 @@ pub(super) struct Cursor {
 
 impl Cursor {
     pub(super) fn new(blocks: BlockStream, duplicates: bool, rank: u64) -> Self {
-        Self { blocks, duplicates, block_duplicates: false, rank, block: None, position: 0, stretch: 0, held: None, kept: Vec::new() }
+        Self {
+            blocks,
+            duplicates,
+            block_duplicates: false,
+            rank,
+            block: None,
+            position: 0,
+            stretch: 0,
+            guess: 0,
+            held: None,
+            kept: Vec::new(),
+        }
     }
 
     /// Goes to the next block that has rows; `false` at the end of the run.
@@ -48,10 +62,12 @@ impl Cursor {
         Ok(false)
     }
 
+    #[inline]
     pub(super) fn block(&self) -> &Block {
         self.block.as_ref().expect("a cursor in use has a block: it is dropped when load finds none")
     }
 
+    #[inline]
     fn stretch(&self) -> Stretch {
         self.block().stretches.list[self.stretch]
     }
@@ -61,24 +77,35 @@ impl Cursor {
     }
 
     /// The tags of the present row.
+    #[inline]
     pub(super) fn key(&self) -> &[u8] {
         self.block().stretches.table.key(self.stretch().series)
     }
 
     /// The row behind the last of the present series in this block.
+    #[inline]
     pub(super) fn series_end(&self) -> usize {
         self.stretch().end as usize
     }
 
+    #[inline]
     pub(super) fn time(&self) -> i64 {
         self.block().times[self.position]
     }
 
+    #[inline]
     pub(super) fn sequence(&self) -> u64 {
-        self.block().sequences.as_ref().map_or(self.rank, |sequences| sequences[self.position])
+        self.sequence_at(self.position)
+    }
+
+    /// The sequence of a row of the block.
+    #[inline]
+    pub(super) fn sequence_at(&self, row: usize) -> u64 {
+        self.block().sequences.as_ref().map_or(self.rank, |sequences| sequences[row])
     }
 
     /// Goes to `position`, which is not behind the end of the series. Says what lies there.
+    #[inline]
     pub(super) fn go(&mut self, position: usize) -> At {
         self.position = position;
         if position < self.series_end() {
@@ -93,16 +120,24 @@ impl Cursor {
 
     /// The first row of the series, from the present one on, whose time is not below `time`.
     pub(super) fn seek(&self, time: i64) -> usize {
-        let times = &self.block().times[..self.series_end()];
-        let (mut low, mut step) = (self.position, 1);
-        let mut high = low;
-        while high < times.len() && times[high] < time {
-            low = high + 1;
-            high += step;
-            step *= 2;
+        seek(&self.block().times[..self.series_end()], self.position, time)
+    }
+
+    /// The end of rows of the series, from the present one on, that lie before `time` and of which each is the only one of
+    /// its key in this run; `None` if there are none.
+    #[inline]
+    pub(super) fn single_until(&self, time: Option<i64>) -> Option<usize> {
+        if self.block_duplicates {
+            return None;
         }
-        let high = high.min(times.len());
-        low + times[low..high].partition_point(|t| *t < time)
+        let series_end = self.series_end();
+        let end = match time {
+            Some(time) if self.block().times[series_end - 1] >= time => self.seek(time),
+            _ => series_end,
+        };
+        // The next block may go on with the same key.
+        let end = end - usize::from(self.duplicates && end == self.block().rows());
+        (end > self.position).then_some(end)
     }
 }
 

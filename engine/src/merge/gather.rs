@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayData, ArrayRef, MutableArrayData, RecordBatch, RecordBatchOptions, make_array};
-use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::buffer::Buffer;
 use arrow::compute::interleave;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{ArrowNativeType, SchemaRef};
 
 use super::block::{Assembly, Block};
 use super::series::{SeriesTable, repeat_tags};
@@ -31,13 +31,17 @@ fn gather_column(data: &[ArrayData], pieces: &[(u32, u32, u32)], rows: usize) ->
     if let Some(width) = width
         && data.iter().all(|data| data.null_count() == 0)
     {
-        let values: Vec<&[u8]> = data.iter().map(|data| &data.buffers()[0].as_slice()[data.offset() * width..]).collect();
-        let mut copied = MutableBuffer::with_capacity(rows * width);
-        for &(batch, from, rows) in pieces {
-            let (from, rows) = (from as usize * width, rows as usize * width);
-            copied.extend_from_slice(&values[batch as usize][from..from + rows]);
-        }
-        let built = ArrayData::builder(data[0].data_type().clone()).len(rows).add_buffer(Buffer::from(copied)).build()?;
+        let copied = match width {
+            4 => copy_pieces(&data.iter().map(|data| data.buffer::<u32>(0)).collect::<Vec<_>>(), pieces, rows),
+            8 => copy_pieces(&data.iter().map(|data| data.buffer::<u64>(0)).collect::<Vec<_>>(), pieces, rows),
+            _ => {
+                let values: Vec<&[u8]> = data.iter().map(|data| &data.buffers()[0].as_slice()[data.offset() * width..]).collect();
+                let pieces: Vec<_> =
+                    pieces.iter().map(|(batch, from, rows)| (*batch, *from * width as u32, *rows * width as u32)).collect();
+                copy_pieces(&values, &pieces, rows * width)
+            }
+        };
+        let built = ArrayData::builder(data[0].data_type().clone()).len(rows).add_buffer(copied).build()?;
         return Ok(make_array(built));
     }
     let nulls = data.iter().any(|data| data.null_count() > 0);
@@ -46,6 +50,77 @@ fn gather_column(data: &[ArrayData], pieces: &[(u32, u32, u32)], rows: usize) ->
         copied.try_extend(batch as usize, from as usize, (from + rows) as usize)?;
     }
     Ok(make_array(copied.freeze()))
+}
+
+/// Values that are copied at a time: a call of memmove takes longer than to copy these.
+const FEW_VALUES: usize = 16;
+
+/// The values of `pieces` (source, first, number), which are so many together, one after the other.
+fn copy_pieces<T: ArrowNativeType>(sources: &[&[T]], pieces: &[(u32, u32, u32)], rows: usize) -> Buffer {
+    let (mut copied, mut at) = (vec![T::default(); rows + FEW_VALUES], 0);
+    for &(source, from, rows) in pieces {
+        let (source, rows) = (&sources[source as usize][from as usize..], rows as usize);
+        match (source.first_chunk::<FEW_VALUES>(), copied[at..].first_chunk_mut::<FEW_VALUES>()) {
+            (Some(few), Some(to)) if rows <= FEW_VALUES => *to = *few,
+            _ => copied[at..at + rows].copy_from_slice(&source[..rows]),
+        }
+        at += rows;
+    }
+    copied.truncate(rows);
+    Buffer::from_vec(copied)
+}
+
+/// The rows of `pieces` (first row, rows), which ascend; moved together in place where nobody else has a column.
+pub(super) fn compact(batch: RecordBatch, pieces: &[(u32, u32)]) -> Result<RecordBatch, Error> {
+    let rows: usize = pieces.iter().map(|(_, rows)| *rows as usize).sum();
+    let (schema, columns, all) = batch.into_parts();
+    // What is kept in place keeps the memory of all.
+    let in_place = rows * 2 >= all;
+    let columns = columns.into_iter().map(|column| {
+        let column = match column.data_type().primitive_width() {
+            Some(8) if in_place && column.null_count() == 0 => match compact_column::<u64>(column, pieces)? {
+                Ok(compacted) => return Ok(compacted),
+                Err(shared) => shared,
+            },
+            _ => column,
+        };
+        let pieces: Vec<(u32, u32, u32)> = pieces.iter().map(|(from, rows)| (0, *from, *rows)).collect();
+        gather_column(&[column.to_data()], &pieces, rows)
+    });
+    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>().map_err(Error::arrow("move rows together"))?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(Error::arrow("move rows together"))
+}
+
+/// The same of a column of fixed width without NULLs; the column itself if somebody else has its memory too.
+fn compact_column<T: ArrowNativeType>(
+    column: ArrayRef,
+    pieces: &[(u32, u32)],
+) -> Result<Result<ArrayRef, ArrayRef>, arrow::error::ArrowError> {
+    let data = column.to_data();
+    drop(column);
+    let (data_type, rows, offset) = (data.data_type().clone(), data.len(), data.offset());
+    let build = |buffer, rows, offset| ArrayData::builder(data_type).len(rows).offset(offset).add_buffer(buffer).build().map(make_array);
+    let Some(buffer) = data.buffers().first().cloned().filter(|_| offset == 0) else { return Ok(Err(make_array(data))) };
+    drop(data);
+    let mut values = match buffer.into_vec::<T>() {
+        Ok(values) => values,
+        Err(shared) => return build(shared, rows, offset).map(Err),
+    };
+    let mut at = 0;
+    for &(from, rows) in pieces {
+        let (from, rows) = (from as usize, rows as usize);
+        if rows > FEW_VALUES {
+            values.copy_within(from..from + rows, at);
+        } else {
+            // A part of what both cover, so that the bounds are checked once.
+            let part = &mut values[at..from + rows];
+            (0..rows).for_each(|row| part[row] = part[row + from - at]);
+        }
+        at += rows;
+    }
+    values.truncate(at);
+    build(Buffer::from_vec(values), at, 0).map(Ok)
 }
 
 /// A row of the chunk's blocks.
@@ -69,16 +144,19 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
+    #[inline]
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Blocks that it keeps.
+    #[inline]
     pub(super) fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
     /// Bytes of the blocks that it keeps.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -99,6 +177,7 @@ impl Chunk {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, block: u32, from: usize, rows: usize) {
         let (from, rows) = (from as u32, rows as u32);
         self.count(rows);

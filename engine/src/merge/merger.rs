@@ -4,8 +4,11 @@
 //! - *Group*: the cursors whose present row is of the least series; all others wait, ordered by key. A cursor that
 //!   leaves the series goes back to the waiting ones, so tags are compared once per series and not once per row.
 //! - A stretch of rows that come before every other row of the group goes out as one piece.
-//! - Rows of one (primary key, time) come by sequence descending and are decided one by one.
+//! - The two first cursors of a group go through their rows together up to the third, where each key is decided by its
+//!   newest row alone: that is what overlapping files mostly are.
+//! - Other rows of one (primary key, time) come by sequence descending and are decided one by one.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::VecDeque;
 
 use arrow::array::RecordBatch;
@@ -13,6 +16,7 @@ use arrow::array::RecordBatch;
 use super::block::Need;
 use super::cursor::{At, Cursor};
 use super::gather::{Chunk, Place};
+use super::pair::{Side, interleave};
 use super::{BATCH_ROWS, Dedup, Seen};
 use crate::sst::Error;
 
@@ -56,16 +60,18 @@ pub(super) struct Merger {
     policy: Policy,
     cursors: Vec<Cursor>,
     started: bool,
-    /// Cursors by key descending.
-    waiting: Vec<usize>,
+    /// Cursors by key descending, each with whether the one before it has the same key.
+    waiting: Vec<(usize, bool)>,
     /// (time of the present row, cursor): the later first, and of one time the older first.
     group: Vec<(i64, usize)>,
     group_key: Vec<u8>,
     open: OpenKey,
     chunk: Chunk,
     ready: VecDeque<RecordBatch>,
-    /// The last row of the series so far.
-    last: Option<Place>,
+    /// Cursors of the group that need their next block.
+    drained: Vec<usize>,
+    /// The last row of the series so far, and its time.
+    last: Option<(Place, i64)>,
     /// The series is not wanted.
     skip: bool,
 }
@@ -73,8 +79,8 @@ pub(super) struct Merger {
 impl Merger {
     pub(super) fn new(need: Need, policy: Policy, cursors: Vec<Cursor>) -> Self {
         let (waiting, group, group_key) = (Vec::new(), Vec::new(), Vec::new());
-        let (open, chunk, ready) = (OpenKey::default(), Chunk::default(), VecDeque::new());
-        Self { need, policy, cursors, started: false, waiting, group, group_key, open, chunk, ready, last: None, skip: false }
+        let (open, chunk, ready, drained) = (OpenKey::default(), Chunk::default(), VecDeque::new(), Vec::new());
+        Self { need, policy, cursors, started: false, waiting, group, group_key, open, chunk, ready, drained, last: None, skip: false }
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
@@ -97,15 +103,27 @@ impl Merger {
                 self.ready.extend(batch);
                 continue;
             }
-            if self.group.is_empty() && !self.next_series() {
+            if !self.run() {
                 return self.chunk.take(&self.need.assembly);
             }
-            if let Some(drained) = self.step() {
+            while let Some(drained) = self.drained.pop() {
                 self.reload(drained).await?;
             }
         }
     }
 
+    /// Goes on until a block is needed or the chunk is full; `false` when there are no rows any more.
+    fn run(&mut self) -> bool {
+        while self.drained.is_empty() && !self.is_full() {
+            if self.group.is_empty() && !self.next_series() {
+                return false;
+            }
+            self.step();
+        }
+        true
+    }
+
+    #[inline]
     fn is_full(&self) -> bool {
         let undecided = self.last.is_some() || !self.open.puts.is_empty() || self.open.delete.is_some();
         let large = self.chunk.bytes() >= CHUNK_BYTES_MAX && self.chunk.rows() >= BATCH_ROWS / 8;
@@ -114,22 +132,31 @@ impl Merger {
 
     /// Puts a cursor among the waiting ones.
     fn wait(&mut self, cursor: usize) {
-        let cursors = &self.cursors;
+        let Self { cursors, waiting, .. } = self;
         let key = cursors[cursor].key();
-        let at = self.waiting.partition_point(|other| cursors[*other].key() > key);
-        self.waiting.insert(at, cursor);
+        // Files of one region mostly have the same series, so it mostly is one that is waited for already.
+        let least = waiting.last().map_or(Less, |(least, _)| key.cmp(cursors[*least].key()));
+        if least != Greater {
+            waiting.push((cursor, least == Equal));
+            return;
+        }
+        let at = waiting.partition_point(|(other, _)| cursors[*other].key() > key);
+        if let Some((other, same)) = waiting.get_mut(at) {
+            *same = cursors[*other].key() == key;
+        }
+        waiting.insert(at, (cursor, false));
     }
 
     /// Forms the group of the least series; `false` when there are no rows any more.
     fn next_series(&mut self) -> bool {
         self.end_series();
-        let Some(first) = self.waiting.pop() else { return false };
+        let Some((first, mut same)) = self.waiting.pop() else { return false };
         self.join(first);
         self.group_key.clear();
         self.group_key.extend_from_slice(self.cursors[first].key());
-        while let Some(next) = self.waiting.last().copied().filter(|next| self.cursors[*next].key() == self.group_key) {
-            self.waiting.pop();
+        while same && let Some((next, more)) = self.waiting.pop() {
             self.join(next);
+            same = more;
         }
         self.skip = self.policy.last_rows.as_ref().is_some_and(|seen| seen.contains(&self.group_key));
         self.resume_series();
@@ -149,10 +176,10 @@ impl Merger {
     fn end_series(&mut self) {
         self.close_key();
         self.skip = false;
-        if let Some((block, row)) = self.last.take() {
+        if let Some(((block, row), time)) = self.last.take() {
             self.chunk.push(block, row as usize, 1);
             if let Some(seen) = &self.policy.last_rows {
-                seen.add(&self.group_key);
+                seen.add(&self.group_key, time);
             }
         }
     }
@@ -172,9 +199,14 @@ impl Merger {
         self.group.insert(at, (time, cursor));
     }
 
-    /// Decides at least one row of the group, which is not empty. Returns a cursor that needs its next block.
-    fn step(&mut self) -> Option<usize> {
-        let (time, best) = self.group.pop()?;
+    /// Decides at least one row of the group, which is not empty.
+    fn step(&mut self) {
+        let Some((time, best)) = self.group.pop() else { return };
+        if let Some((_, next)) = self.group.last().copied()
+            && self.step_pair(time, best, next)
+        {
+            return;
+        }
         let bound = self.group.last().map(|(time, _)| *time);
         let cursor = &self.cursors[best];
         let from = cursor.position;
@@ -191,12 +223,66 @@ impl Merger {
             self.decide(best, time);
             end = from + 1;
         }
-        match self.cursors[best].go(end) {
-            At::SameSeries => self.join(best),
-            At::NextSeries => self.wait(best),
-            At::End => return Some(best),
+        self.go(best, end);
+    }
+
+    /// Takes a cursor on, which is not in the group, and puts it where it belongs.
+    fn go(&mut self, cursor: usize, position: usize) {
+        match self.cursors[cursor].go(position) {
+            At::SameSeries => self.join(cursor),
+            At::NextSeries => self.wait(cursor),
+            At::End => self.drained.push(cursor),
         }
-        None
+    }
+
+    /// Decides rows of the two first cursors of the group, of which `best` was taken out, up to the third; `false` if that
+    /// is not possible.
+    fn step_pair(&mut self, time: i64, best: usize, next: usize) -> bool {
+        if self.policy.dedup != Dedup::LastRow || self.policy.last_rows.is_some() || self.open.time == Some(time) {
+            return false;
+        }
+        let third = self.group.len().checked_sub(2).map(|at| self.group[at].0);
+        // No row of the one goes out that lies behind all of the other, so one bound is enough for both.
+        let Some(best_end) = self.cursors[best].single_until(third) else { return false };
+        let Some(next_end) = self.cursors[next].single_until(None) else { return false };
+        self.close_key();
+        self.group.pop();
+        let held = if self.policy.order == RowOrder::Key {
+            Some([hold(&mut self.cursors[best], &mut self.chunk), hold(&mut self.cursors[next], &mut self.chunk)])
+        } else {
+            None
+        };
+        let kept = [std::mem::take(&mut self.cursors[best].kept), std::mem::take(&mut self.cursors[next].kept)];
+        let (passed, [left, right]) = self.pass_pair([(best, best_end), (next, next_end)], held, kept);
+        (self.cursors[best].kept, self.cursors[next].kept) = (left, right);
+        self.go(best, passed.0);
+        self.go(next, passed.1);
+        true
+    }
+
+    /// Hands the rows of two cursors up to an end each to the chunk, where they are held, or adds them to what is kept.
+    /// Returns the rows behind those that are decided.
+    fn pass_pair(&mut self, pair: [(usize, usize); 2], held: Option<[u32; 2]>, mut kept: [Pieces; 2]) -> ((usize, usize), [Pieces; 2]) {
+        let Self { cursors, chunk, policy, .. } = self;
+        let (left, right) = (&cursors[pair[0].0], &cursors[pair[1].0]);
+        let (l, r) = (left.position, right.position);
+        let (left_times, right_times) = (&left.block().times[l..pair[0].1], &right.block().times[r..pair[1].1]);
+        let left_wins = |a: usize, b: usize| left.sequence_at(l + a) > right.sequence_at(r + b);
+        let (left_block, right_block, drop) = (left.block(), right.block(), policy.drop_deletes);
+        let mut guesses = (left.guess, right.guess);
+        let passed = match held {
+            None => interleave(left_times, right_times, &mut guesses, left_wins, |side, from, end| match side {
+                Side::Left => left_block.live_pieces(l + from, l + end, drop, |from, rows| keep(&mut kept[0], from, rows)),
+                Side::Right => right_block.live_pieces(r + from, r + end, drop, |from, rows| keep(&mut kept[1], from, rows)),
+            }),
+            Some(held) => interleave(left_times, right_times, &mut guesses, left_wins, |side, from, end| match side {
+                Side::Left => left_block.live_pieces(l + from, l + end, drop, |from, rows| chunk.push(held[0], from, rows)),
+                Side::Right => right_block.live_pieces(r + from, r + end, drop, |from, rows| chunk.push(held[1], from, rows)),
+            }),
+        };
+        let ends = (l + passed.0, r + passed.1);
+        (cursors[pair[0].0].guess, cursors[pair[1].0].guess) = guesses;
+        (ends, kept)
     }
 
     /// Whether rows of the cursor's block must be decided one by one.
@@ -220,7 +306,10 @@ impl Merger {
         let held = hold(cursor, chunk);
         let block = cursor.block();
         if policy.last_rows.is_some() {
-            block.live_pieces(from, end, policy.drop_deletes, |from, rows| *last = Some((held, (from + rows - 1) as u32)));
+            block.live_pieces(from, end, policy.drop_deletes, |from, rows| {
+                let row = from + rows - 1;
+                *last = Some(((held, row as u32), block.times[row]));
+            });
         } else {
             block.live_pieces(from, end, policy.drop_deletes, |from, rows| chunk.push(held, from, rows));
         }
@@ -260,9 +349,7 @@ impl Merger {
 
     /// No more rows of the open key come.
     fn close_key(&mut self) {
-        if self.open.time.is_none() {
-            return;
-        }
+        let Some(time) = self.open.time else { return };
         let OpenKey { puts, delete, .. } = std::mem::take(&mut self.open);
         let put = match puts[..] {
             [] => None,
@@ -270,7 +357,7 @@ impl Merger {
             _ => Some(self.chunk.merged(puts)),
         };
         if self.policy.last_rows.is_some() {
-            self.last = put.filter(|_| !self.skip).or(self.last);
+            self.last = put.filter(|_| !self.skip).map(|put| (put, time)).or(self.last);
             return;
         }
         let delete = delete.filter(|_| !self.policy.drop_deletes);
@@ -293,13 +380,13 @@ impl Merger {
 
     /// Hands out what goes out of a block in any order.
     fn finish_block(&mut self, cursor: usize) -> Result<(), Error> {
-        let cursor = &self.cursors[cursor];
-        if !cursor.kept.is_empty() {
-            self.ready.push_back(cursor.block().finish(&self.need.assembly, &cursor.kept)?);
+        let cursor = &mut self.cursors[cursor];
+        if let Some(block) = cursor.block.take().filter(|_| !cursor.kept.is_empty()) {
+            self.ready.push_back(block.into_batch(&self.need.assembly, &cursor.kept)?);
         }
         if self.policy.last_rows.is_some()
             && let Some(held) = cursor.held
-            && !self.open.puts.iter().chain(&self.last).any(|(block, _)| *block == held)
+            && !self.open.puts.iter().chain(self.last.iter().map(|(place, _)| place)).any(|(block, _)| *block == held)
         {
             self.chunk.release(held);
         }
@@ -307,7 +394,11 @@ impl Merger {
     }
 }
 
-fn keep(kept: &mut Vec<(u32, u32)>, from: usize, rows: usize) {
+/// Rows of a block: (first, rows), ascending.
+type Pieces = Vec<(u32, u32)>;
+
+#[inline]
+fn keep(kept: &mut Pieces, from: usize, rows: usize) {
     let (from, rows) = (from as u32, rows as u32);
     match kept.last_mut() {
         Some((start, count)) if *start + *count == from => *count += rows,

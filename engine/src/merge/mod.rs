@@ -27,6 +27,7 @@ pub mod layout;
 mod merger;
 #[cfg(test)]
 mod mode_tests;
+mod pair;
 pub(crate) mod series;
 #[cfg(test)]
 mod speed;
@@ -34,7 +35,7 @@ mod speed;
 mod tests;
 pub(crate) mod value;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -159,17 +160,22 @@ pub struct Options {
     pub output: Output,
 }
 
-/// Series that are done, by key.
+/// Series that are done, by key, and the time of the last row of each.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Seen(Arc<Mutex<HashSet<Box<[u8]>>>>);
+pub(crate) struct Seen(Arc<Mutex<HashMap<Box<[u8]>, i64>>>);
 
 impl Seen {
-    fn add(&self, key: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.into());
+    fn add(&self, key: &[u8], time: i64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.into(), time);
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+        self.time(key).is_some()
+    }
+
+    /// The time of the last row of a series.
+    pub(crate) fn time(&self, key: &[u8]) -> Option<i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
     }
 }
 

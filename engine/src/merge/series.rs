@@ -43,6 +43,7 @@ impl SeriesTable {
     }
 
     /// The key of a series.
+    #[inline]
     pub(crate) fn key(&self, series: u32) -> &[u8] {
         let series = series as usize;
         let start = if series == 0 { 0 } else { self.ends[series - 1] as usize };

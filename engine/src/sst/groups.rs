@@ -4,11 +4,12 @@
 //! - Where the series of a row group are known, or most of it is read, tags are not decoded with the rows: conditions
 //!   on them choose rows before anything is read.
 //! - Rows of a block are of one row group.
+//! - Where many rows are selected, those that their times and fields exclude are found first (see `late`).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
@@ -41,20 +42,22 @@ const BATCH_BYTES: usize = 2 << 20;
 
 /// What a decoded column is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Meaning {
+pub(super) enum Meaning {
     User(ColumnId),
     Sequence,
     OpType,
 }
 
 /// What is the same for all row groups of a read.
-struct Reading {
-    file: FileRead,
+pub(super) struct Reading {
+    pub(super) file: FileRead,
     need: Need,
     /// `None` without tags, or when neither merge nor output depends on them.
     encoder: Option<KeyEncoder>,
     /// Whether keys are compared.
     merges: bool,
+    /// Whether to choose rows before all columns are decoded.
+    pub(super) narrows: AtomicBool,
 }
 
 impl FileRead {
@@ -83,7 +86,7 @@ impl FileRead {
         StoreReader { store, caches, path: self.path.clone(), key: self.key, metadata: Arc::clone(self.footer.reader.metadata()) }
     }
 
-    fn leaf(&self, meaning: Meaning) -> Result<Option<usize>, Error> {
+    pub(super) fn leaf(&self, meaning: Meaning) -> Result<Option<usize>, Error> {
         let missing = || Error::Mismatch { path: self.path.clone(), detail: "it has no internal columns".to_owned() };
         match meaning {
             Meaning::User(id) => Ok(self.footer.leaf(id)),
@@ -114,7 +117,7 @@ impl Reading {
         let by_series = file.layout.keys().is_some() && (merges || need.assembly.has_tags());
         let types = file.tag_columns().into_iter().map(|column| column.data_type.to_arrow()).collect::<Vec<_>>();
         let encoder = if by_series && !types.is_empty() { Some(KeyEncoder::new(types)?) } else { None };
-        Ok(Self { file, need, encoder, merges })
+        Ok(Self { file, need, encoder, merges, narrows: AtomicBool::new(true) })
     }
 
     async fn read_group(self: Arc<Self>, group: Group) -> Result<BlockStream, Error> {
@@ -138,6 +141,14 @@ impl Reading {
         let row_tests = series.is_none() && self.file.exact.is_some();
         let inline = if series.is_none() { self.inline_tags() } else { Vec::new() };
         let wanted = self.wanted(&inline, row_tests)?;
+        let selected = match &series {
+            Some(series) => self.newest(&group, series, selected).await?,
+            None => selected,
+        };
+        let selected = self.narrow(&group, selected, &wanted).await?;
+        if selected.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
         let reserved = self.reserve_encoded(&group, &wanted, &selected)?;
         let batches = self.decode(&group, &wanted, &selected)?;
         let mut places = Places::new(selected);
@@ -186,10 +197,7 @@ impl Reading {
             }
             for range in rows[at..].iter().take_while(|range| range.start < wanted.end) {
                 let both = range.start.max(wanted.start)..range.end.min(wanted.end);
-                match out.last_mut() {
-                    Some(last) if last.end == both.start => last.end = both.end,
-                    _ => out.push(both),
-                }
+                push_range(&mut out, both);
             }
         }
         Ok(out)
@@ -247,7 +255,7 @@ impl Reading {
     }
 
     /// Counts the encoded bytes that the decoder will hold.
-    fn reserve_encoded(
+    pub(super) fn reserve_encoded(
         &self,
         group: &Group,
         wanted: &BTreeMap<usize, Meaning>,
@@ -261,7 +269,7 @@ impl Reading {
         memory.reserve(usize::try_from(share).unwrap_or(usize::MAX)).map(Some)
     }
 
-    fn decode(
+    pub(super) fn decode(
         &self,
         group: &Group,
         wanted: &BTreeMap<usize, Meaning>,
@@ -274,7 +282,7 @@ impl Reading {
         }
         let mask = ProjectionMask::leaves(file.footer.reader.parquet_schema(), wanted.keys().copied());
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.reader(), file.footer.reader.clone())
-            .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted))
+            .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted).min(file.batch_rows_max))
             .with_projection(mask)
             .with_row_groups(vec![group.index]);
         let whole = selected.first().is_some_and(|range| selected.len() == 1 && *range == (0..rows as u32));
@@ -341,24 +349,42 @@ impl Reading {
     /// The rows that satisfy the exact predicate.
     fn test_rows(&self, wanted: &BTreeMap<usize, Meaning>, batch: &RecordBatch) -> Result<RecordBatch, Error> {
         let Some(exact) = &self.file.exact else { return Ok(batch.clone()) };
+        let mask = self.evaluate(exact, wanted, batch)?;
+        self.count_tested(batch.num_rows());
+        filter_record_batch(batch, &mask).map_err(Error::arrow("test rows"))
+    }
+
+    /// Which rows of a decoded batch satisfy a predicate.
+    pub(super) fn evaluate(&self, predicate: &Expr, wanted: &BTreeMap<usize, Meaning>, batch: &RecordBatch) -> Result<BooleanArray, Error> {
         let schema = self.file.layout.schema();
         let found: HashMap<Meaning, &ArrayRef> = wanted.values().copied().zip(batch.columns()).collect();
-        let tested: Vec<&Column> = exact.columns().iter().filter_map(|id| schema.column(*id)).collect();
+        let tested: Vec<&Column> = predicate.columns().iter().filter_map(|id| schema.column(*id)).collect();
         let columns = tested.iter().map(|c| conform_column(c, found.get(&Meaning::User(c.id)).copied(), batch.num_rows()));
         let fields: Vec<Field> = tested.iter().map(|column| column.to_arrow().with_nullable(true)).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let tested = RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options);
         let tested = tested.map_err(Error::arrow("test rows"))?;
-        let mask = exact.filter(&tested, schema).map_err(|error| Error::BatchShape { detail: error.to_string() })?;
-        self.count_tested(batch.num_rows());
-        filter_record_batch(batch, &mask).map_err(Error::arrow("test rows"))
+        predicate.filter(&tested, schema).map_err(|error| Error::BatchShape { detail: error.to_string() })
+    }
+}
+
+/// How many rows these are.
+pub(super) fn count(rows: &[Range<u32>]) -> usize {
+    rows.iter().map(|range| (range.end - range.start) as usize).sum()
+}
+
+/// Adds rows behind those that are there.
+pub(super) fn push_range(ranges: &mut Vec<Range<u32>>, rows: Range<u32>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == rows.start => last.end = rows.end,
+        _ => ranges.push(rows),
     }
 }
 
 /// Batches without columns, for so many rows.
 fn counts(selected: &[Range<u32>]) -> Vec<Result<RecordBatch, Error>> {
-    let total: usize = selected.iter().map(|range| (range.end - range.start) as usize).sum();
+    let total = count(selected);
     let batch = |from: usize| {
         let options = RecordBatchOptions::new().with_row_count(Some(BATCH_ROWS.min(total - from)));
         RecordBatch::try_new_with_options(Arc::new(ArrowSchema::empty()), Vec::new(), &options).map_err(Error::arrow("count rows"))
@@ -367,15 +393,15 @@ fn counts(selected: &[Range<u32>]) -> Vec<Result<RecordBatch, Error>> {
 }
 
 /// Where in a row group the rows of a selection are.
-struct Places(VecDeque<Range<u32>>);
+pub(super) struct Places(VecDeque<Range<u32>>);
 
 impl Places {
-    fn new(selected: Vec<Range<u32>>) -> Self {
+    pub(super) fn new(selected: Vec<Range<u32>>) -> Self {
         Self(selected.into())
     }
 
     /// The next rows as (first, rows).
-    fn take(&mut self, mut rows: u32) -> Vec<(u32, u32)> {
+    pub(super) fn take(&mut self, mut rows: u32) -> Vec<(u32, u32)> {
         let mut taken = Vec::new();
         while rows > 0
             && let Some(range) = self.0.front_mut()

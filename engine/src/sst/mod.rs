@@ -14,6 +14,7 @@ mod encode;
 mod error;
 pub(crate) mod evolve;
 mod groups;
+mod late;
 mod memory;
 mod pages;
 mod prune;

@@ -22,7 +22,7 @@ use super::store_reader::{read_range, verify};
 use super::{Access, Error, FORMAT};
 use crate::merge::block::{Assembly, Need};
 use crate::merge::layout::{Layout, field_id};
-use crate::merge::{BatchStream, Output, Run, RunTraits, Seen};
+use crate::merge::{BATCH_ROWS, BatchStream, Output, Run, RunTraits, Seen};
 
 /// Bytes at the end of a file that are read first; footer and page index mostly fit.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -98,8 +98,14 @@ pub(crate) struct FileRead {
     pub(crate) exact: Option<Arc<Expr>>,
     /// Rows outside of it are left out; `None` if there are none.
     pub(crate) time: Option<(i64, i64)>,
+    /// Rows that do not satisfy it are not needed; it names fields and the time alone.
+    pub(crate) fields: Option<Arc<Expr>>,
     /// Of each series in a row group only the last row is needed.
     pub(crate) last_rows: bool,
+    /// Of that, only those that are not older than what is known here.
+    pub(crate) newest: Option<Seen>,
+    /// Rows decoded at a time, at most.
+    pub(crate) batch_rows_max: usize,
     /// Series that are not needed.
     pub(crate) seen: Option<Seen>,
     pub(crate) memory: Option<Arc<Memory>>,
@@ -175,7 +181,10 @@ impl Access {
             groups,
             exact: None,
             time: None,
+            fields: None,
             last_rows: false,
+            newest: None,
+            batch_rows_max: BATCH_ROWS,
             seen: None,
             memory: None,
             rows_tested: None,

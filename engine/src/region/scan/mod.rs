@@ -40,7 +40,7 @@ use super::Region;
 use super::version::{Version, VersionCell};
 use crate::error::Error;
 use crate::memtable::Snapshot;
-use crate::merge::{Dedup, Layout, group_by_time};
+use crate::merge::{BATCH_ROWS, Dedup, Layout, group_by_time};
 use crate::request::{Order, RuleCost, ScanRequest};
 use crate::sst::{self, Memory, excludes, time_bounds};
 use pieces::{Piece, Source};
@@ -196,7 +196,7 @@ impl Region {
             return Err(Error::Fenced { region: self.id });
         }
         let version = match request.as_of {
-            None => self.pin(),
+            None => self.current_version().await?,
             Some(as_of) => self.past_version(as_of).await?,
         };
         let rows = |source| Error::rows(self.id, source);
@@ -217,6 +217,8 @@ impl Region {
             dedup: version.options.merge_mode.into(),
             order: request.order,
             last_rows: request.last_rows,
+            by_time: matches!(request.order, Order::Time | Order::NewestFirst) && !request.last_rows,
+            batch_rows_max: BATCH_ROWS,
             memory: Memory::new(request.bytes_max.unwrap_or(self.shared.parts.config.scan_bytes_max)),
             rows_tested: Arc::new(AtomicU64::new(0)),
         };

@@ -55,7 +55,7 @@ impl Source {
         }
     }
 
-    fn rows(&self) -> u64 {
+    pub(super) fn rows(&self) -> u64 {
         match self {
             Self::File { file, .. } => file.meta.rows,
             Self::Memtable(snapshot) => snapshot.rows() as u64,

@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicU64;
 use arrow::compute::filter_record_batch;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tessera_manifest::env;
+use tessera_manifest::id::ColumnId;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Schema;
 
 use super::pieces::{Piece, Slice, Source};
 use crate::memtable::{Rows, Snapshot};
-use crate::merge::{BatchStream, Dedup, Layout, Options, Output, RowOrder, Run, Seen, Selection, merge_selected};
+use crate::merge::{BATCH_ROWS, BatchStream, Dedup, Layout, Options, Output, RowOrder, Run, Seen, Selection, merge_selected};
 use crate::request::Order;
 use crate::sst::{self, Access, Conditions, Memory, ReadOptions};
 
@@ -28,6 +29,10 @@ pub(super) struct Reader {
     pub(super) dedup: Dedup,
     pub(super) order: Order,
     pub(super) last_rows: bool,
+    /// The first rows by time are looked for.
+    pub(super) by_time: bool,
+    /// Rows to decode at a time, at most.
+    pub(super) batch_rows_max: usize,
     pub(super) memory: Arc<Memory>,
     pub(super) rows_tested: Arc<AtomicU64>,
 }
@@ -48,10 +53,18 @@ impl Reader {
     }
 
     pub(super) async fn read_piece(&self, piece: &Piece, seen: Option<Seen>) -> Result<BatchStream, sst::Error> {
+        let newest = match &seen {
+            Some(seen) => self.last_times(piece, seen).await?,
+            None => None,
+        };
         let mut runs = Vec::with_capacity(piece.sources.len());
         for source in &piece.sources {
             runs.push(match source {
-                Source::File { file, residual } => self.open_file(piece, file, residual.as_ref(), seen.as_ref()).await?,
+                Source::File { file, residual } => {
+                    let mut scan = self.open_file(piece, file, residual.as_ref(), seen.as_ref()).await?;
+                    scan.read.newest.clone_from(&newest);
+                    scan.into_run()
+                }
                 Source::Memtable(snapshot) => self.open_memtable(piece, Arc::clone(snapshot)).await?,
             });
         }
@@ -60,13 +73,71 @@ impl Reader {
         merge_selected(&self.layout, runs, options, Selection { order, last_rows: seen })
     }
 
+    /// Of a piece of several files, the time of the last row that each series has in any of them, so that whole rows are
+    /// only read of the file that has it; `None` where that saves nothing.
+    async fn last_times(&self, piece: &Piece, seen: &Seen) -> Result<Option<Seen>, sst::Error> {
+        let files = piece.sources.iter().filter(|source| source.file().is_some()).count();
+        if files < 2 || piece.has_deletes() || self.layout.wanted().len() < COLUMNS_MIN {
+            return Ok(None);
+        }
+        let layout = Arc::new(Layout::merging(Arc::clone(&self.schema), Some(&[]))?);
+        let reader = Self { rows_tested: Arc::default(), ..self.under(layout) };
+        let mut runs = Vec::with_capacity(files);
+        for source in &piece.sources {
+            if let Source::File { file, residual } = source {
+                runs.push(reader.open_file(piece, file, residual.as_ref(), Some(seen)).await?.into_run());
+            }
+        }
+        let found = Seen::default();
+        let options = Options { dedup: Dedup::LastRow, output: Output::User };
+        let select = Selection { order: RowOrder::Key, last_rows: Some(found.clone()) };
+        let mut rows = merge_selected(&reader.layout, runs, options, select)?;
+        while rows.try_next().await?.is_some() {}
+        Ok(Some(found))
+    }
+
+    /// The parts of the filter that name fields, and no tags.
+    fn of_fields(&self) -> Option<Arc<Expr>> {
+        let parts = match &*self.filter {
+            Expr::And(parts) => parts.as_slice(),
+            other => std::slice::from_ref(other),
+        };
+        let tags = self.schema.primary_key();
+        let is_field = |id: &ColumnId| self.schema.time_index().id != *id && self.schema.column(*id).is_some();
+        let of_fields = |part: &&Expr| {
+            let columns = part.columns();
+            columns.iter().any(is_field) && !columns.iter().any(|id| tags.contains(id))
+        };
+        let parts: Vec<Expr> = parts.iter().filter(of_fields).cloned().collect();
+        (!parts.is_empty()).then(|| Arc::new(Expr::And(parts)))
+    }
+
+    /// Another that reads rows of this layout in any order.
+    pub(super) fn under(&self, layout: Arc<Layout>) -> Self {
+        Self {
+            access: self.access.clone(),
+            schema: Arc::clone(&self.schema),
+            layout,
+            filter: Arc::clone(&self.filter),
+            of_tags: self.of_tags.clone(),
+            time: self.time,
+            dedup: self.dedup,
+            order: Order::Any,
+            last_rows: false,
+            by_time: self.by_time,
+            batch_rows_max: BATCH_ROWS,
+            memory: Arc::clone(&self.memory),
+            rows_tested: Arc::clone(&self.rows_tested),
+        }
+    }
+
     async fn open_file(
         &self,
         piece: &Piece,
         file: &tessera_manifest::file::FileRef,
         residual: Option<&Arc<Expr>>,
         seen: Option<&Seen>,
-    ) -> Result<Run, sst::Error> {
+    ) -> Result<sst::Scan, sst::Error> {
         // Where no rows are merged, every condition of the filter may leave rows out.
         let unmerged = self.dedup == Dedup::Keep && !piece.has_deletes();
         let alone = piece.sources.len() == 1 && !piece.has_deletes();
@@ -90,7 +161,11 @@ impl Reader {
         scan.read.seen = seen.cloned();
         scan.read.memory = Some(Arc::clone(&self.memory));
         scan.read.rows_tested = residual.map(|_| Arc::clone(&self.rows_tested));
-        Ok(scan.into_run())
+        scan.read.batch_rows_max = self.batch_rows_max;
+        // What is the first by time must not depend on whether it paid to test fields.
+        let tests_fields = conditions == Conditions::All && !self.by_time;
+        scan.read.fields = if tests_fields { self.of_fields() } else { None };
+        Ok(scan)
     }
 
     async fn open_memtable(&self, piece: &Piece, snapshot: Arc<Snapshot>) -> Result<Run, sst::Error> {
@@ -119,6 +194,9 @@ impl Reader {
         Ok(Run::new(stream.boxed(), traits))
     }
 }
+
+/// Columns from which on it pays to look for the last rows by their times first.
+const COLUMNS_MIN: usize = 3;
 
 /// The `number`-th of so many parts of about as many rows.
 fn share(groups: Vec<sst::Group>, number: usize, of: usize) -> Vec<sst::Group> {

@@ -53,6 +53,7 @@ impl World {
             node: NodeId(1),
             env: Env::system(),
             config,
+            read_set: None,
         };
         let engine = Engine::start(parts);
         let option = match mode {
@@ -182,7 +183,10 @@ async fn check_orders(world: &World, request: &ScanRequest, all: &[Vec<Value>], 
         prop_assert_eq!(sorted(rows), sorted(all.to_vec()), "{:?}", order);
         let rows = world.rows(ScanRequest { order, limit: Some(limit), projection: Some(vec![2]), ..request.clone() }).await;
         let first: Vec<Value> = rows.into_iter().map(|row| row[0].clone()).collect();
-        prop_assert_eq!(first, expected[..limit.min(expected.len())].to_vec(), "the first by {:?}", order);
+        prop_assert_eq!(&first, &expected[..limit.min(expected.len())], "the first by {:?}", order);
+        let rows = world.rows(ScanRequest { order, limit: Some(limit), ..request.clone() }).await;
+        prop_assert_eq!(times(&rows), first, "the first whole rows by {:?}", order);
+        prop_assert!(rows.iter().all(|row| all.contains(row)), "the first whole rows by {:?}", order);
     }
     let limited = world.rows(ScanRequest { limit: Some(limit), ..request.clone() }).await;
     prop_assert_eq!(limited.len(), limit.min(all.len()));
@@ -387,6 +391,55 @@ fn the_newest_rows_are_found_without_reading_older_files() {
         assert!(rows_of(&last).iter().all(|row| row[2] == Value::Timestamp(499)));
         let lost = world.region.scan(ScanRequest::default()).await.unwrap().into_stream().try_collect::<Vec<_>>().await.unwrap_err();
         assert!(matches!(lost, Error::Rows { .. }), "a listed file that is missing is damage, not age: {lost}");
+    });
+}
+
+#[test]
+fn the_newest_rows_of_overlapping_files_are_all_that_is_kept() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config { row_group_rows: 8_192, ..Config::default() }).await;
+        for v in [1.0, 2.0] {
+            world.write(OpType::Put, &points(200, 0, 40, v)).await;
+            world.region.flush().await.unwrap();
+        }
+        let read = |limit, order| {
+            let region = &world.region;
+            async move {
+                let scan = region.scan(ScanRequest { order, limit, ..ScanRequest::default() }).await.unwrap();
+                let batches: Vec<RecordBatch> = scan.stream(0).try_collect().await.unwrap();
+                (rows_of(&batches), scan.memory().1)
+            }
+        };
+        for (order, ends) in [(Order::NewestFirst, [39, 38]), (Order::Time, [0, 1])] {
+            let (all, whole) = read(None, order).await;
+            let (first, peak) = read(Some(300), order).await;
+            assert_eq!(times(&first), times(&all[..300]), "{order:?}");
+            let expected = |at: usize| Value::Timestamp(ends[at / 200]);
+            assert!(first.iter().enumerate().all(|(at, row)| row[2] == expected(at) && row[0] == Value::Float(2.0)), "{order:?}");
+            assert!(peak * 3 < whole * 2, "{peak} bytes for a few rows, {whole} for all");
+        }
+    });
+}
+
+#[test]
+fn conditions_on_fields_choose_rows_of_files_that_overlap_no_other() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        let mut rows = points(50, 0, 20, 1.0);
+        rows.iter_mut().step_by(7).for_each(|row| row[0] = Value::Float(5.0));
+        rows.iter_mut().step_by(11).for_each(|row| row[0] = Value::Null);
+        world.write(OpType::Put, &rows).await;
+        world.region.flush().await.unwrap();
+        let rare = ScanRequest { filter: compare(0, CompareOp::Gt, Value::Float(2.0)), ..ScanRequest::default() };
+        let high: Vec<Vec<Value>> = rows.iter().filter(|row| row[0] == Value::Float(5.0)).cloned().collect();
+        assert_eq!(sorted(world.rows(rare.clone()).await), sorted(high.clone()), "few rows satisfy it, and nothing else is decoded");
+        let common = ScanRequest { filter: compare(0, CompareOp::Lt, Value::Float(2.0)), ..ScanRequest::default() };
+        assert_eq!(world.rows(common).await.len(), rows.len(), "so many satisfy it that all are decoded");
+        // A newer file with low values: leaving out its rows would bring the high ones back.
+        world.write(OpType::Put, &points(50, 0, 20, 0.0)).await;
+        world.region.flush().await.unwrap();
+        let rows = world.rows(rare).await;
+        assert!(rows.iter().all(|row| row[0] == Value::Float(0.0)), "rows of several files are merged before they are tested");
     });
 }
 

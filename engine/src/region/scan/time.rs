@@ -2,23 +2,35 @@
 //!
 //! Groups do not overlap in time, so their order is the order of their rows; within a group rows are sorted in memory,
 //! which counts against the scan's limit. With a limit of k rows only k of a group are kept, and a group is not opened
-//! once k rows of earlier ones came out.
+//! once k rows of earlier ones came out. Where k is small the times of a group are read alone first, and then only rows up
+//! to the k-th, until k of them came.
 
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{SortOptions, concat_batches, sort_to_indices, take_record_batch};
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
+use tessera_manifest::rule::{CompareOp, Expr};
+use tessera_manifest::value::Value;
 
-use super::pieces::Piece;
+use super::pieces::{Piece, Source};
 use super::reader::Reader;
+use crate::merge::block::times_of;
 use crate::merge::{BATCH_ROWS, BatchStream, Layout};
 use crate::request::Order;
 use crate::sst::{self, Reserved};
 
 /// Rows beyond the limit that are gathered before the surplus is thrown away.
 const SURPLUS_ROWS: usize = 4 * BATCH_ROWS;
+/// Rows of a group from which on it may pay to look for the first by their times alone; few in tests, so that the models
+/// meet it.
+const ROWS_MIN: u64 = if cfg!(test) { 2 } else { 4 * BATCH_ROWS as u64 };
+/// Rows up to which the first are looked for by their times alone.
+const FIRST_ROWS_MAX: usize = 64 * 1024;
+/// It pays when the first are less than one in so many rows.
+const FIRST_SHARE: u64 = 4;
 
 impl Reader {
     /// The rows of pieces, which are in order of time.
@@ -37,14 +49,25 @@ impl Reader {
     /// The rows of a piece in order of time, the first few if there is a limit, in batches.
     async fn sort_piece(&self, piece: &Piece, limit: Option<usize>) -> Result<Vec<(RecordBatch, Arc<Reserved>)>, sst::Error> {
         let descending = self.order == Order::NewestFirst;
-        let (wanted, time) = self.with_time()?;
-        let reader = self.under(wanted);
+        let (wanted, time) = self.with_time(&self.layout.wanted())?;
+        let mut first = match limit {
+            Some(limit) => self.first_times(piece, limit).await?,
+            None => None,
+        };
+        let reader = match (&first, limit) {
+            (Some(first), Some(limit)) => first.reader(self, wanted, limit),
+            _ => self.under(wanted),
+        };
         let mut rows = reader.read_piece(piece, None).await?;
         let mut kept = Kept { batches: Vec::new(), rows: 0, reserved: Vec::new(), time, descending };
         while let Some(batch) = rows.try_next().await? {
             kept.rows += batch.num_rows();
             kept.reserved.push(self.memory.reserve(batch.get_array_memory_size())?);
+            let found = first.as_mut().map(|first| Ok::<_, sst::Error>(first.found(&times_of(batch.column(time))?))).transpose()?;
             kept.batches.push(batch);
+            if found == Some(true) {
+                break;
+            }
             if let Some(limit) = limit.filter(|limit| kept.rows > limit + SURPLUS_ROWS) {
                 kept.sort(Some(limit), self)?;
             }
@@ -59,28 +82,77 @@ impl Reader {
     }
 
     /// The layout with the time index behind the wanted columns, and where it is.
-    fn with_time(&self) -> Result<(Arc<Layout>, usize), sst::Error> {
-        let mut wanted = self.layout.wanted();
+    fn with_time(&self, wanted: &[usize]) -> Result<(Arc<Layout>, usize), sst::Error> {
+        let mut wanted = wanted.to_vec();
         let time = self.schema.columns().iter().position(|column| column.id == self.schema.time_index().id);
         wanted.extend(time);
         let last = wanted.len() - 1;
         Ok((Arc::new(Layout::merging(Arc::clone(&self.schema), Some(&wanted))?), last))
     }
 
-    fn under(&self, layout: Arc<Layout>) -> Self {
-        Self {
-            access: self.access.clone(),
-            schema: Arc::clone(&self.schema),
-            layout,
-            filter: Arc::clone(&self.filter),
-            of_tags: self.of_tags.clone(),
-            time: self.time,
-            dedup: self.dedup,
-            order: Order::Any,
-            last_rows: false,
-            memory: Arc::clone(&self.memory),
-            rows_tested: Arc::clone(&self.rows_tested),
+    /// What of a piece the first `limit` rows by time are, found by reading times alone; `None` where that saves nothing.
+    async fn first_times(&self, piece: &Piece, limit: usize) -> Result<Option<First>, sst::Error> {
+        let rows: u64 = piece.sources.iter().map(Source::rows).sum();
+        if limit == 0 || limit > FIRST_ROWS_MAX || rows < FIRST_SHARE * limit as u64 + ROWS_MIN {
+            return Ok(None);
         }
+        let time = self.with_time(&[])?;
+        let descending = self.order == Order::NewestFirst;
+        let _counted = self.memory.reserve(limit * size_of::<i128>())?;
+        // The last of the first is on top.
+        let mut first: BinaryHeap<i128> = BinaryHeap::with_capacity(limit + 1);
+        let reader = Reader { rows_tested: Arc::default(), ..self.under(time.0) };
+        let mut batches = reader.read_piece(piece, None).await?;
+        while let Some(batch) = batches.try_next().await? {
+            for time in times_of(batch.column(time.1))?.iter() {
+                let rank = if descending { -i128::from(*time) } else { i128::from(*time) };
+                if first.len() < limit {
+                    first.push(rank);
+                } else if let Some(mut last) = first.peek_mut()
+                    && rank < *last
+                {
+                    *last = rank;
+                }
+            }
+        }
+        let Some(last) = first.peek().copied().filter(|_| first.len() == limit) else { return Ok(None) };
+        let before = first.iter().filter(|rank| **rank < last).count();
+        let last = (if descending { -last } else { last }) as i64;
+        Ok(Some(First { last, before, ties: limit - before }))
+    }
+}
+
+/// The first rows by time.
+struct First {
+    /// The time of the last of them.
+    last: i64,
+    /// How many lie before it in the order.
+    before: usize,
+    /// How many lie at it.
+    ties: usize,
+}
+
+impl First {
+    /// What a scan reads to find them.
+    fn reader(&self, reader: &Reader, layout: Arc<Layout>, limit: usize) -> Reader {
+        let descending = reader.order == Order::NewestFirst;
+        let op = if descending { CompareOp::GtEq } else { CompareOp::LtEq };
+        let bound = Expr::Compare { column: reader.schema.time_index().id, op, value: Value::Timestamp(self.last) };
+        let (from, to) = reader.time;
+        Reader {
+            time: if descending { (from.max(self.last), to) } else { (from, to.min(self.last)) },
+            filter: Arc::new(Expr::clone(&reader.filter).and(bound)),
+            batch_rows_max: limit.clamp(BATCH_ROWS / 128, BATCH_ROWS),
+            ..reader.under(layout)
+        }
+    }
+
+    /// Counts rows that came out; whether these are all.
+    fn found(&mut self, times: &[i64]) -> bool {
+        let ties = times.iter().filter(|time| **time == self.last).count();
+        self.ties = self.ties.saturating_sub(ties);
+        self.before = self.before.saturating_sub(times.len() - ties);
+        self.ties == 0 && self.before == 0
     }
 }
 
