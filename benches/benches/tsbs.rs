@@ -3,7 +3,7 @@
 //! The server is the binary of `cargo build --release -p tessera` (TESSERA_BIN names another one) on a fresh folder. It
 //! loads a Parquet file in order of time by COPY FROM, is flushed and compacted, and answers each query over HTTP as an
 //! Arrow stream, which is decoded. With the feature `peers`, DuckDB and ClickHouse (chdb) answer the same queries within
-//! the process of a Python script. A time is the median of all variants' runs, each after one untimed run; every engine
+//! the process of a Python script. Ingest by batches is of the engine within this process, as the peers are. A time is the median of all variants' runs, each after one untimed run; every engine
 //! must give as many rows.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ use tessera_benches::options::Options;
 use tessera_benches::report;
 use tessera_benches::tsbs::{Query, queries};
 use tessera_benches::{Result, cpu};
+use tessera_engine::config::Config;
 use tessera_manifest::env::{Stopwatch, spawn_thread};
 
 /// Variants of each query.
@@ -46,8 +47,11 @@ fn run(options: &Options) -> Result<Value> {
     write_parquet(&cpu, &parquet)?;
     let asked: Vec<Query> = queries(&cpu, VARIANTS).into_iter().filter(|query| options.wants(query.name)).collect();
     let rows = cpu.rows();
+    let ingested = ingest(&cpu, options)?;
     drop(cpu);
-    let mut engines = BTreeMap::from([("tessera".to_owned(), tessera(folder.path(), &parquet, &asked, options)?)]);
+    let mut ours = tessera(folder.path(), &parquet, &asked, options)?;
+    ours["ingest_rows_s"] = json!(ingested);
+    let mut engines = BTreeMap::from([("tessera".to_owned(), ours)]);
     if cfg!(feature = "peers") {
         engines.extend(peers(folder.path(), &parquet, &asked, options)?);
     }
@@ -66,6 +70,21 @@ fn write_parquet(cpu: &Cpu, path: &Path) -> Result<()> {
     }
     writer.close()?;
     Ok(())
+}
+
+/// Rows per second of the engine, within this process as the peers are: the first rows in batches, each synced to the
+/// log before the next, until all are in SSTs.
+fn ingest(cpu: &Cpu, options: &Options) -> Result<f64> {
+    let batches = cpu.in_time_order(BATCH_ROWS).take(INGEST_ROWS / BATCH_ROWS).collect::<std::result::Result<Vec<_>, _>>()?;
+    let rows: usize = batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let flushed = runtime.block_on(async {
+        let node = node::Node::start(options, cpu.schema(), Config::default()).await?;
+        let ingest = node.ingest(std::sync::Arc::new(batches), 1).await?;
+        node.close().await?;
+        Result::Ok(ingest.flushed)
+    })?;
+    Ok(rows as f64 / flushed.as_secs_f64())
 }
 
 /// A server that ends with this.

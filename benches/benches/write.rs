@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 use tessera_benches::cpu::{Cpu, TIME};
+use tessera_benches::many::ManyRegions;
 use tessera_benches::measure::{Times, repeat_both};
 use tessera_benches::node::{self, Node, REGION, Totals};
 use tessera_benches::options::Options;
@@ -23,7 +24,6 @@ use tessera_engine::request::{OpType, WriteRequest};
 use tessera_engine::sst::{self, Access, NewFile};
 use tessera_manifest::env::{self, Env, Stopwatch};
 use tessera_manifest::id::{Epoch, FileKey, Generation, NodeId, Sequence};
-use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::Expr;
 use tokio::runtime::Runtime;
 
@@ -65,7 +65,9 @@ fn run(options: &Options, report: &mut Report) -> Result<()> {
     for (rows, writers) in CASES {
         bench.wal(report, rows, writers)?;
     }
-    bench.replay(report)?;
+    bench.replay(report, 1)?;
+    bench.replay(report, 4)?;
+    bench.open_regions(report)?;
     bench.parts(report, &bare)
 }
 
@@ -144,29 +146,58 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Opens a region all of whose rows are in the log.
-    fn replay(&self, report: &mut Report) -> Result<()> {
-        let name = "restart, replay";
-        if !self.options.wants(name) {
+    /// Opens regions all of whose rows are in the log.
+    fn replay(&self, report: &mut Report, regions: u32) -> Result<()> {
+        let name = if regions == 1 { "restart, replay".to_owned() } else { format!("restart, replay x {regions}") };
+        if !self.options.wants(&name) {
             return Ok(());
         }
+        let times = self.options.replay_times;
         let batches = self.cpu.arriving(self.options.order, 10_000)?;
         let payloads = batches.iter().map(|batch| Ok(encode(&self.cpu, batch)?.concat())).collect::<Result<Vec<_>>>()?;
-        report.add_size("wal entries of replay", payloads.iter().map(|payload| payload.len() as u64).sum(), self.cpu.rows());
+        let bytes = payloads.iter().map(|payload| payload.len() as u64).sum::<u64>();
+        report.add_size(&format!("{} MB of wal to replay", bytes * u64::from(times) >> 20), bytes, self.cpu.rows());
         let payloads: Vec<_> = payloads.into_iter().map(Into::into).collect();
         let dir = node::folder(self.options)?;
-        self.runtime.block_on(self.leave_in_log(&dir, &batches))?;
+        self.runtime.block_on(self.leave_in_log(&dir, &batches, regions))?;
         drop(batches);
-        let work = || self.runtime.block_on(self.open(&dir));
+        let work = || self.runtime.block_on(self.open(&dir, regions));
         let decode = || {
             let watch = Stopwatch::start();
-            for payload in &payloads {
-                std::hint::black_box(codec::decode(payload)?.to_batch(self.cpu.schema())?);
+            for _ in 0..times {
+                for payload in &payloads {
+                    std::hint::black_box(codec::decode(payload)?.to_batch(self.cpu.schema())?);
+                }
             }
             Ok(watch.elapsed())
         };
         let (opened, decoded) = repeat_both(self.options.runs, work, decode)?;
-        self.line(report, name, opened, ("decoding the entries", decoded));
+        let rows = self.cpu.rows() * times as usize;
+        report.add(Line { name, rows, times: opened, limit: Some(("decoding the entries", decoded)) });
+        Ok(())
+    }
+
+    /// Opens many small regions.
+    fn open_regions(&self, report: &mut Report) -> Result<()> {
+        let regions = self.options.open_regions;
+        let name = format!("open {regions} regions");
+        if !self.options.wants(&name) {
+            return Ok(());
+        }
+        let dir = node::folder(self.options)?;
+        let node = ManyRegions { dir: dir.path(), schema: self.cpu.schema(), config: &self.config, regions };
+        let row = self.cpu.arriving(self.options.order, 1)?.swap_remove(0);
+        self.runtime.block_on(node.create(row))?;
+        let mut requests = 0;
+        let work = || {
+            let (took, counted) = self.runtime.block_on(node.open())?;
+            requests = counted;
+            Ok(took)
+        };
+        let limit = || limit::synced_files(dir.path(), regions, self.config.open_parallelism);
+        let (times, limit) = repeat_both(self.options.runs, work, limit)?;
+        report.add(Line { name, rows: 0, times, limit: Some(("one synced file each", limit)) });
+        report.add_count("requests an open", requests as f64 / f64::from(regions));
         Ok(())
     }
 
@@ -184,37 +215,36 @@ impl Bench<'_> {
             env::sleep(Duration::from_millis(10)).await;
         };
         let store = node::store(dir.path())?;
-        Ok(Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config }))
+        Ok(Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config, read_set: None }))
     }
 
-    async fn leave_in_log(&self, dir: &TempDir, batches: &[RecordBatch]) -> Result<()> {
+    async fn leave_in_log(&self, dir: &TempDir, batches: &[RecordBatch], regions: u32) -> Result<()> {
         let engine = self.start(dir).await?;
-        let meta = RegionMeta {
-            region: REGION,
-            database: "bench".to_owned(),
-            table: "cpu".to_owned(),
-            schema: Arc::clone(self.cpu.schema()),
-            partition_columns: Vec::new(),
-            rule: Arc::new(Expr::always()),
-            generation: Generation::FIRST,
-            options: std::collections::BTreeMap::new(),
-        };
-        let region = engine.create_region(meta).await?;
-        for batch in batches {
-            let (generation, rule_version) = (Generation::FIRST, region.meta().rule_version());
-            region.write(WriteRequest { generation, rule_version, batch: batch.clone(), op: OpType::Put }).await?;
+        let mut open = Vec::new();
+        for number in 0..regions {
+            open.push(engine.create_region(node::region_meta(number, self.cpu.schema())).await?);
+        }
+        for _ in 0..self.options.replay_times {
+            for (batch, region) in batches.iter().zip(open.iter().cycle()) {
+                let (generation, rule_version) = (Generation::FIRST, region.meta().rule_version());
+                region.write(WriteRequest { generation, rule_version, batch: batch.clone(), op: OpType::Put }).await?;
+            }
         }
         Ok(())
     }
 
-    async fn open(&self, dir: &TempDir) -> Result<Duration> {
+    async fn open(&self, dir: &TempDir, regions: u32) -> Result<Duration> {
         let engine = self.start(dir).await?;
         let watch = Stopwatch::start();
-        let region = engine.open_region(REGION).await?;
+        let opened = engine.open_regions((0..regions).map(node::region_id).collect()).await;
         let elapsed = watch.elapsed();
-        let rows = region.info().memtable_rows;
-        if rows != self.cpu.rows() {
-            return Err(format!("check failed: {rows} rows were replayed, expected {}", self.cpu.rows()).into());
+        let mut rows = 0;
+        for (_, region) in opened {
+            rows += region?.info().memtable_rows;
+        }
+        let expected = self.cpu.rows() * self.options.replay_times as usize;
+        if rows != expected {
+            return Err(format!("check failed: {rows} rows were replayed, expected {expected}").into());
         }
         Ok(elapsed)
     }

@@ -31,6 +31,7 @@
 pub mod cpu;
 pub mod limit;
 pub mod machine;
+pub mod many;
 pub mod measure;
 pub mod node;
 pub mod options;

@@ -95,6 +95,35 @@ pub fn synced_append(dir: &Path, payloads: &[Vec<u8>]) -> Result<Duration> {
     Ok(elapsed)
 }
 
+/// Creates so many small files, each in a folder of its own that exists, with fsync of the file and of the folder, on so
+/// many threads; returns the time of that alone.
+///
+/// # Errors
+/// The disk's.
+pub fn synced_files(dir: &Path, files: u32, threads: usize) -> Result<Duration> {
+    let parent = dir.join("bare");
+    let folders: Vec<PathBuf> = (0..files).map(|number| parent.join(number.to_string())).collect();
+    folders.iter().try_for_each(std::fs::create_dir_all)?;
+    let create = |folder: &PathBuf| -> std::io::Result<()> {
+        let file = File::create(folder.join("record"))?;
+        file.write_all_at(&[b'x'; 512], 0)?;
+        file.sync_all()?;
+        File::open(folder)?.sync_all()
+    };
+    let watch = Stopwatch::start();
+    let share = folders.len().div_ceil(threads.max(1)).max(1);
+    let done = std::thread::scope(|scope| {
+        let threads: Vec<_> = folders.chunks(share).map(|share| scope.spawn(move || share.iter().try_for_each(create))).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let elapsed = watch.elapsed();
+    for thread in done {
+        thread.map_err(|_| "a thread panicked")??;
+    }
+    std::fs::remove_dir_all(parent)?;
+    Ok(elapsed)
+}
+
 /// Copies every buffer once.
 #[must_use]
 pub fn copy(batches: &[RecordBatch]) -> Duration {

@@ -29,7 +29,7 @@ use crate::options::Options;
 
 const NODE: NodeId = NodeId(1);
 /// The region that everything is written to.
-pub const REGION: RegionId = RegionId::new(TableId(1024), RegionNumber(0));
+pub const REGION: RegionId = region_id(0);
 
 /// A fresh folder on the disk that is measured.
 ///
@@ -58,6 +58,27 @@ pub fn store(dir: &Path) -> Result<Arc<dyn ObjectStore>> {
 /// The log's.
 pub async fn wal(dir: &Path) -> Result<Arc<dyn LogStore>> {
     Ok(Arc::new(LocalWal::open(&dir.join("wal"), WalOptions::new(NODE), Env::system()).await?))
+}
+
+/// The region with a number.
+#[must_use]
+pub const fn region_id(number: u32) -> RegionId {
+    RegionId::new(TableId(1024), RegionNumber(number))
+}
+
+/// A region that takes every row.
+#[must_use]
+pub fn region_meta(number: u32, schema: &Arc<Schema>) -> RegionMeta {
+    RegionMeta {
+        region: region_id(number),
+        database: "bench".to_owned(),
+        table: "cpu".to_owned(),
+        schema: Arc::clone(schema),
+        partition_columns: Vec::new(),
+        rule: Arc::new(Expr::always()),
+        generation: Generation::FIRST,
+        options: BTreeMap::new(),
+    }
 }
 
 /// An engine with one empty region.
@@ -94,17 +115,8 @@ impl Node {
     pub async fn start_with(options: &Options, schema: &Arc<Schema>, config: Config, table: BTreeMap<String, String>) -> Result<Self> {
         let dir = folder(options)?;
         let (store, wal) = (store(dir.path())?, wal(dir.path()).await?);
-        let engine = Engine::start(Parts { store, wal: Arc::clone(&wal), node: NODE, env: Env::system(), config });
-        let meta = RegionMeta {
-            region: REGION,
-            database: "bench".to_owned(),
-            table: "cpu".to_owned(),
-            schema: Arc::clone(schema),
-            partition_columns: Vec::new(),
-            rule: Arc::new(Expr::always()),
-            generation: Generation::FIRST,
-            options: table,
-        };
+        let engine = Engine::start(Parts { store, wal: Arc::clone(&wal), node: NODE, env: Env::system(), config, read_set: None });
+        let meta = RegionMeta { options: table, ..region_meta(0, schema) };
         let region = engine.create_region(meta).await?;
         Ok(Self { dir, engine, wal, region })
     }
@@ -201,7 +213,11 @@ impl Node {
     }
 }
 
-async fn put(region: &Arc<Region>, batch: RecordBatch) -> Result<()> {
+/// Writes one batch into a region.
+///
+/// # Errors
+/// The engine's.
+pub async fn put(region: &Arc<Region>, batch: RecordBatch) -> Result<()> {
     let meta = region.meta();
     let request = WriteRequest { generation: meta.generation, rule_version: meta.rule_version(), batch, op: OpType::Put };
     region.write(request).await?;

@@ -54,6 +54,12 @@ pub struct Options {
     /// Which part of the points the overlapping file of the dedup lines rewrites: every n-th in time.
     #[arg(long, env = "TESSERA_BENCH_REWRITE_EVERY", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub rewrite_every: u32,
+    /// How often the rows are in the log that the replay lines read: 5 times 1,000,000 rows are 1 GB.
+    #[arg(long, env = "TESSERA_BENCH_REPLAY_TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub replay_times: u32,
+    /// Small regions that the line `open regions` opens.
+    #[arg(long, env = "TESSERA_BENCH_OPEN_REGIONS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub open_regions: u32,
     /// Folder for the files, on the disk that is to be measured; a subfolder is made and removed. Defaults to
     /// cargo's target folder.
     #[arg(long, env = "TESSERA_BENCH_DIR")]
@@ -88,6 +94,11 @@ write:
   acknowledged      the part of it until the last row was acknowledged. Same limit
   wal append, R x W encoding and synced append alone. Limit: one write and fdatasync a batch of the same bytes into
                     preallocated space; several writers share a sync and may pass it
+  restart, replay   opening one region, or four, all of whose rows are in the log, which the page cache has. Limit:
+                    decoding the same entries, on one thread
+  open regions      opening many regions of one row each, that were closed before. Limit: creating one small file with
+                    fsync of it and of its folder for each, on as many threads as open regions. `requests an open` are
+                    those to the object store
   memtable insert   memtables alone. Limit: one copy of the same bytes
   sort and gather   memtables as sorted batches. Limit: bare Parquet write
   flush             memtables as SSTs. Limit: bare Parquet write
@@ -102,6 +113,7 @@ read:
   few rows by a ..  whole rows of which one field is high; how many there are stands behind it
 tsbs (needs the release binary of the server; --rows 10000000 is the size that is published):
   load              COPY FROM one Parquet file in order of time. Peers: CREATE TABLE AS .. ORDER BY, INSERT SELECT
-  ingest            peers only: batches of 10,000 rows, each durable before the next; ours is in `write`
+  ingest            the first million rows in batches of 10,000 within the process, each durable before the next; ours
+                    until all are in SSTs
   single-groupby .. the queries of TSBS; with the feature `peers` beside DuckDB and ClickHouse
 A ratio is limit time / measured time: 1 is as fast as the limit. Output is checked before it is timed.";

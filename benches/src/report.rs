@@ -40,13 +40,14 @@ pub struct Report {
     lines: Vec<Line>,
     /// Bytes of something per row.
     sizes: Vec<(String, f64)>,
+    counts: Vec<(String, f64)>,
 }
 
 impl Report {
     /// An empty one.
     #[must_use]
     pub fn new(target: &'static str, options: &Options) -> Self {
-        Self { target, options: options.clone(), machine: Machine::read(), lines: Vec::new(), sizes: Vec::new() }
+        Self { target, options: options.clone(), machine: Machine::read(), lines: Vec::new(), sizes: Vec::new(), counts: Vec::new() }
     }
 
     /// Adds a line.
@@ -60,6 +61,11 @@ impl Report {
     /// Adds a size in bytes per row.
     pub fn add_size(&mut self, what: &str, bytes: u64, rows: usize) {
         self.sizes.push((what.to_owned(), bytes as f64 / rows.max(1) as f64));
+    }
+
+    /// Adds a number.
+    pub fn add_count(&mut self, what: &str, count: f64) {
+        self.counts.push((what.to_owned(), count));
     }
 
     fn show(&self) {
@@ -76,6 +82,9 @@ impl Report {
         }
         for (what, bytes) in &self.sizes {
             print(&format!("{what:<26} {bytes:>10.2} bytes/row"));
+        }
+        for (what, count) in &self.counts {
+            print(&format!("{what:<26} {count:>10.2}"));
         }
     }
 
@@ -108,6 +117,7 @@ impl Report {
                 "entropy": format!("{entropy:?}"), "runs": runs, "files": files, "rewrite_every": rewrite_every,
             },
             "lines": self.lines.iter().map(line).collect::<Vec<_>>(),
+            "counts": self.counts.iter().map(|(what, count)| json!({ "what": what, "count": count })).collect::<Vec<_>>(),
             "bytes_per_row": self.sizes.iter().map(|(what, bytes)| json!({ "what": what, "bytes": bytes })).collect::<Vec<_>>(),
         })
     }

@@ -53,7 +53,7 @@ const DUCKDB: Dialect = Dialect {
 const CLICKHOUSE: Dialect = Dialect {
     minute: "toStartOfMinute(ts)",
     hour: "toStartOfHour(ts)",
-    last: "SELECT hostname, argMax(usage_user, ts) AS usage_user, argMax(usage_system, ts) AS usage_system, max(ts) AS ts FROM bench.cpu GROUP BY hostname",
+    last: "SELECT hostname, argMax(usage_user, ts) AS last_user, argMax(usage_system, ts) AS last_system, max(ts) AS last_ts FROM bench.cpu GROUP BY hostname",
     time: |ms| format!("fromUnixTimestamp64Milli({ms}, 'UTC')"),
 };
 

@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt};
 use tessera_manifest::env;
 use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::RegionId;
+use tessera_manifest::log::Context;
 use tessera_manifest::meta::RegionMeta;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -89,6 +90,9 @@ impl Engine {
             Ok(opened) => {
                 let opened = Arc::new(opened);
                 self.inner.insert(region, Ok(Arc::clone(&opened)));
+                if opened.state().staging().is_some() {
+                    opened.meet_as_opener().await;
+                }
                 self.inner.shared.scheduler.compact_soon(region);
                 Ok(opened)
             }
@@ -221,6 +225,11 @@ impl Engine {
     #[must_use]
     pub fn wal(&self) -> &Arc<dyn LogStore> {
         &self.inner.shared.parts.wal
+    }
+
+    /// Where manifests are.
+    pub(crate) fn context(&self) -> &Context {
+        &self.inner.shared.context
     }
 
     /// Ends background work; nothing is flushed.

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use tessera_manifest::error::ErrorClass;
-use tessera_manifest::id::{Generation, RegionId};
+use tessera_manifest::id::{ColumnId, Epoch, Generation, RegionId, TxnId};
+use tessera_manifest::log::RollbackError;
 use tessera_manifest::rule::RuleVersion;
 use tessera_manifest::schema::EvolveError;
+use tessera_manifest::set_hash::SetHash;
+use tessera_manifest::state::Violation;
 
 use crate::options::{MergeMode, OptionError};
 use crate::wal::WalError;
@@ -25,6 +28,12 @@ pub enum AlterError {
     VersionTaken {
         /// The version.
         version: u32,
+    },
+    /// A column that says which rows of a file belong to the region.
+    #[error("column {column} was a partition column, and files are still cut by it: compact the region, then drop it")]
+    InScope {
+        /// The column.
+        column: ColumnId,
     },
     /// The rows that there are would mean something else.
     #[error("the merge mode of a table is for life: rows were written under {from:?}")]
@@ -81,6 +90,92 @@ pub enum Error {
         generation: Generation,
         /// The region's rule version now.
         rule_version: RuleVersion,
+    },
+    /// The region is no part of the table any more.
+    #[error("region {region} was retired by a repartition: refresh the routes and retry")]
+    Retired {
+        /// The region.
+        region: RegionId,
+    },
+    /// A repartition is under way, which does not admit what was asked.
+    #[error("region {region} is being repartitioned (txn {txn}): retry when that is done")]
+    Staged {
+        /// The region.
+        region: RegionId,
+        /// The repartition.
+        txn: TxnId,
+    },
+    /// A step of a repartition for a region that is not staged for it.
+    #[error("region {region} is not staged for txn {txn}")]
+    NotStaged {
+        /// The region.
+        region: RegionId,
+        /// The repartition.
+        txn: TxnId,
+    },
+    /// A step of a repartition that contradicts what the region has recorded of it.
+    #[error("region {region} cannot take this step of txn {txn}: {detail}")]
+    StagedOtherwise {
+        /// The region.
+        region: RegionId,
+        /// The repartition.
+        txn: TxnId,
+        /// What does not fit.
+        detail: String,
+    },
+    /// A step of a repartition that an earlier one has to come before.
+    #[error("region {region} cannot take this step of txn {txn} yet: {detail}")]
+    StagedTooEarly {
+        /// The region.
+        region: RegionId,
+        /// The repartition.
+        txn: TxnId,
+        /// What has to be done first.
+        detail: &'static str,
+    },
+    /// A remap whose segments were written for an epoch that is over.
+    #[error("the remap for region {region} was not written for its present epoch {epoch}: remap again")]
+    StaleRemap {
+        /// The region.
+        region: RegionId,
+        /// Its epoch now.
+        epoch: Epoch,
+    },
+    /// A source of a remap is not as it was when it was drained.
+    #[error("the visible files of region {region} are not those that txn {txn} drained: drain and remap again")]
+    SourceMoved {
+        /// The source.
+        region: RegionId,
+        /// The repartition.
+        txn: TxnId,
+    },
+    /// It cannot be found out which state of a region readers are to see.
+    #[error("it cannot be found out whether txn {txn} is published, in which region {region} takes part: {detail}")]
+    ReadSet {
+        /// The region.
+        region: RegionId,
+        /// The repartition.
+        txn: TxnId,
+        /// What the catalog says.
+        detail: String,
+    },
+    /// An edit for another file set than the region has.
+    #[error("the edit of region {region} is for the file set {expected}, the region has {found}: plan it again")]
+    EditConflict {
+        /// The region.
+        region: RegionId,
+        /// The hash of the file set that the edit is for.
+        expected: SetHash,
+        /// The hash of the region's file set.
+        found: SetHash,
+    },
+    /// An edit cannot be taken back.
+    #[error("region {region} cannot go back")]
+    Rollback {
+        /// The region.
+        region: RegionId,
+        /// Why.
+        source: RollbackError,
     },
     /// The caller knows a later schema than the region.
     #[error("region {region} is at schema version {version}, the request at {requested}: the table is being altered, retry")]
@@ -209,7 +304,16 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn manifest(region: RegionId, source: tessera_manifest::error::Error) -> Self {
-        Self::Manifest { region, source: Box::new(source) }
+        use tessera_manifest::error::Error as ManifestError;
+        match source {
+            // What a repartition under way does not admit is no defect: its turn comes.
+            ManifestError::Rejected { source: Violation::Staged { txn } | Violation::Frozen { txn }, .. } => Self::Staged { region, txn },
+            ManifestError::Rejected { source: Violation::Retired, .. } => Self::Retired { region },
+            ManifestError::Rejected { source: Violation::ScopeColumnDropped { column }, .. } => {
+                Self::Alter { region, source: AlterError::InScope { column } }
+            }
+            source => Self::Manifest { region, source: Box::new(source) },
+        }
     }
 
     pub(crate) fn rows(region: RegionId, source: sst::Error) -> Self {
@@ -224,7 +328,11 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::RegionNotFound { .. } | Self::Stale { .. } => ErrorClass::Refresh,
+            Self::RegionNotFound { .. } | Self::Stale { .. } | Self::Retired { .. } => ErrorClass::Refresh,
+            Self::StaleRemap { .. } | Self::SourceMoved { .. } | Self::EditConflict { .. } => ErrorClass::Refresh,
+            Self::Staged { .. } | Self::StagedTooEarly { .. } => ErrorClass::Retry,
+            Self::NotStaged { .. } | Self::StagedOtherwise { .. } | Self::Rollback { .. } => ErrorClass::Invalid,
+            Self::ReadSet { .. } => ErrorClass::Unavailable,
             Self::OpenFailed { source, .. } => source.class(),
             Self::Closed { .. } | Self::Stopped { .. } => ErrorClass::Unavailable,
             Self::Fenced { .. } => ErrorClass::Fenced,

@@ -5,6 +5,7 @@
 
 pub mod engine;
 pub mod region;
+pub mod staging;
 pub mod options;
 pub mod request;
 pub mod wal;

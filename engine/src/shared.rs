@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::scheduler::Scheduler;
 use crate::sst::Access;
+use crate::staging::ReadSet;
 use crate::wal::LogStore;
 
 /// What an engine is made of.
@@ -30,6 +31,8 @@ pub struct Parts {
     pub env: Env,
     /// Settings.
     pub config: Config,
+    /// What readers see of a table that is being repartitioned; without it, a commit takes effect only where it is asked for.
+    pub read_set: Option<Arc<dyn ReadSet>>,
 }
 
 impl fmt::Debug for Parts {

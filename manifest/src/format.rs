@@ -16,6 +16,8 @@ pub enum Format {
     CheckpointRoot,
     /// A segment of a checkpoint or of a remap (`manifest/seg/*.parquet`).
     Segment,
+    /// The decision of a repartition group (`txn/*.json`).
+    Txn,
 }
 
 /// One step in the life of a format.
@@ -37,6 +39,7 @@ pub const CHANGES: &[Change] = &[
     Change { format: Format::ManifestBody, version: 1, min_reader: 1, what: "first version" },
     Change { format: Format::CheckpointRoot, version: 1, min_reader: 1, what: "first version" },
     Change { format: Format::Segment, version: 1, min_reader: 1, what: "first version" },
+    Change { format: Format::Txn, version: 1, min_reader: 1, what: "first version" },
 ];
 
 /// The version that this build writes and reads: the newest in [`CHANGES`].

@@ -24,6 +24,7 @@ pub mod set_hash;
 pub mod slot;
 pub mod state;
 pub mod store;
+pub mod txn;
 pub mod value;
 pub mod verify;
 pub mod wal;

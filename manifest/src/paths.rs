@@ -2,7 +2,7 @@
 
 use object_store::path::Path;
 
-use crate::id::{FileId, FileKey, RegionId, TableId};
+use crate::id::{FileId, FileKey, RegionId, TableId, TxnId};
 use crate::slot::Layout;
 use ulid::Ulid;
 
@@ -76,6 +76,18 @@ impl Root {
     pub fn drop_marker(&self, table: TableId, drop: Ulid) -> Path {
         self.drops(table).join(format!("{drop}.json"))
     }
+
+    /// `{root}/{table:010}/txn`: the decisions of a table's repartitions.
+    #[must_use]
+    pub fn txns(&self, table: TableId) -> Path {
+        self.table(table).join("txn")
+    }
+
+    /// The object that decides one repartition group.
+    #[must_use]
+    pub fn txn(&self, table: TableId, txn: TxnId) -> Path {
+        self.txns(table).join(format!("{txn}.json"))
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +106,7 @@ mod tests {
         assert_eq!(layout.path(slot).as_ref(), "c1/0000001024/0000000007/manifest/0000000002-00000000000000000009.json");
         assert_eq!(layout.parse("0000000002-00000000000000000009.json"), Some(slot));
         assert_eq!(layout.parse("0000000002-00000000000000000009.checkpoint"), None);
+        assert_eq!(root.txn(TableId(1024), TxnId(Ulid(1))).as_ref(), "c1/0000001024/txn/00000000000000000000000001.json");
         assert_eq!(Root::default().table(TableId(1)).as_ref(), "0000000001");
     }
 }

@@ -21,6 +21,7 @@ pub mod lock;
 pub mod election;
 pub mod node;
 pub mod procedure;
+pub mod repartition;
 mod signal;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

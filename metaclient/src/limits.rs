@@ -69,3 +69,25 @@ pub const MIRROR_PROOF_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a mirror waits for a revision before it reads its range again, on a backend that gives no marks.
 pub const MIRROR_SNAPSHOT_GRACE: Duration = Duration::from_millis(100);
+
+/// Regions of a repartition on which one step works at once. Others wait; only stages go all at once.
+pub const REPARTITION_PARALLEL_MAX: usize = 16;
+
+/// How long writes are stopped at most for sources to stage. Longer: the group is aborted.
+pub const REPARTITION_STAGE_MAX: Duration = Duration::from_secs(10);
+
+/// Attempts in a row to stage a source, and to decide, while writes are stopped. More failures to stage: the group is
+/// aborted. More failures to decide: the step is tried again later.
+pub const REPARTITION_STAGES_MAX: usize = 3;
+
+/// Attempts to release a source that was prepared in vain. More failures: its node's next start does it.
+pub const REPARTITION_RELEASES_MAX: usize = 3;
+
+/// Attempts at a step of a group before the fence. More failures: the group is undone.
+pub const REPARTITION_ATTEMPTS_MAX: u32 = 4;
+
+/// Remaps in a row for targets that change their epochs. More: the step is tried again later.
+pub const REPARTITION_REMAPS_MAX: usize = 4;
+
+/// How often a long step of a repartition tells how far it is, and learns that it was cancelled.
+pub const REPARTITION_REPORT_INTERVAL: Duration = Duration::from_secs(2);

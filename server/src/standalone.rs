@@ -84,7 +84,7 @@ impl Standalone {
     pub async fn open(parts: Parts) -> Result<Self, ServerError> {
         let Parts { kv, store, wal, env, engine, node, cluster } = parts;
         let batch_bytes_max = usize::try_from(wal.entry_bytes_max() / limits::ENTRY_SHARE).unwrap_or(usize::MAX);
-        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine });
+        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine, read_set: None });
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;

@@ -13,8 +13,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, make_array};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, StringArray, make_array};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema};
 use bytes::{BufMut, Bytes, BytesMut};
 use tessera_manifest::id::{ColumnId, Sequence};
@@ -282,7 +282,8 @@ impl Reader<'_> {
         let mut buffers = Vec::with_capacity(2);
         let expected = match &spec.arrow {
             ArrowType::Boolean => bits,
-            ArrowType::Utf8 | ArrowType::Binary => {
+            ArrowType::Utf8 => return self.text(spec.data_bytes, rows, nulls),
+            ArrowType::Binary => {
                 buffers.push(self.buffer((rows as u64 + 1) * size_of::<i32>() as u64)?);
                 spec.data_bytes
             }
@@ -297,6 +298,24 @@ impl Reader<'_> {
         let data = builder.build().map_err(|error| unsound(&error.to_string()))?;
         data.validate_full().map_err(|error| unsound(&error.to_string()))?;
         Ok(make_array(data))
+    }
+
+    /// A column of text. Its bytes are checked as one text, which is several times as fast as value by value.
+    fn text(&mut self, data_bytes: u64, rows: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, Error> {
+        let offsets = self.buffer((rows as u64 + 1) * size_of::<i32>() as u64)?;
+        // Arrow takes the memory as it is only where it is aligned.
+        let aligned = offsets.as_ptr().align_offset(align_of::<i32>()) == 0;
+        let offsets = if aligned { offsets } else { Buffer::from_slice_ref(offsets.as_slice()) };
+        let offsets: ScalarBuffer<i32> = ScalarBuffer::new(offsets, 0, rows + 1);
+        let bytes = self.buffer(data_bytes)?;
+        let (first, last) = (offsets[0], offsets[rows]);
+        // Without a branch, so that several are compared at a time.
+        let ascend = offsets.windows(2).fold(true, |ascend, pair| ascend & (pair[0] <= pair[1]));
+        if first < 0 || !ascend || last as usize > bytes.len() {
+            return Err(unsound("the offsets of a text column are out of order"));
+        }
+        let text = StringArray::try_new(OffsetBuffer::new(offsets), bytes, nulls).map_err(|error| unsound(&error.to_string()))?;
+        Ok(Arc::new(text))
     }
 }
 

@@ -9,6 +9,7 @@
 //!   with the number of writes.
 //! - `bytes` counts every buffer once, whole: a slice of a much larger buffer is copied first.
 
+mod number;
 mod sort;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use crate::sst::Error;
 pub use sort::{Rows, SortedRun};
 
 /// Batches below this many rows are joined with their neighbours.
-const JOIN_ROWS_MAX: usize = 4096;
+const JOIN_ROWS_MAX: usize = 1024;
 
 /// A batch as it was written, or several joined.
 #[derive(Debug)]

@@ -5,17 +5,15 @@
 //! mostly come in time order; a series where they do not is sorted by itself.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::interleave_record_batch;
-use arrow::datatypes::UInt64Type;
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch};
+use arrow::compute::{interleave, interleave_record_batch};
+use arrow::datatypes::{DataType as ArrowType, SchemaRef, UInt64Type};
 use futures::stream::{self, StreamExt};
 
-use crate::merge::key::KeyEncoder;
-use crate::merge::layout::{KeyColumns, Layout};
+use super::number::SeriesNumbers;
+use crate::merge::layout::{KeyColumns, Layout, coded};
 use crate::merge::{self, BATCH_ROWS, BatchStream, Run, RunTraits, value};
 use crate::sst::Error;
 
@@ -35,10 +33,23 @@ pub struct SortedRun {
     sources: Vec<RecordBatch>,
     /// (source, row) in key order.
     order: Vec<(u32, u32)>,
+    /// Where each series ends in the order.
+    ends: Vec<u32>,
     at: usize,
+    tags: Option<Tags>,
     deletes: bool,
     duplicates: bool,
     sequences: Option<(u64, u64)>,
+}
+
+/// The tags of the series, for batches that say only which series each row is of.
+#[derive(Debug)]
+struct Tags {
+    schema: SchemaRef,
+    /// For each column of the layout that is a tag, a value per series.
+    of_series: Vec<Option<ArrayRef>>,
+    /// The series of the next row.
+    next: usize,
 }
 
 /// A row on its way to its place.
@@ -53,7 +64,7 @@ struct Placed {
 impl SortedRun {
     pub(super) fn new(layout: &Arc<Layout>, sources: Vec<RecordBatch>, time: (i64, i64), rows: Rows) -> Result<Self, Error> {
         let keys = layout.keys().ok_or_else(|| Error::BatchShape { detail: "sorting needs key columns".to_owned() })?;
-        let (order, duplicates) = sort(layout, keys, &sources, time, rows)?;
+        let Sorted { order, ends, duplicates } = sort(layout, keys, &sources, time, rows)?;
         let (mut deletes, mut sequences) = (false, None);
         for source in &sources {
             deletes |= merge::op_types(source, keys.op_type)?.contains(&merge::layout::DELETE);
@@ -62,7 +73,59 @@ impl SortedRun {
                 Some(bounds.map_or((*sequence, *sequence), |(low, high)| (low.min(*sequence), high.max(*sequence))))
             });
         }
-        Ok(Self { layout: Arc::clone(layout), sources, order, at: 0, deletes, duplicates, sequences })
+        Ok(Self { layout: Arc::clone(layout), sources, order, ends, at: 0, tags: None, deletes, duplicates, sequences })
+    }
+
+    /// The same rows, in batches whose tags of text are dictionaries with a value per series: an encoder that goes by
+    /// runs has next to nothing to do for them, and their text is copied once per series. The schema is that of
+    /// [`coded`].
+    pub(crate) fn into_coded(mut self) -> Result<Self, Error> {
+        let Some(keys) = self.layout.keys().filter(|_| self.at == 0 && !self.order.is_empty()) else { return Ok(self) };
+        self.ends.dedup();
+        if self.ends.first() == Some(&0) {
+            self.ends.remove(0);
+        }
+        let starts = [0].into_iter().chain(self.ends.iter().copied()).take(self.ends.len());
+        let places: Vec<(usize, usize)> = starts.map(|start| self.order[start as usize]).map(|(s, r)| (s as usize, r as usize)).collect();
+        let columns = 0..self.layout.arrow().fields().len();
+        let of_series = columns.map(|p| keys.tags.contains(&p).then(|| self.gather(p, &places)).transpose());
+        let of_series = of_series.collect::<Result<_, _>>()?;
+        self.tags = Some(Tags { schema: coded(&self.layout), of_series, next: 0 });
+        Ok(self)
+    }
+
+    /// The values of a column at some places.
+    fn gather(&self, column: usize, places: &[(usize, usize)]) -> Result<ArrayRef, Error> {
+        let sources: Vec<&dyn Array> = self.sources.iter().map(|source| source.column(column).as_ref()).collect();
+        interleave(&sources, places).map_err(Error::arrow("gather sorted rows"))
+    }
+
+    /// The next rows, with tags as they are per series.
+    fn next_coded(&mut self, tags: &mut Tags) -> Option<Result<RecordBatch, Error>> {
+        let from = self.at;
+        self.at = self.order.len().min(from + BATCH_ROWS);
+        let chunk = &self.order[from..self.at];
+        let (source, row) = *chunk.first()?;
+        let mut series = Vec::with_capacity(chunk.len());
+        let mut at = from;
+        while at < self.at {
+            let end = (self.ends[tags.next] as usize).min(self.at);
+            series.extend(std::iter::repeat_n(tags.next as i32, end - at));
+            at = end;
+            tags.next += usize::from(end == self.ends[tags.next] as usize);
+        }
+        let series = Int32Array::from(series);
+        let in_a_row = chunk.iter().zip(row..).all(|(&(s, r), expected)| s == source && r == expected);
+        let places: Vec<(usize, usize)> = chunk.iter().map(|&(source, row)| (source as usize, row as usize)).collect();
+        let columns = tags.of_series.iter().enumerate().map(|(column, values)| match values {
+            Some(values) => repeat(&series, values),
+            None if in_a_row => Ok(self.sources[source as usize].column(column).slice(row as usize, chunk.len())),
+            None => self.gather(column, &places),
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>();
+        Some(columns.and_then(|columns| {
+            RecordBatch::try_new(Arc::clone(&tags.schema), columns).map_err(Error::arrow("form a batch of coded tags"))
+        }))
     }
 
     /// Rows not yet taken.
@@ -107,6 +170,11 @@ impl Iterator for SortedRun {
     type Item = Result<RecordBatch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(mut tags) = self.tags.take() {
+            let batch = self.next_coded(&mut tags);
+            self.tags = Some(tags);
+            return batch;
+        }
         let chunk = &self.order[self.at..self.order.len().min(self.at + BATCH_ROWS)];
         let (source, row) = *chunk.first()?;
         self.at += chunk.len();
@@ -120,19 +188,31 @@ impl Iterator for SortedRun {
     }
 }
 
-/// The places of the rows within the time range, in key order, and whether a key is there more than once.
-fn sort(
-    layout: &Layout,
-    keys: &KeyColumns,
-    sources: &[RecordBatch],
-    time: (i64, i64),
-    rows: Rows,
-) -> Result<(Vec<(u32, u32)>, bool), Error> {
-    let mut numbers = number_series(layout, keys, sources)?;
+/// For each row the tag of its series.
+fn repeat(series: &Int32Array, values: &ArrayRef) -> Result<ArrayRef, Error> {
+    if *values.data_type() != ArrowType::Utf8 {
+        return arrow::compute::take(values, series, None).map_err(Error::arrow("repeat tags"));
+    }
+    let coded = DictionaryArray::try_new(series.clone(), Arc::clone(values)).map_err(Error::arrow("code tags"))?;
+    Ok(Arc::new(coded))
+}
+
+/// Places of rows in key order.
+struct Sorted {
+    order: Vec<(u32, u32)>,
+    /// Where each series ends; one without rows ends where it begins.
+    ends: Vec<u32>,
+    /// Whether a (primary key, time) is there more than once.
+    duplicates: bool,
+}
+
+/// The places of the rows within the time range.
+fn sort(layout: &Layout, keys: &KeyColumns, sources: &[RecordBatch], time: (i64, i64), rows: Rows) -> Result<Sorted, Error> {
+    let numbers = SeriesNumbers::find(layout, keys, sources)?;
     let ranks = numbers.ranks();
     let mut starts = vec![0_usize; ranks.len() + 1];
     let mut columns = Vec::with_capacity(sources.len());
-    for (source, series) in sources.iter().zip(&numbers.of_rows) {
+    for (source, series) in sources.iter().zip(numbers.of_rows()) {
         let times = value::times(source.column(keys.time))
             .ok_or_else(|| Error::BatchShape { detail: "time index is not a timestamp".to_owned() })?;
         for (series, t) in series.iter().zip(times) {
@@ -145,7 +225,7 @@ fn sort(
     }
     let bounds = starts.clone();
     let mut placed = vec![Placed::default(); bounds.last().copied().unwrap_or(0)];
-    for (source, (series, (times, sequences))) in numbers.of_rows.drain(..).zip(columns).enumerate() {
+    for (source, (series, (times, sequences))) in numbers.of_rows().iter().zip(columns).enumerate() {
         for (row, (series, t)) in series.iter().zip(times).enumerate() {
             if time.0 <= *t && *t <= time.1 {
                 let place = &mut starts[ranks[*series as usize] as usize];
@@ -157,121 +237,25 @@ fn sort(
     Ok(sort_each(&mut placed, &bounds, rows))
 }
 
-/// Sorts each series by time, the newest row of each time first, and keeps that row or all. Says whether several
-/// rows of one time are kept.
-fn sort_each(placed: &mut [Placed], bounds: &[usize], rows: Rows) -> (Vec<(u32, u32)>, bool) {
-    let (mut order, mut duplicates) = (Vec::with_capacity(placed.len()), false);
+/// Sorts each series by time, the newest row of each time first, and keeps that row or all.
+fn sort_each(placed: &mut [Placed], bounds: &[usize], rows: Rows) -> Sorted {
+    let mut sorted = Sorted { order: Vec::with_capacity(placed.len()), ends: Vec::with_capacity(bounds.len()), duplicates: false };
     for bound in bounds.windows(2) {
         let series = &mut placed[bound[0]..bound[1]];
         if series.windows(2).all(|pair| pair[0].time < pair[1].time) {
-            order.extend(series.iter().map(|p| (p.source, p.row)));
-            continue;
-        }
-        series.sort_unstable_by_key(|p| (p.time, Reverse(p.sequence)));
-        let mut last = None;
-        for p in series.iter() {
-            let again = last.replace(p.time) == Some(p.time);
-            if !again || rows == Rows::All {
-                order.push((p.source, p.row));
-                duplicates |= again;
+            sorted.order.extend(series.iter().map(|p| (p.source, p.row)));
+        } else {
+            series.sort_unstable_by_key(|p| (p.time, Reverse(p.sequence)));
+            let mut last = None;
+            for p in series.iter() {
+                let again = last.replace(p.time) == Some(p.time);
+                if !again || rows == Rows::All {
+                    sorted.order.push((p.source, p.row));
+                    sorted.duplicates |= again;
+                }
             }
         }
+        sorted.ends.push(sorted.order.len() as u32);
     }
-    (order, duplicates)
-}
-
-#[derive(Default)]
-struct SeriesNumbers {
-    /// By first appearance.
-    numbers: HashMap<Box<[u8]>, u32, BuildHasherDefault<KeyHasher>>,
-    /// For each source, the series of each row.
-    of_rows: Vec<Vec<u32>>,
-}
-
-impl SeriesNumbers {
-    /// For each series number, its place among all in key order.
-    fn ranks(&self) -> Vec<u32> {
-        let mut keys: Vec<(&[u8], u32)> = self.numbers.iter().map(|(key, number)| (key.as_ref(), *number)).collect();
-        keys.sort_unstable();
-        let mut ranks = vec![0; keys.len()];
-        for (rank, (_, number)) in keys.iter().enumerate() {
-            ranks[*number as usize] = rank as u32;
-        }
-        ranks
-    }
-}
-
-fn number_series(layout: &Layout, keys: &KeyColumns, sources: &[RecordBatch]) -> Result<SeriesNumbers, Error> {
-    let mut out = SeriesNumbers::default();
-    if keys.tags.is_empty() {
-        out.numbers.insert(Box::default(), 0);
-        out.of_rows = sources.iter().map(|source| vec![0; source.num_rows()]).collect();
-        return Ok(out);
-    }
-    let encoder = KeyEncoder::new(keys.tags.iter().map(|p| layout.arrow().field(*p).data_type().clone()))?;
-    for source in sources {
-        let columns: Vec<_> = keys.tags.iter().map(|p| source.column(*p).clone()).collect();
-        let rows = encoder.encode(&columns)?;
-        let mut series = Vec::with_capacity(source.num_rows());
-        let mut previous: Option<(&[u8], u32)> = None;
-        for row in rows.iter() {
-            let key = row.data();
-            let number = match previous {
-                Some((last, number)) if last == key => number,
-                _ => out.number(key),
-            };
-            previous = Some((key, number));
-            series.push(number);
-        }
-        out.of_rows.push(series);
-    }
-    Ok(out)
-}
-
-impl SeriesNumbers {
-    fn number(&mut self, key: &[u8]) -> u32 {
-        if let Some(number) = self.numbers.get(key) {
-            return *number;
-        }
-        let number = self.numbers.len() as u32;
-        self.numbers.insert(key.into(), number);
-        number
-    }
-}
-
-/// Hashes a key of some 100 bytes in some 10 ns, by multiplying 16 bytes at a time into 128 bits and folding them.
-/// Keys come from rows; a series more in a bucket costs only time.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl KeyHasher {
-    fn mix(&mut self, low: u64, high: u64) {
-        let product = u128::from(low ^ self.0 ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xD6E8_FEB8_6659_FD93);
-        self.0 = (product as u64) ^ ((product >> 64) as u64);
-    }
-}
-
-/// Up to eight bytes as a number.
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
-}
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let (pairs, rest) = bytes.as_chunks::<16>();
-        for pair in pairs {
-            self.mix(word(&pair[..8]), word(&pair[8..]));
-        }
-        let (low, high) = rest.split_at(rest.len().min(8));
-        // The length tells keys apart that differ in trailing zeros only.
-        self.mix(word(low), word(high) ^ (bytes.len() as u64).rotate_left(32));
-    }
-
-    fn write_usize(&mut self, _length: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    sorted
 }

@@ -181,6 +181,20 @@ impl Layout {
     }
 }
 
+/// The Arrow schema of a merging layout's batches in which tags of text are dictionaries with numbers of 32 bits; only
+/// what writes files takes such batches.
+pub(crate) fn coded(layout: &Layout) -> SchemaRef {
+    let tags = layout.keys().map_or(&[][..], |keys| &keys.tags);
+    let field = |(position, field): (usize, &Arc<Field>)| {
+        if !tags.contains(&position) || *field.data_type() != ArrowType::Utf8 {
+            return Arc::clone(field);
+        }
+        let numbers = ArrowType::Dictionary(Box::new(ArrowType::Int32), Box::new(ArrowType::Utf8));
+        Arc::new(field.as_ref().clone().with_data_type(numbers))
+    };
+    Arc::new(ArrowSchema::new(layout.arrow().fields().iter().enumerate().map(field).collect::<Vec<_>>()))
+}
+
 fn storage_field(column: &Column) -> Field {
     let nullable = column.nullable || column.semantic == SemanticType::Field;
     with_id(Field::new(&column.name, column.data_type.to_arrow(), nullable), field_id(column.id))

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray, UInt64Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray, UInt32Array,
+    UInt64Array, new_null_array,
 };
-use arrow::compute::cast;
+use arrow::compute::{cast, take};
 use arrow::datatypes::{
     DataType as ArrowType, Float32Type, Float64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
     TimestampSecondType,
@@ -15,6 +15,7 @@ use tessera_manifest::rule;
 use tessera_manifest::value::{DataType, Value};
 
 use super::key::KeyEncoder;
+use super::series::{plain, starts};
 use crate::sst::Error;
 
 /// `rows` times the value, as a column of the type.
@@ -60,6 +61,11 @@ pub(crate) struct Extremes {
 
 /// Extremes of a column in the total order of values.
 pub(crate) fn extremes(array: &ArrayRef, data_type: DataType) -> Result<Extremes, Error> {
+    if array.as_any_dictionary_opt().is_some() {
+        let firsts = UInt32Array::from(starts(std::slice::from_ref(array), array.len())?);
+        let few = take(array, &firsts, None).and_then(|few| plain(&few)).map_err(Error::arrow("pick values"))?;
+        return extremes(&few, data_type);
+    }
     let mut out = Extremes { has_null: array.null_count() > 0, ..Extremes::default() };
     let keys = KeyEncoder::new([array.data_type().clone()])?.encode(std::slice::from_ref(array))?;
     let mut least: Option<usize> = None;

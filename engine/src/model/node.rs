@@ -62,7 +62,7 @@ async fn engine(dir: &TempDir, store: &Arc<InMemory>) -> Engine {
     let options = Options { segment_bytes: 64 << 10, sync, ..Options::new(NodeId(1)) };
     let wal: Arc<dyn LogStore> = Arc::new(LocalWal::open(dir.path(), options, Env::system()).await.unwrap());
     let config = Config { row_group_rows: 16, ..Config::default() };
-    Engine::start(Parts { store: Arc::clone(store) as _, wal, node: NodeId(1), env: Env::system(), config })
+    Engine::start(Parts { store: Arc::clone(store) as _, wal, node: NodeId(1), env: Env::system(), config, read_set: None })
 }
 
 impl Node {

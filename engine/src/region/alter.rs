@@ -46,7 +46,7 @@ impl Region {
     /// there are would mean something else; [`Error::Manifest`] when it is not known whether the region is altered;
     /// [`Error::Fenced`], [`Error::Closed`].
     pub async fn alter(&self, to: &Alteration) -> Result<(), Error> {
-        let mut manifest = self.writable_manifest().await?;
+        let mut manifest = self.unstaged_manifest().await?;
         let current = self.meta();
         let refuse = |source: AlterError| Error::Alter { region: self.id, source };
         let meta = RegionMeta {
@@ -80,9 +80,7 @@ impl Region {
         let mut manifest = self.manifest.lock().await;
         let gate = *self.gate.read().await;
         self.check_gate(gate)?;
-        if !manifest.is_good() {
-            self.reopen_manifest(&mut manifest).await?;
-        }
+        self.settle(&mut manifest).await?;
         if manifest.state().is_dropped() {
             self.forget_rows(&manifest).await?;
             return Err(Error::RegionNotFound { region: self.id });
@@ -90,37 +88,38 @@ impl Region {
         Ok(manifest)
     }
 
-    /// Takes over a state whose metadata may be others than the version's.
+    /// Takes over a state whose metadata may be others than the version's, or that a repartition has moved.
     pub(super) async fn adopt(&self, state: RegionState) -> Result<(), Error> {
         let meta = state.meta().cloned().ok_or(Error::RegionNotFound { region: self.id })?;
-        if meta == self.meta() {
+        let version = self.pin();
+        let same_staging = version.staged.as_ref().map(|staged| staged.txn) == state.staging().map(|staging| staging.stage.txn);
+        if meta == version.meta && same_staging {
             self.version.update(|version| version.state = state);
+            self.end_doubt().await;
             return Ok(());
         }
         let options = TableOptions::parse(&meta.options).map_err(|source| Error::Options { region: self.id, source })?;
-        let closed = self.gate.write().await;
+        let mut closed = self.gate.write().await;
         self.rotate(&closed);
-        self.version.update(|version| {
-            version.state = state;
-            version.rule_version = meta.rule_version();
-            version.options = Arc::new(options);
-            version.active = Arc::new(Memtable::new(Arc::clone(&meta.schema)));
-            version.meta = meta;
-        });
+        self.version.update(|version| version.advance(state, meta, Arc::new(options)));
+        if *closed == GateState::Doubt {
+            *closed = GateState::Open;
+        }
         Ok(())
     }
 
-    /// Under a closed gate: puts an empty memtable in the place of the active one, unless that is empty.
+    /// Under a closed gate: puts an empty memtable in the place of the one that takes rows, unless that is empty.
     pub(super) fn rotate(&self, _closed: &RwLockWriteGuard<'_, GateState>) {
         let version = self.pin();
-        if version.active.rows() == 0 {
+        let full = version.writing();
+        if full.rows() == 0 {
             return;
         }
-        self.settle_share(version.active.bytes());
-        let frozen = Frozen::new(Arc::clone(&version.active), self.inserted_position(), Arc::clone(&self.budget));
+        self.settle_share(full.bytes());
+        let frozen = Arc::new(Frozen::new(Arc::clone(full), self.inserted_position(), Arc::clone(&self.budget)));
         self.version.update(|version| {
-            version.frozen.push(Arc::new(frozen));
-            version.active = Arc::new(Memtable::new(Arc::clone(&version.meta.schema)));
+            let empty = Arc::new(Memtable::new(Arc::clone(&version.meta.schema)));
+            version.rotate(frozen, empty);
         });
     }
 

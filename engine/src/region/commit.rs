@@ -7,15 +7,12 @@
 //! - After an unknown outcome nothing is dropped, released or deleted; the manifest is opened again, which ends the
 //!   epoch, and says what is in it.
 
-use std::sync::Arc;
-
 use tessera_manifest::action::{Action, Edit};
 use tessera_manifest::id::{Epoch, FileKey};
 use tessera_manifest::log::{Manifest, Outcome};
 use tessera_manifest::state::RegionState;
 use tokio::sync::MutexGuard;
 
-use super::version::Frozen;
 use super::{GateState, Region};
 use crate::error::Error;
 use crate::sst;
@@ -36,10 +33,21 @@ impl Region {
             return Err(Error::Fenced { region: self.id });
         }
         let mut manifest = self.manifest.lock().await;
-        if !manifest.is_good() {
-            self.reopen_manifest(&mut manifest).await?;
-        }
+        self.settle(&mut manifest).await?;
         Ok(manifest)
+    }
+
+    /// Opens the manifest again if an earlier commit was left in doubt, and takes over what a commit changed whose caller
+    /// went away before the version could follow.
+    pub(super) async fn settle(&self, manifest: &mut Manifest) -> Result<(), Error> {
+        if !manifest.is_good() {
+            return self.reopen_manifest(manifest).await;
+        }
+        if manifest.state().version() != self.pin().state.version() {
+            return self.adopt(manifest.state().clone()).await;
+        }
+        self.end_doubt().await;
+        Ok(())
     }
 
     /// The epoch in which files are to be born.
@@ -74,7 +82,12 @@ impl Region {
     /// Commits an edit that adds files of `begun`; when it fails, deletes those if no record names them for certain.
     /// They are in flight until the caller's version shows the state.
     pub(super) async fn commit_files(&self, manifest: &mut Manifest, edit: Edit, begun: &[FileKey]) -> Result<RegionState, Error> {
-        match self.try_commit(manifest, vec![Action::Edit(edit)]).await {
+        self.commit_with_files(manifest, Action::Edit(edit), begun).await
+    }
+
+    /// The same with an edit of any kind.
+    pub(super) async fn commit_with_files(&self, manifest: &mut Manifest, edit: Action, begun: &[FileKey]) -> Result<RegionState, Error> {
+        match self.try_commit(manifest, vec![edit]).await {
             Ok(state) => Ok(state),
             Err(failed) => {
                 if failed.certain {
@@ -112,15 +125,15 @@ impl Region {
         self.adopt(state.clone()).await?;
         let wal = self.shared.parts.wal.id();
         let landed = state.wals().iter().find(|named| named.id == wal).map(|named| named.flushed);
-        let in_ssts: Vec<Arc<Frozen>> =
-            self.pin().frozen.iter().filter(|frozen| landed.is_some_and(|landed| frozen.position <= landed)).cloned().collect();
+        let staged = state.staging().map(|staging| staging.flushed(wal));
         self.version.update(|version| {
-            version.frozen.retain(|frozen| !in_ssts.iter().any(|other| Arc::ptr_eq(other, frozen)));
+            version.frozen.retain(|frozen| landed.is_none_or(|landed| frozen.position > landed));
+            if let Some(rows) = &mut version.staged {
+                rows.frozen.retain(|frozen| staged.is_none_or(|staged| frozen.position > staged));
+            }
         });
         self.in_flight.clear();
-        for frozen in in_ssts {
-            self.shared.parts.wal.release(self.id, frozen.position);
-        }
+        self.release_behind(&state);
         Ok(())
     }
 

@@ -136,7 +136,7 @@ impl Region {
 
     fn next_pick(&self, version: &Version, strategy: Strategy, upto: Sequence) -> Option<Pick> {
         let state = &version.state;
-        if state.is_dropped() || state.is_retired() || state.staging().is_some() {
+        if state.is_dropped() || state.is_retired() || state.staging().is_some() || self.repartition.holds_compactions() {
             return None;
         }
         let mut files = self.candidates(version);

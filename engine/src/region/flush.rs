@@ -52,6 +52,16 @@ impl Region {
     /// Closes the gate for a moment and flushes everything that was written before. The caller has its turn.
     pub(super) async fn flush_frozen(&self) -> Result<(), Error> {
         self.rotate(&self.gate.write().await);
+        self.flush_visible().await?;
+        // A repartition may be resolved in between: then the rows are visible ones.
+        while self.flush_staged_one().await? {
+            self.flush_visible().await?;
+        }
+        self.flush_visible().await
+    }
+
+    /// Flushes what is frozen of the rows that readers see.
+    pub(super) async fn flush_visible(&self) -> Result<(), Error> {
         while let Some(frozen) = self.pin().frozen.first().cloned() {
             self.flush_one(&frozen).await?;
         }
@@ -100,7 +110,7 @@ impl Region {
     }
 
     /// Writes a memtable's rows, cut by time windows if there are few, and notes in `begun` what was begun.
-    async fn write_memtable(
+    pub(super) async fn write_memtable(
         &self,
         version: &Version,
         frozen: &Frozen,
@@ -145,10 +155,10 @@ impl Region {
     /// After the Edit is known to be in the manifest.
     fn flushed(&self, frozen: &Arc<Frozen>, state: RegionState) {
         self.version.update(|version| {
-            version.state = state;
+            version.state = state.clone();
             version.frozen.retain(|other| !Arc::ptr_eq(other, frozen));
         });
-        self.shared.parts.wal.release(self.id, frozen.position);
+        self.release_behind(&state);
     }
 
     /// Flushes and ends the region; later writes are refused. Its epoch is sealed, so that the next opener knows
@@ -169,12 +179,11 @@ impl Region {
 
     /// Logs the drop; rows and files are gone for everybody.
     pub(crate) async fn drop_all(&self) -> Result<(), Error> {
+        self.check_unstaged()?;
         self.shut(GateState::Closed).await;
         self.end_compaction().await;
         let mut manifest = self.manifest.lock().await;
-        if !manifest.is_good() {
-            self.reopen_manifest(&mut manifest).await?;
-        }
+        self.settle(&mut manifest).await?;
         if !manifest.state().is_dropped() {
             self.commit(&mut manifest, vec![Action::Drop(DropAction {})]).await?;
         }
@@ -188,6 +197,7 @@ impl Region {
         self.version.update(|version| {
             version.state = manifest.state().clone();
             version.frozen.clear();
+            version.staged = None;
             version.active = Arc::new(Memtable::new(Arc::clone(&version.meta.schema)));
         });
         self.shared.parts.wal.forget(self.id);

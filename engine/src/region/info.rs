@@ -16,7 +16,7 @@ impl Region {
             files: version.state.files().len(),
             file_bytes: totals.bytes,
             file_rows: totals.rows,
-            memtable_bytes: version.memtables().map(|memtable| memtable.bytes()).sum(),
+            memtable_bytes: version.memtables().chain(version.staged_memtables()).map(|memtable| memtable.bytes()).sum(),
             memtable_rows: version.memtables().map(|memtable| memtable.rows()).sum(),
         }
     }

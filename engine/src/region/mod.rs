@@ -25,6 +25,8 @@ mod in_flight;
 mod info;
 mod open;
 mod scan;
+mod edit;
+mod staging;
 mod truncate;
 mod ttl;
 mod version;
@@ -33,7 +35,7 @@ mod write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tessera_manifest::id::{RegionId, Sequence};
+use tessera_manifest::id::{Generation, RegionId, Sequence};
 use tessera_manifest::log::Manifest;
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::wal::WalPosition;
@@ -46,6 +48,7 @@ use crate::region::in_flight::InFlight;
 use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
+pub use edit::{Edited, RegionEdit};
 pub use scan::{Known, RegionScan};
 pub use truncate::Truncated;
 
@@ -72,6 +75,7 @@ pub struct Region {
     budget: Arc<Budget>,
     /// Bytes of the active memtable that the budget counts.
     active_bytes: AtomicU64,
+    repartition: staging::Control,
 }
 
 /// Whether writes may pass.
@@ -79,6 +83,9 @@ pub struct Region {
 enum GateState {
     /// They may.
     Open,
+    /// They may once it is known which generation is written: a fence is being recorded, or its outcome is not known.
+    /// Writers wait for the manifest then.
+    Doubt,
     /// The region is closed or dropped.
     Closed,
     /// Another writer has taken over.
@@ -88,6 +95,8 @@ enum GateState {
 /// The sequence of the next row.
 #[derive(Debug)]
 struct Sequencer {
+    /// The generation of the last row that was given a sequence.
+    generation: Generation,
     next: u64,
 }
 
@@ -116,7 +125,7 @@ impl Region {
 
     fn check_gate(&self, state: GateState) -> Result<(), Error> {
         match state {
-            GateState::Open => Ok(()),
+            GateState::Open | GateState::Doubt => Ok(()),
             GateState::Closed => Err(Error::Closed { region: self.id }),
             GateState::Fenced => Err(Error::Fenced { region: self.id }),
         }
@@ -132,10 +141,10 @@ impl Region {
         *self.inserted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest sequence that was given to a row, acknowledged or not; `None` before the first of a generation.
+    /// The newest sequence that was given to a row, acknowledged or not.
     async fn newest_sequence(&self) -> Option<Sequence> {
-        let given = self.order.lock().await.next.saturating_sub(1);
-        Sequence::new(self.meta().generation, given)
+        let order = self.order.lock().await;
+        Sequence::new(order.generation, order.next.saturating_sub(1))
     }
 
     /// The version that scans pin.
@@ -145,8 +154,11 @@ impl Region {
 }
 
 impl Sequencer {
-    /// Takes `rows` consecutive sequences of the version's generation.
+    /// Takes `rows` consecutive sequences of the generation that is written. Each generation counts from 1.
     fn take(&mut self, region: &Region, meta: &RegionMeta, rows: usize) -> Result<Sequence, Error> {
+        if self.generation != meta.generation {
+            *self = Self { generation: meta.generation, next: 1 };
+        }
         let used_up = || Error::SequencesUsedUp { region: region.id };
         let last = self.next.checked_add(rows as u64).ok_or_else(used_up)?;
         Sequence::new(meta.generation, last).ok_or_else(used_up)?;

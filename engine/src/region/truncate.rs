@@ -46,7 +46,7 @@ impl Region {
     /// # Errors
     /// The manifest's; if it is not known whether the rows are gone, they are seen until it is.
     pub async fn truncate(&self) -> Result<(), Error> {
-        let mut manifest = self.writable_manifest().await?;
+        let mut manifest = self.unstaged_manifest().await?;
         let (position, sequence) = {
             let closed = self.gate.write().await;
             self.check_gate(*closed)?;
@@ -79,11 +79,12 @@ impl Region {
     /// # Errors
     /// The store's and the manifest's; then no row is gone, or it is not known whether.
     pub async fn truncate_ranges(&self, ranges: &[(i64, i64)]) -> Result<Truncated, Error> {
+        self.check_unstaged()?;
         let _no_other_flush = self.flushing.lock().await;
         self.flush_frozen().await?;
         let _no_compaction = self.pause_compaction().await;
         // Nothing else is committed from here on: what is read stays what is there.
-        let mut manifest = self.writable_manifest().await?;
+        let mut manifest = self.unstaged_manifest().await?;
         let version = self.pin();
         let ranges = joined(ranges);
         let (mut done, mut edit, mut begun) = (Truncated::default(), Edit::new(version.meta.generation), Vec::new());

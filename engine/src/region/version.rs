@@ -9,6 +9,7 @@ use tessera_manifest::rule::RuleVersion;
 use tessera_manifest::state::RegionState;
 use tessera_manifest::wal::WalPosition;
 
+use super::staging::StagedRows;
 use crate::budget::Budget;
 use crate::memtable::Memtable;
 use crate::options::TableOptions;
@@ -55,6 +56,8 @@ pub(super) struct Version {
     pub(super) active: Arc<Memtable>,
     /// Oldest first.
     pub(super) frozen: Vec<Arc<Frozen>>,
+    /// Rows that no reader sees until a repartition is resolved.
+    pub(super) staged: Option<StagedRows>,
     /// Keeps the files of the version from retention while anybody reads it.
     pub(super) hold: Option<Arc<Hold>>,
 }
@@ -62,10 +65,32 @@ pub(super) struct Version {
 impl Version {
     /// Bytes of the memtables that wait to be flushed.
     pub(super) fn frozen_bytes(&self) -> usize {
-        self.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum()
+        let staged = self.staged.iter().flat_map(|staged| &staged.frozen);
+        self.frozen.iter().chain(staged).map(|frozen| frozen.memtable.bytes()).sum()
     }
 
-    /// The memtables, oldest first.
+    /// The memtable that takes rows.
+    pub(super) fn writing(&self) -> &Arc<Memtable> {
+        self.staged.as_ref().map_or(&self.active, |staged| &staged.active)
+    }
+
+    /// The memtables that readers do not see yet, oldest first.
+    pub(super) fn staged_memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        let staged = self.staged.iter();
+        staged.flat_map(|staged| staged.frozen.iter().map(|frozen| &frozen.memtable).chain(std::iter::once(&staged.active)))
+    }
+
+    /// Puts an empty memtable in the place of the one that takes rows, which is frozen.
+    pub(super) fn rotate(&mut self, frozen: Arc<Frozen>, empty: Arc<Memtable>) {
+        let (all, active) = match &mut self.staged {
+            Some(staged) => (&mut staged.frozen, &mut staged.active),
+            None => (&mut self.frozen, &mut self.active),
+        };
+        all.push(frozen);
+        *active = empty;
+    }
+
+    /// The memtables that readers see, oldest first.
     pub(super) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         self.frozen.iter().map(|frozen| &frozen.memtable).chain(std::iter::once(&self.active))
     }

@@ -41,11 +41,7 @@ impl Region {
     /// Those of [`write`](Self::write), and [`Error::SchemaBehind`] for a later schema.
     pub async fn write_under(self: &Arc<Self>, schema: Option<Arc<Schema>>, request: WriteRequest) -> Result<WriteOutcome, Error> {
         let reserved = self.budget.reserve(request.batch.get_array_memory_size()).await?;
-        let permit = Arc::clone(&self.gate).read_owned().await;
-        self.check_gate(*permit)?;
-        let version = self.pin();
-        let meta = Arc::clone(&version.meta);
-        self.check_route(&meta, &request)?;
+        let (permit, version, meta) = self.enter(&request).await?;
         if request.op == OpType::Delete && version.options.merge_mode == MergeMode::Append {
             return Err(Error::AppendOnly { region: self.id });
         }
@@ -80,7 +76,7 @@ impl Region {
             (first, pending)
         };
         let position = pending.wait().await.map_err(|source| self.wal_error(source))?;
-        let active = Arc::clone(&self.pin().active);
+        let active = Arc::clone(self.pin().writing());
         let gained = active.insert(batch, op, first).map_err(|source| Error::rows(self.id, source))?;
         let mut inserted = self.inserted.lock().unwrap_or_else(PoisonError::into_inner);
         *inserted = (*inserted).max(position);
@@ -113,14 +109,6 @@ impl Region {
 
     fn wal_error(&self, source: crate::wal::WalError) -> Error {
         Error::wal(self.id, source)
-    }
-
-    fn check_route(&self, meta: &RegionMeta, request: &WriteRequest) -> Result<(), Error> {
-        let rule_version = self.pin().rule_version;
-        if request.generation == meta.generation && request.rule_version == rule_version {
-            return Ok(());
-        }
-        Err(Error::Stale { region: self.id, generation: meta.generation, rule_version })
     }
 }
 

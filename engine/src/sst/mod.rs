@@ -10,6 +10,7 @@
 mod blooms;
 #[cfg(test)]
 mod cold_tests;
+mod encode;
 mod error;
 pub(crate) mod evolve;
 mod groups;

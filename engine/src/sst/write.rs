@@ -12,9 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -25,6 +23,7 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Schema, SemanticType};
 use tokio::sync::mpsc;
 
+use super::encode::{self, FileWriter};
 use super::stats::{Totals, has_few_values};
 use super::{Access, Error, FORMAT, MIN_READER};
 use crate::memtable::{Rows, Snapshot};
@@ -81,7 +80,7 @@ pub(crate) async fn sorted(snapshot: Snapshot, layout: Arc<Layout>, dedup: Dedup
     let stopped = |_| Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() };
     let sorted = sorted.map_err(stopped)??;
     match dedup {
-        Dedup::LastRow => Ok(sorted.into_stream()),
+        Dedup::LastRow => Ok(sorted.into_coded()?.into_stream()),
         _ => merge(layout, vec![sorted.into_run()], Options { dedup, output: Output::Storage }),
     }
 }
@@ -215,57 +214,60 @@ impl Encoder {
             parts.blocking_send(bytes.into()).map_err(|_| Error::Stopped { path: self.path.clone() })
         };
         let Some(first) = batches.blocking_recv() else { return Ok(None) };
-        let buffer = Vec::with_capacity(PART_BYTES / 8);
-        let properties = self.properties(&first)?;
         let encode = |source| Error::Encode { path: self.path.clone(), source };
-        let mut writer = ArrowWriter::try_new(buffer, Arc::clone(self.layout.arrow()), Some(properties)).map_err(encode)?;
+        let tags = self.layout.keys().map_or(&[][..], |keys| &keys.tags);
+        let zstd = ZstdLevel::try_new(self.zstd_level).map_err(encode)?;
+        let settings = encode::Settings {
+            group_rows_max: self.row_group_rows,
+            group_bytes_max: ROW_GROUP_BYTES_MAX,
+            page_rows_max: PAGE_ROWS_MAX,
+            zstd,
+        };
+        let mut writer = FileWriter::new(self.layout.arrow(), tags, self.properties(&first, zstd), settings).map_err(encode)?;
         let mut next = Some(first);
         while let Some(batch) = next {
             totals.add(&self.layout, &batch)?;
             writer.write(&batch).map_err(encode)?;
-            if writer.inner().len() >= PART_BYTES {
-                send(mem::take(writer.inner_mut()))?;
+            if writer.buffer().len() >= PART_BYTES {
+                send(mem::take(writer.buffer()))?;
             }
             next = batches.blocking_recv();
         }
         if totals.rows() == 0 {
             return Ok(None);
         }
-        send(writer.into_inner().map_err(encode)?)?;
+        send(writer.finish().map_err(encode)?)?;
         let crc32 = hasher.finalize();
         Ok(Some(totals.into_meta(&self.file, sent, crc32)))
     }
 
-    fn properties(&self, sample: &RecordBatch) -> Result<WriterProperties, Error> {
-        let encode = |source: ParquetError| Error::Encode { path: self.path.clone(), source };
-        let zstd = ZstdLevel::try_new(self.zstd_level).map_err(encode)?;
+    fn properties(&self, sample: &RecordBatch, zstd: ZstdLevel) -> WriterProperties {
         let mut builder = WriterProperties::builder()
             .set_compression(Compression::ZSTD(zstd))
             .set_max_row_group_row_count(Some(self.row_group_rows))
-            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
             .set_data_page_row_count_limit(PAGE_ROWS_MAX)
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_dictionary_enabled(false)
             .set_key_value_metadata(Some(self.key_values()))
             .set_sorting_columns(Some(self.sorting_columns()));
-        for (column, array) in self.layout.columns().zip(sample.columns()) {
+        for ((column, array), field) in self.layout.columns().zip(sample.columns()).zip(self.layout.arrow().fields()) {
             let path = ColumnPath::new(vec![column.name.clone()]);
             // Without a number of distinct values the filter begins at the rows of a row group and is then folded to
             // what its values need.
-            if let Some(index) = self.file.skipping.get(&column.id).filter(|_| *array.data_type() != ArrowType::Boolean) {
+            if let Some(index) = self.file.skipping.get(&column.id).filter(|_| *field.data_type() != ArrowType::Boolean) {
                 builder = builder.set_column_bloom_filter_fpp(path.clone(), f64::from(index.false_positive_ppm) / 1e6);
             }
-            let text = matches!(array.data_type(), ArrowType::Utf8 | ArrowType::Binary);
+            let text = matches!(field.data_type(), ArrowType::Utf8 | ArrowType::Binary);
             if column.semantic == SemanticType::TimeIndex {
                 builder = builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
             } else if column.semantic == SemanticType::Tag || text || has_few_values(array, column.data_type) {
-                builder = builder.set_column_dictionary_enabled(path, *array.data_type() != ArrowType::Boolean);
+                builder = builder.set_column_dictionary_enabled(path, *field.data_type() != ArrowType::Boolean);
             }
         }
         let sequence = ColumnPath::new(vec![SEQUENCE_COLUMN.to_owned()]);
         let op_type = ColumnPath::new(vec![OP_TYPE_COLUMN.to_owned()]);
         builder = builder.set_column_encoding(sequence, Encoding::DELTA_BINARY_PACKED).set_column_dictionary_enabled(op_type, true);
-        Ok(builder.build())
+        builder.build()
     }
 
     fn key_values(&self) -> Vec<KeyValue> {

@@ -24,6 +24,7 @@ use tessera_manifest::id::NodeId;
 
 use crate::config::Config;
 use crate::engine::{Engine, Parts};
+use crate::staging::ReadSet;
 
 pub(crate) use fuse::Crash;
 use fuse::Fuse;
@@ -36,11 +37,13 @@ use store::CrashStore;
 pub(crate) struct Disk {
     objects: Arc<InMemory>,
     log: Arc<DiskLog>,
+    /// What the processes on it know of published read sets.
+    pub(crate) read_set: Option<Arc<dyn ReadSet>>,
 }
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        Self { objects: Arc::new(InMemory::new()), log: Arc::default() }
+        Self { objects: Arc::new(InMemory::new()), log: Arc::default(), read_set: None }
     }
 
     /// Runs a process on the disk until `scenario` ends or the crash comes. Answers with what the scenario gave, if it
@@ -50,7 +53,7 @@ impl Disk {
         let fuse = Fuse::new(crash);
         let store = Arc::new(CrashStore::new(Arc::clone(&self.objects), fuse.clone()));
         let wal = Arc::new(MemoryLog::open(Arc::clone(&self.log), fuse.clone()));
-        let parts = Parts { store, wal, node: NodeId(1), env: Env::system(), config: Config::default() };
+        let parts = Parts { store, wal, node: NodeId(1), env: Env::system(), config: Config::default(), read_set: self.read_set.clone() };
         let ended = runtime.block_on(async {
             let engine = Engine::start(parts);
             tokio::select! {

@@ -10,6 +10,7 @@ use futures::stream;
 use tessera_manifest::env;
 use tessera_manifest::id::RegionId;
 use tessera_manifest::wal::WalPosition;
+use tokio::task::JoinHandle;
 
 use super::EntryStream;
 use super::catalog::Located;
@@ -26,15 +27,28 @@ struct Reader {
 
 type Batch = Vec<Result<(WalPosition, Bytes), WalError>>;
 
-/// The payloads of `entries`, which are of `region`; ends after the first error.
+/// What comes next of a stream.
+enum Next {
+    /// Nothing is read yet.
+    Read(Reader),
+    /// The batch after the one that was handed out.
+    Reading(JoinHandle<(Batch, Option<Reader>)>),
+}
+
+/// The payloads of `entries`, which are of `region`; ends after the first error. While a batch is used the one after
+/// it is read.
 pub(super) fn stream(dir: PathBuf, region: RegionId, entries: Vec<Located>) -> EntryStream {
     let reader = Reader { dir, region, entries: entries.into_iter(), file: None };
-    let batches = stream::unfold(Some(reader), |reader| async move {
-        let reader = reader.filter(|r| r.entries.len() > 0)?;
-        match env::spawn_blocking(move || reader.batch()).await {
-            Ok((batch, reader)) => Some((batch, reader)),
-            Err(_) => Some((vec![Err(WalError::Closed)], None)),
-        }
+    let read = |reader: Reader| env::spawn_blocking(move || reader.batch());
+    let batches = stream::unfold(Some(Next::Read(reader)), move |next| async move {
+        let reading = match next? {
+            Next::Read(reader) if reader.entries.len() == 0 => return None,
+            Next::Read(reader) => read(reader),
+            Next::Reading(reading) => reading,
+        };
+        let Ok((batch, reader)) = reading.await else { return Some((vec![Err(WalError::Closed)], None)) };
+        let next = reader.filter(|reader| reader.entries.len() > 0).map(|reader| Next::Reading(read(reader)));
+        Some((batch, next))
     });
     batches.flat_map(stream::iter).boxed()
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tessera_manifest::env::Stopwatch;
 
 use super::disk::sync_dir;
-use super::error::{WalError, is_disk_full};
+use super::error::{WalError, is_denied, is_disk_full};
 use super::frame::{ALIGN, Block, DirectoryEntry, Side, padded};
 use super::header::{HEADER_BYTES, SegmentHeader};
 use super::keeper::Keeper;
@@ -214,7 +214,7 @@ impl Writer {
         match file {
             Ok(file) => Ok(Active { file, path, salt: header.salt, offset: HEADER_BYTES as u64 }),
             // No frame is in the file yet; the next attempt replaces it.
-            Err(error) if is_disk_full(&error) => Err(self.clean(error)),
+            Err(error) if is_disk_full(&error) || is_denied(&error) => Err(self.clean(error)),
             Err(error) => Err(Failure::Fatal(poisoned(&path, error))),
         }
     }

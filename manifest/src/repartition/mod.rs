@@ -8,11 +8,15 @@
 //!   Each source keeps its number in one target at most; which, is chosen so that many bytes stay where they are.
 //! - The same input gives the same plan.
 
+mod remap;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::RegionNumber;
 use crate::rule::{self, Expr, MeetError, TooComplex, ValidateError, Witness};
 use crate::schema::Schema;
+
+pub use remap::{Fenced, Reference, remap, write as write_remap};
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ mod attempt;
 mod follower;
 mod guard;
 mod history;
+mod once;
 mod record;
 mod store;
 mod takeover;
@@ -32,6 +33,7 @@ mod writer;
 
 pub use follower::Follower;
 pub use history::{Base, CheckpointSource, Loaded, NoCheckpoints, load, load_until};
+pub(crate) use once::{Once, create_once};
 pub use record::{DataSlot, DecodeError, Header, Kind, Record};
 pub(crate) use record::{NO_CRC, unwrap, wrap};
 pub use store::{Freed, Layout, Listing, SlotStore};

@@ -330,7 +330,7 @@ impl SlotStore {
     }
 }
 
-async fn pause(backoff: Duration) {
+pub(super) async fn pause(backoff: Duration) {
     if !backoff.is_zero() {
         env::sleep(backoff).await;
     }

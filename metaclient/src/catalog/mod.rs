@@ -22,6 +22,7 @@ mod database;
 mod error;
 mod model;
 mod pages;
+mod publish;
 mod route;
 mod sequence;
 mod switches;
@@ -35,6 +36,7 @@ pub use self::model::{
     DEFAULT_DATABASE, Database, DroppedTable, FIRST_TABLE_ID, Planned, Route, TableError, TableInfo, TableRef, Tombstone,
 };
 pub use self::pages::TablePages;
+pub use self::publish::{TableView, WriteSet};
 pub use self::sequence::WithTableId;
 pub use self::switches::SwitchedOn;
 use crate::keys::MetaKey;
@@ -48,6 +50,11 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// The catalog on a store that was set up.
+    pub(crate) fn on(kv: Arc<dyn KvBackend>) -> Self {
+        Self { kv }
+    }
+
     /// The store that it is on.
     #[must_use]
     pub fn kv(&self) -> &Arc<dyn KvBackend> {

@@ -136,8 +136,18 @@ impl FaultKv {
         self.life.update(|life| (life == Life::Frozen).then_some(Life::Alive));
     }
 
+    /// Ends the process where it stands, between two requests or within another kind of request; never returns.
+    pub async fn die(&self) {
+        self.down_as(Life::Dead).await;
+    }
+
+    /// Stops the process within another kind of request, until it is thawed.
+    pub async fn doze(&self) {
+        self.down_as(Life::Frozen).await;
+    }
+
     /// Waits until the process is alive; for ever when it is dead.
-    async fn alive(&self) {
+    pub async fn alive(&self) {
         self.life.wait_until(|life| *life == Life::Alive).await;
     }
 

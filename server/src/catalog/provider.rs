@@ -16,6 +16,7 @@ use tessera_manifest::schema::{Column, ColumnDefault};
 use tessera_manifest::value::{DataType, Value};
 
 use super::{Closed, Table};
+use crate::query::past::Versions;
 use crate::query::scan::{Source, TesseraScanExec, Work};
 use crate::query::{filter, value};
 
@@ -26,6 +27,8 @@ pub struct TesseraTable {
     closed: Closed,
     schema: SchemaRef,
     defaults: BTreeMap<String, DfExpr>,
+    /// Of a past table the version of each region.
+    past: Option<Versions>,
 }
 
 impl TesseraTable {
@@ -35,7 +38,7 @@ impl TesseraTable {
         let schema = table.info.schema.to_arrow();
         let columns = table.info.schema.columns().iter();
         let defaults = columns.filter_map(|column| Some((column.name.clone(), default_expr(column, now_ms)?))).collect();
-        Self { table, engine, closed, schema, defaults }
+        Self { table, engine, closed, schema, defaults, past: None }
     }
 
     /// The same table for a statement that writes it: NULL fits every column, so that the error about one that is
@@ -44,6 +47,13 @@ impl TesseraTable {
     pub fn as_target(mut self) -> Self {
         let fields = self.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self
+    }
+
+    /// The table, which is as it was, read at these versions.
+    #[must_use]
+    pub fn at(mut self, versions: Versions) -> Self {
+        self.past = Some(versions);
         self
     }
 
@@ -110,7 +120,8 @@ impl TableProvider for TesseraTable {
         };
         let filter = filter::superset(filters, &self.table.info.schema);
         let request = ScanRequest { projection: projection.cloned(), filter, limit, ..ScanRequest::default() };
-        let source = Source { table: Arc::clone(&self.table), engine: self.engine.clone(), closed: self.closed.clone() };
+        let source =
+            Source { table: Arc::clone(&self.table), engine: self.engine.clone(), closed: self.closed.clone(), past: self.past.clone() };
         let exact = filters.iter().all(|filter| filter::is_exact(filter, &self.table.info.schema));
         let streams = state.config().target_partitions();
         Ok(Arc::new(TesseraScanExec::new(source, schema, request, Work { exact, streams })))

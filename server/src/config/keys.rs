@@ -40,6 +40,10 @@ pub const KEYS: &[Key] = &[
     Key { path: "log.level", help: "error, warn, info, debug, trace, or directives like \"info,tessera_engine=debug\"." },
     Key { path: "log.format", help: "human, or json for one object per line." },
     Key { path: "engine.region_memtable_bytes", help: "A region's memtable is flushed once it holds this many bytes." },
+    Key {
+        path: "engine.region_memtable_bytes_max",
+        help: "A region's memtables in bytes, those being flushed included: its writes stall at it.",
+    },
     Key { path: "engine.memtable_bytes_max", help: "All memtables in bytes: the largest is flushed at half of it, writes stall at it." },
     Key { path: "engine.wal_bytes_max", help: "Size of the WAL in bytes from which on the region with its oldest rows is flushed." },
     Key { path: "engine.row_group_rows", help: "Rows of a Parquet row group." },
@@ -50,6 +54,8 @@ pub const KEYS: &[Key] = &[
     Key { path: "engine.range_cache_bytes", help: "Memory in bytes for encoded columns and pages of SSTs." },
     Key { path: "engine.scan_bytes_max", help: "What one scan of a region may hold in bytes; one that needs more fails." },
     Key { path: "engine.open_parallelism", help: "Regions opened at the same time." },
+    Key { path: "engine.flush_parallelism", help: "Flushes at the same time, each of another region." },
+    Key { path: "engine.compaction_parallelism", help: "Compactions at the same time, each of another region." },
     Key { path: "wal.segment_bytes", help: "Size of a preallocated WAL segment file in bytes, a multiple of 4096." },
     Key {
         path: "wal.sync_interval_ms",

@@ -142,8 +142,13 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     bounds("engine.memtable_bytes_max", size(engine.memtable_bytes_max), fits, "at least engine.region_memtable_bytes")?;
     bounds("engine.row_group_rows", size(engine.row_group_rows), (1..=16 << 20).contains(&engine.row_group_rows), "1 to 16777216")?;
     bounds("engine.zstd_level", engine.zstd_level.into(), (1..=22).contains(&engine.zstd_level), "1 to 22")?;
-    let parallelism = engine.open_parallelism;
-    bounds("engine.open_parallelism", size(parallelism), (1..=1024).contains(&parallelism), "1 to 1024")?;
+    for (key, parallelism) in [
+        ("engine.open_parallelism", engine.open_parallelism),
+        ("engine.flush_parallelism", engine.flush_parallelism),
+        ("engine.compaction_parallelism", engine.compaction_parallelism),
+    ] {
+        bounds(key, size(parallelism), (1..=1024).contains(&parallelism), "1 to 1024")?;
+    }
     let segment = config.wal.segment_bytes;
     let fits = (64 << 10..=1 << 30).contains(&segment) && segment.is_multiple_of(4096);
     let long = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

@@ -108,6 +108,8 @@ pub enum LogFormat {
 pub struct Engine {
     /// A region's memtable is flushed once it holds this much.
     pub region_memtable_bytes: usize,
+    /// A region's memtables together, those that are being flushed included: its writes stall at it.
+    pub region_memtable_bytes_max: usize,
     /// All memtables together: the largest is flushed at half of it, writes stall at it.
     pub memtable_bytes_max: usize,
     /// Size of the write-ahead log from which on the region that keeps its oldest part is flushed.
@@ -128,6 +130,10 @@ pub struct Engine {
     pub scan_bytes_max: usize,
     /// Regions opened at the same time.
     pub open_parallelism: usize,
+    /// Flushes at the same time, each of another region.
+    pub flush_parallelism: usize,
+    /// Compactions at the same time, each of another region.
+    pub compaction_parallelism: usize,
 }
 
 /// Settings of the write-ahead log.
@@ -192,6 +198,7 @@ impl Default for Engine {
     fn default() -> Self {
         let tessera_engine::config::Config {
             region_memtable_bytes,
+            region_memtable_bytes_max,
             memtable_bytes_max,
             wal_bytes_max,
             row_group_rows,
@@ -202,10 +209,13 @@ impl Default for Engine {
             range_cache_bytes,
             scan_bytes_max,
             open_parallelism,
+            flush_parallelism,
+            compaction_parallelism,
             ..
         } = tessera_engine::config::Config::default();
         Self {
             region_memtable_bytes,
+            region_memtable_bytes_max,
             memtable_bytes_max,
             wal_bytes_max,
             row_group_rows,
@@ -216,6 +226,8 @@ impl Default for Engine {
             range_cache_bytes,
             scan_bytes_max,
             open_parallelism,
+            flush_parallelism,
+            compaction_parallelism,
         }
     }
 }
@@ -250,6 +262,7 @@ impl Engine {
     pub fn to_engine(&self) -> tessera_engine::config::Config {
         let Self {
             region_memtable_bytes,
+            region_memtable_bytes_max,
             memtable_bytes_max,
             wal_bytes_max,
             row_group_rows,
@@ -260,9 +273,12 @@ impl Engine {
             range_cache_bytes,
             scan_bytes_max,
             open_parallelism,
+            flush_parallelism,
+            compaction_parallelism,
         } = *self;
         let mut config = tessera_engine::config::Config::default();
         config.region_memtable_bytes = region_memtable_bytes;
+        config.region_memtable_bytes_max = region_memtable_bytes_max;
         config.memtable_bytes_max = memtable_bytes_max;
         config.wal_bytes_max = wal_bytes_max;
         config.row_group_rows = row_group_rows;
@@ -273,6 +289,8 @@ impl Engine {
         config.range_cache_bytes = range_cache_bytes;
         config.scan_bytes_max = scan_bytes_max;
         config.open_parallelism = open_parallelism;
+        config.flush_parallelism = flush_parallelism;
+        config.compaction_parallelism = compaction_parallelism;
         config
     }
 }

@@ -15,6 +15,7 @@ pub mod filter;
 pub mod finer_time;
 pub mod fit;
 pub mod limits;
+pub mod past;
 pub mod rows;
 pub mod rules;
 pub mod scan;

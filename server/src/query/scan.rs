@@ -26,7 +26,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt};
 use tessera_engine::engine::Engine;
-use tessera_engine::request::{Order, RegionScan, ScanRequest};
+use tessera_engine::request::{AsOf, Order, RegionScan, ScanRequest};
 use tessera_manifest::id::{ColumnId, RegionId};
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Column;
@@ -34,6 +34,7 @@ use tessera_manifest::value::{DataType, Value};
 use tokio::sync::OnceCell;
 
 use super::error::{from_engine, wrap};
+use super::past::Versions;
 use super::{rules, value};
 use crate::catalog::{Closed, Table};
 
@@ -46,6 +47,8 @@ pub struct Source {
     pub engine: Engine,
     /// Tables that were dropped meanwhile.
     pub closed: Closed,
+    /// The version at which each region is read, where it is not the present one.
+    pub past: Option<Versions>,
 }
 
 /// How a scan may be run.
@@ -162,6 +165,7 @@ impl TesseraScanExec {
         let schema = self.schema();
         let mut statistics = Statistics::new_unknown(&schema);
         if !self.is_plain()
+            || self.source.past.is_some()
             || self.request.filter != Expr::always() && !matches!(&self.request.filter, Expr::And(parts) if parts.is_empty())
         {
             return statistics;
@@ -274,7 +278,8 @@ impl ExecutionPlan for TesseraScanExec {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let files = MetricBuilder::new(&self.metrics).counter("files", partition);
         let skipped = MetricBuilder::new(&self.metrics).counter("files_skipped", partition);
-        let (Source { table, engine, closed }, request) = (self.source.clone(), self.request.clone());
+        let (Source { table, engine, closed, past }, mut request) = (self.source.clone(), self.request.clone());
+        request.as_of = past.and_then(|past| past.get(&region).copied()).map(AsOf::Version);
         // The region may have another version of the schema by now; the plan has this one.
         let planned = Arc::new(table.info.schema.clone());
         let scans = Arc::clone(&self.scans);

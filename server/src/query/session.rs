@@ -11,7 +11,9 @@ use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ExprSchemable, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -24,10 +26,11 @@ use futures::TryStreamExt;
 use super::error::unwrap;
 use super::few_rows::FewRows;
 use super::finer_time::{FinerText, FinerTime};
-use super::limits;
+use super::{limits, past};
 use crate::catalog::{Catalogs, information_schema};
 use crate::error::ServerError;
 use crate::service::Output;
+use crate::sql::as_of;
 use crate::sql::parser::{CATALOG, CATALOGS, check_catalog};
 
 /// Makes the session of a statement.
@@ -107,7 +110,14 @@ impl Sessions {
                 continue;
             }
             let (schema, table) = key;
-            let found = provider(catalogs, &schema, &table, is_insert).await;
+            let found = match as_of::split_name(&table) {
+                Some((name, kind, text)) => {
+                    let present = catalogs.table(&schema, name).await?;
+                    let past = past::provider(state, catalogs, present, kind, text).await?;
+                    Ok(Arc::new(past) as Arc<dyn TableProvider>)
+                }
+                None => provider(catalogs, &schema, &table, is_insert).await,
+            };
             let found = match found {
                 // A table function stands where a table does.
                 Err(_) if self.base.table_functions().contains_key(&table) => continue,
@@ -123,16 +133,31 @@ impl Sessions {
     /// # Errors
     /// An expression with columns or aggregates, or a value that the type cannot hold.
     pub fn constant(&self, expr: df::Expr, data_type: &arrow::datatypes::DataType) -> Result<ScalarValue, ServerError> {
-        let empty = DFSchema::empty();
-        let aliased = df::ExprWithAlias { expr, alias: None };
-        let logical = self.base.create_logical_expr_from_sql_expr(aliased, &empty).map_err(unwrap)?;
-        let cast = logical.cast_to(data_type, &empty).map_err(unwrap)?;
-        let physical = self.base.create_physical_expr(cast, &empty).map_err(unwrap)?;
-        let row = one_row()?;
-        match physical.evaluate(&row).map_err(unwrap)? {
-            ColumnarValue::Scalar(scalar) => Ok(scalar),
-            ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(unwrap),
-        }
+        constant_in(&self.base, expr, data_type)
+    }
+}
+
+/// The value of an expression without columns, cast to this type; times such as `now()` are those of the statement.
+pub(super) fn constant_in(
+    state: &SessionState,
+    expr: df::Expr,
+    data_type: &arrow::datatypes::DataType,
+) -> Result<ScalarValue, ServerError> {
+    let empty = DFSchema::empty();
+    let aliased = df::ExprWithAlias { expr, alias: None };
+    let logical = state.create_logical_expr_from_sql_expr(aliased, &empty).map_err(unwrap)?;
+    let cast = logical.cast_to(data_type, &empty).map_err(unwrap)?;
+    // Functions such as now() have their value only here.
+    let began = state.execution_props().query_execution_start_time;
+    let context = SimplifyContext::builder().with_config_options(Arc::clone(state.config_options()));
+    let simplifier = ExprSimplifier::new(context.with_query_execution_start_time(began).build());
+    let coerced = simplifier.coerce(cast, &empty).map_err(unwrap)?;
+    let simple = simplifier.simplify(coerced).map_err(unwrap)?;
+    let physical = state.create_physical_expr(simple, &empty).map_err(unwrap)?;
+    let row = one_row()?;
+    match physical.evaluate(&row).map_err(unwrap)? {
+        ColumnarValue::Scalar(scalar) => Ok(scalar),
+        ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(unwrap),
     }
 }
 

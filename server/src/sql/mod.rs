@@ -7,6 +7,7 @@
 //!   [`parser`], which change nothing that a query can see.
 //! - [`show::create_table`] writes text that [`parse`] reads back as an equal table.
 
+pub mod as_of;
 pub mod ast;
 pub mod depth;
 pub mod parser;

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::ast::{Statement, TableName};
 use super::split::{DIALECT, Source, split};
-use super::{alter, create, depth, from_parser, syntax};
+use super::{alter, as_of, create, depth, from_parser, syntax};
 use crate::error::{Code, ServerError};
 
 /// The name of the only catalog.
@@ -46,6 +46,7 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>, ServerError> {
 
 fn parse_one(source: &Source) -> Result<Statement, ServerError> {
     depth::check(&source.tokens)?;
+    let source = &as_of::fold(source)?;
     let mut cursor = Cursor::new(source);
     let statement = cursor.statement()?;
     cursor.end()?;
@@ -110,7 +111,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn foreign(&mut self) -> Result<Box<df::Statement>, ServerError> {
-        self.parser.parse_statement().map(Box::new).map_err(|error| from_parser(&error))
+        let mut statement = self.parser.parse_statement().map(Box::new).map_err(|error| from_parser(&error))?;
+        as_of::settle(&mut statement)?;
+        Ok(statement)
     }
 
     fn create_database(&mut self) -> Result<Statement, ServerError> {
@@ -144,7 +147,9 @@ impl<'a> Cursor<'a> {
             let query = self.parser.parse_query().map_err(|error| from_parser(&error))?;
             self.expect(&Token::RParen)?;
             self.expect_words(&["TO"])?;
-            return self.copy_to(Box::new(df::Statement::Query(query)));
+            let mut query = Box::new(df::Statement::Query(query));
+            as_of::settle(&mut query)?;
+            return self.copy_to(query);
         }
         let table = self.table_name()?;
         if self.eat(&["TO"]) {

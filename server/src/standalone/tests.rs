@@ -6,6 +6,7 @@ mod ddl;
 mod dml;
 mod faults;
 mod names;
+mod past;
 mod reads;
 mod times;
 

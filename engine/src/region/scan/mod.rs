@@ -196,7 +196,7 @@ impl Region {
             return Err(Error::Fenced { region: self.id });
         }
         let version = match request.as_of {
-            None => self.pin(),
+            None => self.current_version().await?,
             Some(as_of) => self.past_version(as_of).await?,
         };
         let rows = |source| Error::rows(self.id, source);

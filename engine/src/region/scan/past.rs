@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tessera_manifest::id::Slot;
 use tessera_manifest::log::{load, load_at, record_bodies};
+use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::state::RegionState;
 
 use super::super::Region;
@@ -14,6 +15,19 @@ use crate::options::TableOptions;
 use crate::request::AsOf;
 
 impl Region {
+    /// The version that `as_of` means, and what the region was at it.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] with `NoVersion` for one that cannot be read any more.
+    pub async fn version_as_of(&self, as_of: AsOf) -> Result<(Slot, Arc<RegionMeta>), Error> {
+        let slot = match as_of {
+            AsOf::Version(slot) => slot,
+            AsOf::UnixMs(time_ms) => self.version_at(time_ms).await?,
+        };
+        let version = self.past_version(AsOf::Version(slot)).await?;
+        Ok((slot, Arc::clone(&version.meta)))
+    }
+
     /// What the region's files were at a version. Rows that were not flushed then are not in it.
     pub(super) async fn past_version(&self, as_of: AsOf) -> Result<Arc<Version>, Error> {
         let manifest = |source| Error::manifest(self.id, source);
@@ -34,7 +48,7 @@ impl Region {
         let active = Arc::new(Memtable::new(Arc::clone(&meta.schema)));
         let rule_version = meta.rule_version();
         let (options, hold) = (Arc::new(options), Some(Arc::new(hold)));
-        Ok(Arc::new(Version { state, meta, rule_version, options, active, frozen: Vec::new(), hold }))
+        Ok(Arc::new(Version { state, meta, rule_version, options, active, frozen: Vec::new(), staged: None, hold }))
     }
 
     /// The last version that was written until then, by the clocks of its writers.

@@ -53,6 +53,7 @@ impl World {
             node: NodeId(1),
             env: Env::system(),
             config,
+            read_set: None,
         };
         let engine = Engine::start(parts);
         let option = match mode {

@@ -11,6 +11,7 @@ mod manifest;
 mod payload;
 mod region;
 mod sample;
+mod txn;
 mod wal;
 
 use std::fs;

@@ -3,4 +3,6 @@
 mod csv;
 mod disk;
 mod processes;
+#[cfg(unix)]
+mod rights;
 mod sql;

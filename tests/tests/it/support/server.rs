@@ -70,6 +70,16 @@ impl Server {
         Self::wait(process).unwrap_or_else(|ended| panic!("the server did not start: {ended:?}"))
     }
 
+    /// Starts a server as the user `uid` by a binary that this user may run.
+    #[cfg(unix)]
+    pub(crate) fn start_as(uid: u32, binary: &Path, home: &Path, settings: &[&str]) -> Self {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(binary);
+        command.uid(uid).gid(uid).current_dir("/");
+        let process = Process::spawn_by(command, home, "127.0.0.1:0", settings, &[]);
+        Self::wait(process).unwrap_or_else(|ended| panic!("the server did not start: {ended:?}"))
+    }
+
     fn wait(process: Process) -> Result<Self, Ended> {
         match process.wait_ready(LIFE) {
             Ok(url) => {
@@ -207,7 +217,10 @@ impl Server {
 
 impl Process {
     fn spawn(home: &Path, addr: &str, settings: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(binary());
+        Self::spawn_by(Command::new(binary()), home, addr, settings, env)
+    }
+
+    fn spawn_by(mut command: Command, home: &Path, addr: &str, settings: &[&str], env: &[(&str, &str)]) -> Self {
         command.args(["standalone", "--http-addr", addr, "--data-home"]).arg(home);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         for (name, _) in std::env::vars_os() {

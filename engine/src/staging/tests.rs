@@ -1,0 +1,8 @@
+//! Repartitions through the engine alone: a table whose catalog is two maps, a coordinator that anybody may resume, and
+//! writers that route as a router does.
+
+mod bugs;
+mod crashes;
+mod flow;
+mod gate;
+mod table;

@@ -1,0 +1,133 @@
+//! Which files a target of a repartition refers to, and for which of their rows.
+//!
+//! ```text
+//!   scope of F in target = OR over the sources that list F of (their scope of F ∧ their rule at the fence)
+//! ```
+//!
+//! Invariants:
+//! - What a reader of the target sees of a file, scope ∧ rule of the target, is what readers of the sources saw of it,
+//!   cut to the target's rule: "their rule at the fence" is in the scope, so that a row which a source had lost to
+//!   another region, and which was deleted there since, does not come back.
+//! - Scopes are said relative to the rule under which the file was written, which all of its rows satisfy: a file that
+//!   comes home has the scope *true* again, and loops of splits and merges do not grow scopes.
+//! - A reference is left out only if no row of the file can satisfy scope ∧ rule.
+//! - The same sources give the same references: two who compute a remap agree on its hash.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::{PutMode, PutOptions};
+
+use crate::action::{RemapStaged, SegmentRef};
+use crate::checkpoint::encode_segment;
+use crate::env;
+use crate::error::Error;
+use crate::file::{FileRef, Scope, StagedFile};
+use crate::id::{Epoch, FileKey, RegionId, TxnId};
+use crate::limits;
+use crate::log::Context;
+use crate::rule::{Expr, RuleVersion, Tri, domain, residual};
+use crate::set_hash::{MemberHash, SetHash};
+use crate::state::{Files, Row};
+
+/// What a source was at its fence.
+#[derive(Debug, Clone, Copy)]
+pub struct Fenced<'a> {
+    /// Its rule, under which the files are visible.
+    pub rule: &'a Expr,
+    /// Its visible files, which are frozen.
+    pub files: &'a Files,
+}
+
+/// A reference that a target will have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The file and its scope in the target.
+    pub file: Arc<FileRef>,
+    /// Whether rows have to be tested when it is read: what the file's rule and statistics do not imply of what the
+    /// target shows.
+    pub tested: bool,
+}
+
+/// The scope of some sources' references to files that were written under one rule, and what a target shows of these.
+struct Mapped {
+    scope: Scope,
+    shown: Expr,
+}
+
+/// The references of a target with this rule, ascending by file.
+#[must_use]
+pub fn remap(sources: &[Fenced<'_>], rule: &Expr) -> Vec<Reference> {
+    let mut listed: Vec<(FileKey, usize, Arc<FileRef>)> = Vec::with_capacity(sources.iter().map(|source| source.files.len()).sum());
+    for (index, source) in sources.iter().enumerate() {
+        listed.extend(source.files.iter().map(|(key, listed)| (key, index, listed.file)));
+    }
+    listed.sort_unstable_by_key(|(key, index, _)| (*key, *index));
+    // Files of one checkpoint or writer share their rule.
+    let mut versions: HashMap<*const Expr, RuleVersion> = HashMap::new();
+    let mut known: HashMap<(Vec<(usize, RuleVersion)>, RuleVersion), Option<Mapped>> = HashMap::new();
+    let mut references = Vec::with_capacity(listed.len());
+    for group in listed.chunk_by(|a, b| a.0 == b.0) {
+        let file = &group[0].2;
+        let written = *versions.entry(Arc::as_ptr(&file.meta.rule)).or_insert_with(|| file.meta.rule.version());
+        let scopes = group.iter().map(|(_, source, file)| (*source, file.scope.version())).collect();
+        let mapped = known.entry((scopes, written)).or_insert_with(|| {
+            let parts = group.iter().map(|(_, source, file)| Expr::clone(&file.scope).and(sources[*source].rule.clone()));
+            map(parts.collect(), &file.meta.rule, rule)
+        });
+        let Some(Mapped { scope, shown }) = mapped else { continue };
+        let tested = match shown.evaluate_box(&domain::Box::from_stats(&file.meta.stats)) {
+            Tri::False => continue,
+            Tri::True => false,
+            _ => true,
+        };
+        let file = if file.scope == *scope { Arc::clone(file) } else { Arc::new(FileRef { scope: scope.clone(), ..FileRef::clone(file) }) };
+        references.push(Reference { file, tested });
+    }
+    references
+}
+
+/// `None` if the target shows no row of such files.
+fn map(parts: Vec<Expr>, written: &Expr, rule: &Expr) -> Option<Mapped> {
+    let unbounded = domain::Box::unbounded();
+    let scope = residual(&Expr::Or(parts), written, &unbounded);
+    let shown = residual(&scope.clone().and(rule.clone()), written, &unbounded);
+    let scope = if scope == Expr::always() { Scope::all() } else { Scope::new(scope) };
+    (shown != Expr::never()).then_some(Mapped { scope, shown })
+}
+
+/// Writes references as segments into the folder of `region`, which is in `epoch`, and answers how the region records
+/// them. What is written is named by nothing until then; what was written for an epoch that is over is swept.
+///
+/// # Errors
+/// The store's failure: write them again.
+pub async fn write(
+    context: &Context,
+    region: RegionId,
+    epoch: Epoch,
+    txn: TxnId,
+    references: Vec<Arc<FileRef>>,
+) -> Result<RemapStaged, Error> {
+    let set_hash = references.iter().fold(SetHash::EMPTY, |hash, file| hash.with(MemberHash::of(file)));
+    let parts: Vec<Vec<Arc<FileRef>>> = references.chunks(limits::SEGMENT_ROWS_MAX).map(<[_]>::to_vec).collect();
+    let writes = parts.into_iter().map(|part| write_segment(context, region, epoch, part));
+    let segments = futures::stream::iter(writes).buffered(limits::PARALLEL_READS_MAX).try_collect().await?;
+    Ok(RemapStaged { txn, segments, set_hash })
+}
+
+async fn write_segment(context: &Context, region: RegionId, epoch: Epoch, part: Vec<Arc<FileRef>>) -> Result<SegmentRef, Error> {
+    let rows = part.len() as u64;
+    let encode = move || encode_segment(&part.into_iter().map(|file| Row::Remapped(StagedFile::new(file))).collect::<Vec<_>>());
+    let file = context.env.file_id(epoch);
+    let path = context.root.segment(region, file);
+    let stopped = |_| Error::Checkpoint { path: path.to_string(), reason: "its writer was stopped".into() };
+    let bytes = env::spawn_blocking(encode).await.map_err(stopped)?;
+    let segment = SegmentRef { file, crc32: crc32fast::hash(&bytes), bytes: bytes.len() as u64, rows };
+    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    context.store.put_opts(&path, bytes.into(), options).await.map_err(|source| Error::store("write", &path, source))?;
+    Ok(segment)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,287 @@
+//! What a repartition asks of the regions and of the object store; whoever runs the procedures connects it.
+//!
+//! Invariants:
+//! - Every operation is idempotent: done again, also by another process and at the same time, it changes nothing more
+//!   and answers the same. So an answer that was lost is asked for again.
+//! - An operation that comes late, when the repartition is over, changes nothing and answers with an error.
+//! - Everything but [`RegionPort::decide`] can be lost and done anew; the decision is the only commit point.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tessera_manifest::action::{RemapStaged, StageTarget};
+use tessera_manifest::id::{Epoch, Generation, NodeId, RegionId, Slot, TableId, TxnId};
+use tessera_manifest::meta::RegionMeta;
+use tessera_manifest::rule::Expr;
+use tessera_manifest::set_hash::SetHash;
+
+/// How a group was, or is to be, decided: the content of `{table}/txn/{txn}.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decided {
+    /// The repartition of the group.
+    pub txn: TxnId,
+    /// The table.
+    pub table: TableId,
+    /// The generation of its regions if it commits.
+    pub commit: Generation,
+    /// The generation of its sources if it aborts.
+    pub abort: Generation,
+    /// How.
+    pub verdict: Verdict,
+}
+
+/// Commit or abort.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The group changes.
+    Commit {
+        /// Each source with the version that staged it.
+        stages: Vec<(RegionId, Slot)>,
+    },
+    /// The group stays as it is.
+    Abort,
+}
+
+/// Asks a region to stage itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageRequest {
+    /// The region.
+    pub region: RegionId,
+    /// The repartition.
+    pub txn: TxnId,
+    /// The generation that the region must be in.
+    pub base: Generation,
+    /// The generation of what is written from now on.
+    pub generation: Generation,
+    /// The generation that an abort leads to.
+    pub abort: Generation,
+    /// What the region becomes; `None` when it retires.
+    pub target: Option<StageTarget>,
+    /// The version of the schema, which stays until the repartition is resolved.
+    pub schema_version: u32,
+}
+
+/// A region is staged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// The region.
+    pub region: RegionId,
+    /// The version that staged it; the same however often it is asked.
+    pub version: Slot,
+}
+
+/// A region is ready to be fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Its files.
+    pub files: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Rows of its files.
+    pub rows: u64,
+    /// Bytes that are not flushed.
+    pub memtable_bytes: u64,
+}
+
+/// What a remap would give a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemapPreview {
+    /// The target.
+    pub target: RegionId,
+    /// Files that it will refer to.
+    pub files: u64,
+    /// Those of them that lie in the folder of another region.
+    pub foreign_files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
+    /// Rows of these files, those of other regions included.
+    pub rows: u64,
+    /// Files that hold rows of other regions too: reading them costs a filter until they are localized.
+    pub residual_files: u64,
+}
+
+/// Everything before a source's fence is in SSTs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drained {
+    /// The source.
+    pub region: RegionId,
+    /// A version whose visible files are the frozen ones.
+    pub version: Slot,
+    /// Their set hash.
+    pub visible: SetHash,
+}
+
+/// A target of a remap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemapTarget {
+    /// The region.
+    pub region: RegionId,
+    /// Its manifest's epoch, in which the segments are to be born.
+    pub epoch: Epoch,
+    /// Its rule to be.
+    pub rule: Arc<Expr>,
+}
+
+/// Asks for the reference lists of targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemapRequest {
+    /// The repartition.
+    pub txn: TxnId,
+    /// Who gets references.
+    pub targets: Vec<RemapTarget>,
+    /// Whose references, and at which versions.
+    pub sources: Vec<Drained>,
+}
+
+/// How a region took its references.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// They are in its manifest.
+    Remapped {
+        /// The version that took them.
+        version: Slot,
+        /// How many there are.
+        references: u64,
+    },
+    /// The segments are of another epoch than the region is in: remap again.
+    StaleEpoch {
+        /// The region's epoch.
+        epoch: Epoch,
+    },
+}
+
+/// A region follows the decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved {
+    /// Its version after.
+    pub version: Slot,
+    /// Whether it is no part of the table any more.
+    pub retired: bool,
+}
+
+/// Why an operation failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PortError {
+    /// Whether the same may succeed later.
+    pub retryable: bool,
+    /// Whether it failed because there is no such region.
+    pub not_found: bool,
+    /// What went wrong, on which object.
+    pub message: String,
+    /// The error code for users, where there is one.
+    pub code: Option<u32>,
+}
+
+impl PortError {
+    /// One that may pass.
+    pub fn retryable(message: impl Into<String>) -> Self {
+        Self { retryable: true, not_found: false, message: message.into(), code: None }
+    }
+
+    /// One for good.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self { retryable: false, not_found: false, message: message.into(), code: None }
+    }
+}
+
+/// The regions of all nodes, and the decisions on the object store.
+#[async_trait]
+pub trait RegionPort: fmt::Debug + Send + Sync {
+    /// Creates a new, empty region whose first records stage it. Done again with the same, it does nothing.
+    ///
+    /// # Errors
+    /// For good when the region exists in another form, retired ones included.
+    async fn create_staged(&self, node: NodeId, meta: &RegionMeta, stage: &StageRequest) -> Result<Staged, PortError>;
+
+    /// Gets a source ready: compactions end and wait until [`resolve`](Self::resolve) or [`release`](Self::release),
+    /// memtables are flushed. Writes go on. The region looks for the decision *after* it has stopped its compactions, and
+    /// if there is one lets them go on: the call came late, and nobody will end the preparation.
+    ///
+    /// # Errors
+    /// Why the region cannot be repartitioned; for good when the group is decided.
+    async fn prepare(&self, node: NodeId, region: RegionId, txn: TxnId) -> Result<Prepared, PortError>;
+
+    /// Tries the remap of the sources as they are now, and changes nothing. Answers by target, in order.
+    ///
+    /// # Errors
+    /// Whatever would make the remap fail.
+    async fn dry_run(&self, node: NodeId, targets: &[(RegionId, Arc<Expr>)], sources: &[RegionId]) -> Result<Vec<RemapPreview>, PortError>;
+
+    /// Fences a source: writes of the base generation end, writes of the new one are staged.
+    ///
+    /// # Errors
+    /// For good when the region is not in the base generation, or is staged for another repartition.
+    async fn stage(&self, node: NodeId, request: &StageRequest) -> Result<Staged, PortError>;
+
+    /// Flushes a staged source up to its fence.
+    ///
+    /// # Errors
+    /// For good when rows before the fence cannot be reached any more.
+    async fn drain(&self, node: NodeId, region: RegionId, txn: TxnId) -> Result<Drained, PortError>;
+
+    /// Makes the reference lists of the targets from the sources' manifests, on `node`.
+    ///
+    /// # Errors
+    /// When a manifest cannot be read or is not as it was drained.
+    async fn remap(&self, node: NodeId, request: &RemapRequest) -> Result<Vec<(RegionId, RemapStaged)>, PortError>;
+
+    /// Has a target take its references. One that has them already answers so.
+    ///
+    /// # Errors
+    /// When the segments are damaged or cannot be applied.
+    async fn apply_remap(&self, node: NodeId, region: RegionId, remap: &RemapStaged) -> Result<Applied, PortError>;
+
+    /// Has a region follow the decision; also a source that never staged follows an abort.
+    ///
+    /// # Errors
+    /// [`PortError::not_found`] when there is no such region.
+    async fn resolve(&self, node: NodeId, region: RegionId, base: Generation, decided: &Decided) -> Result<Resolved, PortError>;
+
+    /// Ends a region that an aborted repartition was to create: created as retired if it is absent, else resolved as
+    /// aborted and retired.
+    ///
+    /// # Errors
+    /// When that cannot be done now.
+    async fn create_retired(&self, node: NodeId, meta: &RegionMeta, decided: &Decided) -> Result<(), PortError>;
+
+    /// Opens a region anew from its manifest and log; nothing is flushed before.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    async fn restart(&self, node: NodeId, region: RegionId) -> Result<(), PortError>;
+
+    /// Ends the preparation of a region that was not staged: compactions go on. A region that is not prepared, or not
+    /// there, is fine.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    async fn release(&self, node: NodeId, region: RegionId, txn: TxnId) -> Result<(), PortError> {
+        let _ = txn;
+        self.restart(node, region).await
+    }
+
+    /// Asks a region to rewrite files of other regions, and files with rows of other regions, when it finds the time.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    async fn localize(&self, node: NodeId, region: RegionId) -> Result<(), PortError>;
+
+    /// Decides the group, or answers what was decided before. Unknown outcomes are settled by reading back.
+    ///
+    /// # Errors
+    /// When the store does not answer: nothing is known then.
+    async fn decide(&self, proposal: &Decided) -> Result<Decided, PortError>;
+
+    /// What was decided.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn decided(&self, table: TableId, txn: TxnId) -> Result<Option<Decided>, PortError>;
+}
