@@ -16,7 +16,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema as ArrowSchema};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{RowSelection, RowSelectionPolicy};
+use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::file::metadata::RowGroupMetaData;
 use tessera_manifest::id::ColumnId;
@@ -37,9 +37,6 @@ use crate::merge::series::Stretches;
 
 /// The series of a row group are read when at least one in so many of its rows is.
 const SERIES_SHARE: usize = 4;
-/// Rows between changes of a selection, on average, from which on the decoder skips values rather than to decode and filter
-/// them. The last row of each series, one in some dozens, is quicker to skip to.
-const SKIPPED_ROWS: usize = 8;
 /// Bytes of a decoded batch, about, as long as that is a fair number of rows.
 const BATCH_BYTES: usize = 2 << 20;
 
@@ -292,7 +289,6 @@ impl Reading {
         if !whole {
             let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);
             builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
-            builder = builder.with_row_selection_policy(RowSelectionPolicy::Auto { threshold: SKIPPED_ROWS });
         }
         let path = file.path.clone();
         let batches = builder.build().map_err(|source| Error::decode(&path, source))?;
