@@ -311,9 +311,9 @@ impl World {
     async fn publish(&self, set: &str, targets: &[(RegionId, Arc<Expr>)]) -> Result<()> {
         let puts = targets.iter().map(|(id, rule)| {
             let text = rule.display(&self.schema).to_string();
-            Op::put(format!("route/{set}/{id}").into(), text.into())
+            Op::put(format!("route/{set}/{id}"), text)
         });
-        let row = Op::put("procedure/row/bench".into(), vec![0_u8; 2_000].into());
+        let row = Op::put("procedure/row/bench", vec![0_u8; 2_000]);
         self.kv.txn(Txn::new().then(puts.chain([row]))).await?;
         Ok(())
     }
