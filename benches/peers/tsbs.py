@@ -79,7 +79,7 @@ def duckdb_peer():
     db.execute("CHECKPOINT")
     size = db.execute("PRAGMA database_size").fetchone()
     used = size[2] * (size[3] - size[4]) if isinstance(size[2], int) else os.path.getsize(os.path.join(job["folder"], "duck.db"))
-    answers = queries("duckdb", lambda text: db.execute(text).fetch_arrow_table().num_rows)
+    answers = queries("duckdb", lambda text: db.execute(text).to_arrow_table().num_rows)
     return {"version": duckdb.__version__, "ingest_rows_s": rate, "load_s": load, "bytes": used, "queries": answers}
 
 
@@ -127,8 +127,8 @@ def slatedb_peer():
     loop = asyncio.new_event_loop()
     folder = os.path.join(job["folder"], "slate")
     os.makedirs(folder)
-    store = slate.ObjectStore.resolve("file://" + folder)
-    db = loop.run_until_complete(slate.DbBuilder("db", store).build())
+    store = slate.ObjectStore.resolve("file:///")
+    db = loop.run_until_complete(slate.DbBuilder(folder.strip("/"), store).build())
 
     def prepare(batch):
         names, columns = batch.schema.names, batch.to_pydict()

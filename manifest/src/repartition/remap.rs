@@ -60,10 +60,13 @@ struct Mapped {
     shown: Expr,
 }
 
+/// A file, the index of a source that lists it, and as what it lists it.
+type OfSource = (FileKey, usize, Arc<FileRef>);
+
 /// The references of a target with this rule, ascending by file.
 #[must_use]
 pub fn remap(sources: &[Fenced<'_>], rule: &Expr) -> Vec<Reference> {
-    let mut listed: Vec<(FileKey, usize, Arc<FileRef>)> = Vec::with_capacity(sources.iter().map(|source| source.files.len()).sum());
+    let mut listed: Vec<OfSource> = Vec::with_capacity(sources.iter().map(|source| source.files.len()).sum());
     for (index, source) in sources.iter().enumerate() {
         listed.extend(source.files.iter().map(|(key, listed)| (key, index, listed.file)));
     }

@@ -128,11 +128,16 @@ pub(super) struct Inner {
     ids: Option<Env>,
     /// What was asked, in order.
     pub asked: Vec<&'static str>,
+    /// How many requests to the metadata its process had made before each.
+    pub asked_after: Vec<u64>,
 }
 
 /// The regions and decisions of a cluster.
 #[derive(Debug, Default)]
 pub(super) struct World(Mutex<Inner>);
+
+/// By which source, and with which scope, a file is listed.
+type Listings = Vec<((RegionId, RuleVersion), Scope)>;
 
 fn wal_of(region: RegionId) -> WalId {
     WalId { kind: WalKind::Object, node: NodeId(1), log: Nonce(u128::from(region.as_u64())) }
@@ -371,26 +376,30 @@ impl Inner {
 
     /// The references of each target, by what the sources list now.
     fn references(&self, targets: &[(RegionId, Arc<Expr>)], sources: &[RegionId]) -> Vec<Vec<Arc<FileRef>>> {
-        let mut scopes: BTreeMap<FileKey, (Arc<FileRef>, Vec<Expr>)> = BTreeMap::new();
+        let mut listed_by: BTreeMap<FileKey, (Arc<FileRef>, Listings)> = BTreeMap::new();
         for source in sources {
-            let state = &self.regions[source].state;
-            let rule = Expr::clone(&state.meta().unwrap().rule);
-            for (key, listed) in state.files().iter() {
-                let scope = Expr::clone(&listed.file.scope).and(rule.clone());
-                scopes.entry(key).or_insert_with(|| (Arc::clone(&listed.file), Vec::new())).1.push(scope);
+            for (key, listed) in self.regions[source].state.files().iter() {
+                let listing = (*source, listed.file.scope.version());
+                listed_by.entry(key).or_insert_with(|| (Arc::clone(&listed.file), Vec::new())).1.push((listing, listed.file.scope.clone()));
             }
         }
-        let of_target = |(_, rule): &(RegionId, Arc<Expr>)| {
-            let mut found = Vec::new();
-            for (file, parts) in scopes.values() {
-                let scope = Expr::Or(parts.clone()).simplify();
-                if !rule::disjoint(&scope, rule).unwrap() {
-                    found.push(Arc::new(FileRef { scope: Scope::new(scope), ..FileRef::clone(file) }));
-                }
+        // Files that are listed in the same way have the same scope: it is worked out once.
+        let mut known: BTreeMap<Vec<(RegionId, RuleVersion)>, (Scope, Vec<bool>)> = BTreeMap::new();
+        let mut found = vec![Vec::new(); targets.len()];
+        for (file, listings) in listed_by.into_values() {
+            let way = listings.iter().map(|(listing, _)| *listing).collect();
+            let (scope, met) = known.entry(way).or_insert_with(|| {
+                let rule = |region: &RegionId| Expr::clone(&self.regions[region].state.meta().unwrap().rule);
+                let parts = listings.iter().map(|((source, _), scope)| Expr::clone(scope).and(rule(source))).collect();
+                let scope = Expr::Or(parts).simplify();
+                let met = targets.iter().map(|(_, rule)| !rule::disjoint(&scope, rule).unwrap()).collect();
+                (Scope::new(scope), met)
+            });
+            for (files, _) in found.iter_mut().zip(met.iter()).filter(|(_, met)| **met) {
+                files.push(Arc::new(FileRef { scope: scope.clone(), ..FileRef::clone(&file) }));
             }
-            found
-        };
-        targets.iter().map(of_target).collect()
+        }
+        found
     }
 
     fn dry_run(&self, targets: &[(RegionId, Arc<Expr>)], sources: &[RegionId]) -> Result<Vec<RemapPreview>, PortError> {
@@ -487,6 +496,9 @@ impl Inner {
         };
         let done = region.state.is_retired() || (staged != Some(txn) && region.generation() >= to);
         if !done {
+            if let (Verdict::Commit { stages }, Some(staging)) = (&decided.verdict, region.state.staging()) {
+                assert!(stages.contains(&(id, staging.since)), "the decision is about another staging of {id}: {stages:?}");
+            }
             region.commit(&[Action::Resolve(Resolve { txn, base, decision })], &Segments::new())?;
         }
         region.prepared.remove(&txn);
@@ -505,7 +517,9 @@ impl Inner {
         }
         let (txn, base) = (decided.txn, meta.generation);
         let resolve = Action::Resolve(Resolve { txn, base, decision: Decision::Abort { generation: decided.abort } });
-        region.commit(&[resolve, Action::Retire(Retire {})], &Segments::new())
+        let retire = Action::Retire(Retire {});
+        let actions = if region.state.staging().is_some() { vec![resolve, retire] } else { vec![retire] };
+        region.commit(&actions, &Segments::new())
     }
 
     pub(super) fn restart(&mut self, id: RegionId) -> Result<(), PortError> {

@@ -136,6 +136,7 @@ impl FakePort {
             return Err(refused);
         }
         self.check(&ask).await;
+        self.world.inner().asked_after.push(self.process.requests());
         let told = self.world.run(&ask);
         if self.hang.is_some_and(|hang| hang(&ask)) {
             std::future::pending::<()>().await;

@@ -94,6 +94,9 @@ async fn the_window_is_stage_decide_and_one_transaction() {
     let asked = cluster.world.inner().asked.clone();
     let from = asked.iter().position(|ask| *ask == "stage").unwrap();
     assert_eq!(asked[from - 1..from + 4], ["decided", "stage", "stage", "decide", "drain"]);
+    let metadata = cluster.world.inner().asked_after[from..from + 4].to_vec();
+    assert_eq!(metadata[0], metadata[2], "nothing is read or written between stage and decision");
+    assert_eq!(metadata[3] - metadata[2], 2, "one transaction admits, and the next step reads the routes: {metadata:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,4 +312,73 @@ async fn a_read_set_is_published_for_a_coordinator_that_is_gone() {
     runner.close().await;
     cluster.check("published twice").await;
     assert_eq!(cluster.view().await.read, before.read);
+}
+
+/// Gives every new region to node 7, and remembers what it gave and took back.
+#[derive(Debug, Default)]
+struct Landlord {
+    given: Mutex<BTreeSet<RegionId>>,
+    full: bool,
+}
+
+#[async_trait::async_trait]
+impl ResourceAllocator for Landlord {
+    async fn allocate(&self, _: &ProcedureId, regions: &[NewRegion]) -> Result<BTreeMap<RegionId, NodeId>, PortError> {
+        if self.full {
+            return Err(PortError::fatal("there is no room for a region"));
+        }
+        self.given.lock().unwrap().extend(regions.iter().map(|new| new.region));
+        Ok(regions.iter().map(|new| (new.region, NodeId(7))).collect())
+    }
+
+    async fn release(&self, _: &ProcedureId, regions: &[RegionId]) -> Result<(), PortError> {
+        let mut given = self.given.lock().unwrap();
+        regions.iter().for_each(|region| {
+            given.remove(region);
+        });
+        Ok(())
+    }
+}
+
+async fn run_at(cluster: &Cluster, landlord: &Arc<Landlord>, refuse: impl Fn(&Ask) -> Option<PortError> + Send + Sync + 'static) -> Record {
+    let id = cluster.submit("p", two_groups(), Options::DEFAULT).await;
+    let process = cluster.sound();
+    let port = Arc::new(cluster.port(&process).refusing(refuse));
+    let tools = Tools { port, allocator: Arc::clone(landlord) as _ };
+    let registry = Registry::new().with(KIND, tools.loader());
+    let runner = Runner::start(process, cluster.env(1), registry, RunnerOptions::DEFAULT).await.unwrap();
+    let record = cluster.settled(&id).await;
+    runner.close().await;
+    cluster.check("with a landlord").await;
+    record
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_regions_go_where_the_allocator_says_and_those_of_failed_groups_are_given_back() {
+    let (cluster, landlord) = (Cluster::with_rows(&HALVES, &[0]).await, Arc::default());
+    let record = run_at(&cluster, &landlord, never("stage", 0)).await;
+    assert_eq!(record.phase, Phase::Done, "{record:?}");
+    let view = cluster.view().await;
+    let created = *view.write.keys().max().unwrap();
+    assert_eq!(view.write[&created].node, NodeId(7));
+    assert_eq!(*landlord.given.lock().unwrap(), BTreeSet::from([created]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_room_for_new_regions_nothing_is_done() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let landlord = Arc::new(Landlord { full: true, ..Landlord::default() });
+    let record = run_at(&cluster, &landlord, |_| None).await;
+    assert_eq!(record.phase, Phase::Failed);
+    assert!(record.error.unwrap().contains("there is no room for a region"));
+    assert!(!cluster.world.inner().asked.contains(&"create_staged"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_as_a_whole_gives_everything_back() {
+    let (cluster, landlord) = (Cluster::with_rows(&HALVES, &[0]).await, Arc::default());
+    let busy = |ask: &Ask| (ask.name() == "prepare").then(|| PortError::fatal("no"));
+    let record = run_at(&cluster, &landlord, busy).await;
+    assert_eq!(record.phase, Phase::Failed);
+    assert!(landlord.given.lock().unwrap().is_empty());
 }

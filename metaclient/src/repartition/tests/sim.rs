@@ -201,8 +201,7 @@ async fn resolve_for(sim: &Sim, id: RegionId) {
     let mut inner = sim.cluster.world.inner();
     // Somebody may have been faster while the routes were read.
     let still = inner.regions[&id].state.staging().is_some_and(|staging| staging.stage.txn == decided.txn);
-    let new = base == Generation::FIRST && inner.regions[&id].state.meta().unwrap().rule.as_ref() == &Expr::never();
-    if still && !(new && decided.verdict == Verdict::Abort) {
+    if still {
         inner.resolve(id, base, &decided).unwrap();
         drop(inner);
         sim.count(|stats| stats.resolved_by_others += 1);
