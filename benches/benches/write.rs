@@ -156,7 +156,7 @@ impl Bench<'_> {
         let batches = self.cpu.arriving(self.options.order, 10_000)?;
         let payloads = batches.iter().map(|batch| Ok(encode(&self.cpu, batch)?.concat())).collect::<Result<Vec<_>>>()?;
         let bytes = payloads.iter().map(|payload| payload.len() as u64).sum::<u64>();
-        report.add_size(&format!("{} MB of wal to replay", bytes * u64::from(times) >> 20), bytes, self.cpu.rows());
+        report.add_size(&format!("{} MB of wal to replay", (bytes * u64::from(times)) >> 20), bytes, self.cpu.rows());
         let payloads: Vec<_> = payloads.into_iter().map(Into::into).collect();
         let dir = node::folder(self.options)?;
         self.runtime.block_on(self.leave_in_log(&dir, &batches, regions))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::block::{Block, BlockStream};
-use super::pair::seek;
+use super::pair::{Gap, seek};
 use super::series::{SeriesTable, Stretch};
 use crate::sst::Error;
 
@@ -21,8 +21,7 @@ pub(super) struct Cursor {
     pub(super) block: Option<Block>,
     pub(super) position: usize,
     stretch: usize,
-    /// Rows between two of another run, as they were the last time.
-    pub(super) guess: usize,
+    pub(super) gap: Gap,
     /// Where the present block is in the output chunk, once rows of it were taken.
     pub(super) held: Option<u32>,
     /// Rows of the present block that go out: (first, rows), ascending.
@@ -39,7 +38,7 @@ impl Cursor {
             block: None,
             position: 0,
             stretch: 0,
-            guess: 0,
+            gap: Gap::default(),
             held: None,
             kept: Vec::new(),
         }

@@ -269,19 +269,19 @@ impl Merger {
         let (left_times, right_times) = (&left.block().times[l..pair[0].1], &right.block().times[r..pair[1].1]);
         let left_wins = |a: usize, b: usize| left.sequence_at(l + a) > right.sequence_at(r + b);
         let (left_block, right_block, drop) = (left.block(), right.block(), policy.drop_deletes);
-        let mut guesses = (left.guess, right.guess);
+        let mut gaps = (left.gap, right.gap);
         let passed = match held {
-            None => interleave(left_times, right_times, &mut guesses, left_wins, |side, from, end| match side {
+            None => interleave(left_times, right_times, &mut gaps, left_wins, |side, from, end| match side {
                 Side::Left => left_block.live_pieces(l + from, l + end, drop, |from, rows| keep(&mut kept[0], from, rows)),
                 Side::Right => right_block.live_pieces(r + from, r + end, drop, |from, rows| keep(&mut kept[1], from, rows)),
             }),
-            Some(held) => interleave(left_times, right_times, &mut guesses, left_wins, |side, from, end| match side {
+            Some(held) => interleave(left_times, right_times, &mut gaps, left_wins, |side, from, end| match side {
                 Side::Left => left_block.live_pieces(l + from, l + end, drop, |from, rows| chunk.push(held[0], from, rows)),
                 Side::Right => right_block.live_pieces(r + from, r + end, drop, |from, rows| chunk.push(held[1], from, rows)),
             }),
         };
         let ends = (l + passed.0, r + passed.1);
-        (cursors[pair[0].0].guess, cursors[pair[1].0].guess) = guesses;
+        (cursors[pair[0].0].gap, cursors[pair[1].0].gap) = gaps;
         (ends, kept)
     }
 

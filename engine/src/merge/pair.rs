@@ -1,7 +1,7 @@
 //! Two runs of one series, row by row: the inner loop where files overlap.
 //!
-//! Points of a series mostly come at regular intervals, so one run has about as many rows between two of the other as it
-//! had between the two before: that guess is tried before anything is searched.
+//! Points of a series mostly come at regular intervals, so one run has as many rows between two of the other as it mostly
+//! had: that is tried before anything is searched.
 
 /// One of two runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,19 +10,28 @@ pub(super) enum Side {
     Right,
 }
 
+/// How many rows a run has between two of the other.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gap {
+    /// As it mostly was.
+    usual: usize,
+    /// As it was when it last was another; twice the same makes it the usual one.
+    other: usize,
+}
+
 /// Goes through two ascending lists of times, in neither of which a time repeats, until one of them ends. Calls `emit` with
 /// pieces (first row, end) in order of time; of two rows with the same time `left_wins` (their rows) says which goes out.
-/// `guesses` go from one call to the next. Returns how many rows of each were passed; none lies behind all of the other list.
+/// `gaps` go from one call to the next. Returns how many rows of each were passed; none lies behind all of the other list.
 pub(super) fn interleave(
     left: &[i64],
     right: &[i64],
-    guesses: &mut (usize, usize),
+    gaps: &mut (Gap, Gap),
     left_wins: impl Fn(usize, usize) -> bool,
     mut emit: impl FnMut(Side, usize, usize),
 ) -> (usize, usize) {
     let (mut l, mut r) = (0, 0);
     while let (Some(_), Some(time)) = (left.get(l), right.get(r)) {
-        let end = before(left, l, *time, &mut guesses.0);
+        let end = before(left, l, *time, &mut gaps.0);
         if end > l {
             emit(Side::Left, l, end);
             l = end;
@@ -37,7 +46,7 @@ pub(super) fn interleave(
             l += 1;
             r += 1;
         } else {
-            let end = before(right, r, *time, &mut guesses.1);
+            let end = before(right, r, *time, &mut gaps.1);
             emit(Side::Right, r, end);
             r = end;
         }
@@ -45,16 +54,22 @@ pub(super) fn interleave(
     (l, r)
 }
 
-/// The first row from `from` on whose time is not below `time`; `guess` is how many rows it took the last time.
+/// The first row from `from` on whose time is not below `time`.
 #[inline]
-fn before(times: &[i64], from: usize, time: i64, guess: &mut usize) -> usize {
-    let at = from + *guess;
+fn before(times: &[i64], from: usize, time: i64, gap: &mut Gap) -> usize {
+    let at = from + gap.usual;
     let above = at == from || times.get(at - 1).is_some_and(|last| *last < time);
     if above && times.get(at).is_some_and(|next| *next >= time) {
         return at;
     }
+    if times.last().is_some_and(|last| *last < time) {
+        return times.len();
+    }
     let end = seek(times, from, time);
-    *guess = end - from;
+    if gap.other == end - from {
+        gap.usual = gap.other;
+    }
+    gap.other = end - from;
     end
 }
 
@@ -97,7 +112,7 @@ mod tests {
         ) {
             let (left, right): (Vec<i64>, Vec<i64>) = (left.into_iter().collect(), right.into_iter().collect());
             let mut out = Vec::new();
-            let (l, r) = interleave(&left, &right, &mut (1, 1), |_, _| left_wins, |side, from, end| {
+            let (l, r) = interleave(&left, &right, &mut Default::default(), |_, _| left_wins, |side, from, end| {
                 let times = if side == Side::Left { &left } else { &right };
                 out.extend(times[from..end].iter().map(|time| (*time, side)));
             });

@@ -50,23 +50,30 @@ pub struct Reference {
     pub tested: bool,
 }
 
+/// What files that are treated alike have in common: who lists them with which scopes, and the rule that they were written
+/// under.
+type Kind = (Vec<(usize, RuleVersion)>, RuleVersion);
+
 /// The scope of some sources' references to files that were written under one rule, and what a target shows of these.
 struct Mapped {
     scope: Scope,
     shown: Expr,
 }
 
+/// A file, the index of a source that lists it, and as what it lists it.
+type OfSource = (FileKey, usize, Arc<FileRef>);
+
 /// The references of a target with this rule, ascending by file.
 #[must_use]
 pub fn remap(sources: &[Fenced<'_>], rule: &Expr) -> Vec<Reference> {
-    let mut listed: Vec<(FileKey, usize, Arc<FileRef>)> = Vec::with_capacity(sources.iter().map(|source| source.files.len()).sum());
+    let mut listed: Vec<OfSource> = Vec::with_capacity(sources.iter().map(|source| source.files.len()).sum());
     for (index, source) in sources.iter().enumerate() {
         listed.extend(source.files.iter().map(|(key, listed)| (key, index, listed.file)));
     }
     listed.sort_unstable_by_key(|(key, index, _)| (*key, *index));
     // Files of one checkpoint or writer share their rule.
     let mut versions: HashMap<*const Expr, RuleVersion> = HashMap::new();
-    let mut known: HashMap<(Vec<(usize, RuleVersion)>, RuleVersion), Option<Mapped>> = HashMap::new();
+    let mut known: HashMap<Kind, Option<Mapped>> = HashMap::new();
     let mut references = Vec::with_capacity(listed.len());
     for group in listed.chunk_by(|a, b| a.0 == b.0) {
         let file = &group[0].2;

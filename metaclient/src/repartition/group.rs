@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tessera_manifest::id::{Epoch, Generation, RegionId, TableId, TxnId};
+use tessera_manifest::id::{Epoch, Generation, RegionId, Slot, TableId, TxnId};
 
 use super::plan::PlannedGroup;
 use super::port::{Decided, Drained, RemapPreview, Staged, Verdict};
@@ -159,6 +159,9 @@ pub struct Group {
     /// Why it failed, or waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// The new regions with the versions that staged them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub created: Vec<Staged>,
     /// The epoch of each target's manifest, as it was last heard of.
     #[serde(default)]
     pub epochs: BTreeMap<RegionId, Epoch>,
@@ -265,6 +268,7 @@ impl Group {
             not_before_unix_ms: None,
             blocked: false,
             cause: None,
+            created: Vec::new(),
             epochs: BTreeMap::new(),
             verdict: None,
             drained: Vec::new(),
@@ -296,6 +300,15 @@ impl Group {
     #[must_use]
     pub fn proposal(&self, table: TableId, verdict: Verdict) -> Decided {
         Decided { txn: self.txn, table, commit: self.commit, abort: self.abort, verdict }
+    }
+
+    /// The verdict that commits the group, of whose sources these are the stages: it names every region's.
+    #[must_use]
+    pub fn commit_of(&self, sources: Vec<(RegionId, Slot)>) -> Verdict {
+        let mut stages = sources;
+        stages.extend(self.created.iter().map(|staged| (staged.region, staged.version)));
+        stages.sort_unstable();
+        Verdict::Commit { stages }
     }
 
     /// The decision that it follows.
@@ -337,6 +350,7 @@ impl Group {
             (GroupStep::Waiting, Event::Begun) => GroupStep::Create,
             (GroupStep::Create, Event::Created(staged)) => {
                 self.epochs.extend(staged.iter().map(|staged| (staged.region, staged.version.epoch)));
+                self.created = staged;
                 self.prepared = true;
                 GroupStep::Prepare
             }
@@ -395,7 +409,7 @@ impl Group {
         let step = match &decided.verdict {
             Verdict::Commit { stages } => {
                 let named = |region: RegionId| stages.iter().any(|(staged, _)| *staged == region);
-                if !self.plan.sources.iter().all(|source| named(source.region)) {
+                if !self.plan.regions().all(named) {
                     return Err(self.impossible());
                 }
                 self.epochs.extend(stages.iter().map(|(region, version)| (*region, version.epoch)));

@@ -16,35 +16,7 @@ use tessera_manifest::id::{Epoch, Generation, NodeId, RegionId, Slot, TableId, T
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::set_hash::SetHash;
-
-/// How a group was, or is to be, decided: the content of `{table}/txn/{txn}.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Decided {
-    /// The repartition of the group.
-    pub txn: TxnId,
-    /// The table.
-    pub table: TableId,
-    /// The generation of its regions if it commits.
-    pub commit: Generation,
-    /// The generation of its sources if it aborts.
-    pub abort: Generation,
-    /// How.
-    pub verdict: Verdict,
-}
-
-/// Commit or abort.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// The group changes.
-    Commit {
-        /// Each source with the version that staged it.
-        stages: Vec<(RegionId, Slot)>,
-    },
-    /// The group stays as it is.
-    Abort,
-}
+pub use tessera_manifest::txn::{Decided, Verdict};
 
 /// Asks a region to stage itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

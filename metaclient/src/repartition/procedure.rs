@@ -257,7 +257,7 @@ impl Repartition {
                     None => stage_in_time(&ops).await,
                 };
                 let verdict = match staged {
-                    Ok(stages) => Verdict::Commit { stages },
+                    Ok(sources) => group.commit_of(sources),
                     Err(why) => {
                         cause = Some(why);
                         Verdict::Abort

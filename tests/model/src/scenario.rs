@@ -125,10 +125,10 @@ fn histories(all: &mut Vec<Scenario>) {
         take_over: true,
         ..history(guards, 6)
     }));
-    all.push(of(("history", "damage-large"), "8 records, 2 damaged checkpoints, 2 writers' retention", BY_HAND, move |guards| History {
+    all.push(of(("history", "damage-large"), "7 records, 2 damaged checkpoints, 2 writers' retention", BY_HAND, move |guards| History {
         damages: 2,
         take_over: true,
-        ..history(guards, 8)
+        ..history(guards, 7)
     }));
     all.push(of(("history", "large"), "9 records, 2 snapshots, 1 scan, 1 rollback, 2 damages, 2 writers", BY_HAND, move |guards| {
         History { pins: 2, holds: 1, restores: 1, damages: 2, take_over: true, ..history(guards, 9) }

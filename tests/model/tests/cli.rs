@@ -3,11 +3,11 @@
 use std::process::{Command, Output};
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tessera-model")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tessera-model")).args(arguments).output().expect("the binary of this package runs")
 }
 
 fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
+    std::str::from_utf8(&output.stdout).expect("text is printed")
 }
 
 #[test]

@@ -38,7 +38,7 @@ use tessera_manifest::log::Manifest;
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::{Expr, RuleVersion};
 use tessera_manifest::state::{RegionState, Staging};
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, OwnedRwLockReadGuard};
 
 use super::version::{Frozen, Version};
 use super::{GateState, Region};
@@ -105,6 +105,9 @@ impl StagedRows {
     }
 }
 
+/// A write that has passed the gate, and what it is written under.
+type Entered = (OwnedRwLockReadGuard<GateState>, Arc<Version>, Arc<RegionMeta>);
+
 /// Whether the region was created for a repartition that is not resolved yet: no row is its own before.
 pub(super) fn is_new(meta: &RegionMeta) -> bool {
     *meta.rule == Expr::never()
@@ -112,10 +115,7 @@ pub(super) fn is_new(meta: &RegionMeta) -> bool {
 
 impl Region {
     /// Passes the gate for a write that was routed as the region takes rows now.
-    pub(super) async fn enter(
-        &self,
-        request: &WriteRequest,
-    ) -> Result<(tokio::sync::OwnedRwLockReadGuard<GateState>, Arc<Version>, Arc<RegionMeta>), Error> {
+    pub(super) async fn enter(&self, request: &WriteRequest) -> Result<Entered, Error> {
         let mut asked = false;
         loop {
             let permit = Arc::clone(&self.gate).read_owned().await;

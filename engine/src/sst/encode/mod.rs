@@ -169,7 +169,7 @@ impl FileWriter {
         for (_, chunk) in chunks {
             match chunk {
                 Chunk::Arrow(chunk) => chunk.append_to_row_group(&mut row_group)?,
-                Chunk::Text(bytes, close) => row_group.append_column(&bytes, *close)?,
+                Chunk::Text(bytes, close) => row_group.append_column(&bytes, close)?,
             }
         }
         row_group.close()?;
@@ -180,7 +180,7 @@ impl FileWriter {
 /// A column's part of a row group.
 enum Chunk {
     Arrow(ArrowColumnChunk),
-    Text(Bytes, Box<ColumnCloseResult>),
+    Text(Bytes, ColumnCloseResult),
 }
 
 impl Group {
@@ -245,7 +245,7 @@ impl ColumnWriter {
     fn close(self) -> Result<Chunk> {
         match self {
             Self::Arrow(column) => Ok(Chunk::Arrow(column.close()?)),
-            Self::Text(column) => column.close().map(|(bytes, close)| Chunk::Text(bytes, Box::new(close))),
+            Self::Text(column) => column.close().map(|(bytes, close)| Chunk::Text(bytes, close)),
         }
     }
 }

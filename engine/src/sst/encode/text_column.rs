@@ -68,9 +68,39 @@ struct Totals {
     uncompressed: usize,
     coded_pages: i32,
     plain_pages: i32,
-    bounds: Option<(Vec<u8>, Vec<u8>)>,
-    /// Bounds of the last page that had any, and in which orders bounds of pages have come.
-    order: (Option<(Vec<u8>, Vec<u8>)>, bool, bool),
+    bounds: Option<Bounds>,
+    order: PageOrder,
+}
+
+/// The least and the greatest value.
+type Bounds = (Vec<u8>, Vec<u8>);
+
+/// In which orders the bounds of pages have come.
+#[derive(Debug)]
+struct PageOrder {
+    /// Of the last page that has any.
+    last: Option<Bounds>,
+    ascending: bool,
+    descending: bool,
+}
+
+impl PageOrder {
+    fn note(&mut self, least: &[u8], greatest: &[u8]) {
+        if let Some((low, high)) = &self.last {
+            let orders = [least.cmp(low), greatest.cmp(high)];
+            self.ascending &= !orders.contains(&Ordering::Less);
+            self.descending &= !orders.contains(&Ordering::Greater);
+        }
+        self.last = Some((least.to_vec(), greatest.to_vec()));
+    }
+
+    fn name(&self) -> BoundaryOrder {
+        match (self.ascending, self.descending) {
+            (true, _) => BoundaryOrder::ASCENDING,
+            (_, true) => BoundaryOrder::DESCENDING,
+            _ => BoundaryOrder::UNORDERED,
+        }
+    }
 }
 
 /// Writes one column chunk.
@@ -103,7 +133,7 @@ impl TextColumn {
             coded_pages: 0,
             plain_pages: 0,
             bounds: None,
-            order: (None, true, true),
+            order: PageOrder { last: None, ascending: true, descending: true },
         };
         Ok(Self {
             descr,
@@ -276,14 +306,8 @@ impl TextColumn {
                 both.1 = greatest.to_vec();
             }
         }
-        let (last, ascending, descending) = &mut totals.order;
         if bounds.is_some() {
-            if let Some((low, high)) = last {
-                let orders = [least.cmp(low), greatest.cmp(high)];
-                *ascending &= !orders.contains(&Ordering::Less);
-                *descending &= !orders.contains(&Ordering::Greater);
-            }
-            *last = Some((least.clone(), greatest.clone()));
+            totals.order.note(&least, &greatest);
         }
         self.index.append(bounds.is_none(), least, greatest, nulls as i64);
         self.index.append_histograms(&None, &histogram(&self.descr, nulls, page.rows));
@@ -311,12 +335,7 @@ impl TextColumn {
         self.totals.uncompressed += uncompressed;
         let mut chunk = chunk.into_inner()?;
         chunk.extend_from_slice(&self.pages.into_inner()?);
-        let order = match self.totals.order {
-            (_, true, _) => BoundaryOrder::ASCENDING,
-            (_, _, true) => BoundaryOrder::DESCENDING,
-            _ => BoundaryOrder::UNORDERED,
-        };
-        self.index.set_boundary_order(order);
+        self.index.set_boundary_order(self.totals.order.name());
         let bloom_filter = self.bloom.map(|mut bloom| {
             bloom.fold_to_target_fpp(self.settings.bloom.map_or(0.05, |(fpp, _)| fpp));
             bloom

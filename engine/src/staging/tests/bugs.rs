@@ -81,12 +81,10 @@ async fn bug_7678_sequential_inserts_through_split_and_merge_leave_no_gap() {
         ts
     };
     let repartitions = async {
-        let mut right = 1;
-        for _ in 0..3 {
+        for right in 1..4 {
             kv.plan(&[0], &HALVES, "append").run(&engine, &kv, None).await.unwrap();
             flush(&engine).await;
             kv.plan(&[0, right], &[(Some(0), "")], "append").run(&engine, &kv, None).await.unwrap();
-            right += 1;
         }
         stop.store(true, std::sync::atomic::Ordering::SeqCst);
     };

@@ -113,6 +113,23 @@ fn crash_everywhere(shape: Shape, first: Option<usize>, then: Option<usize>) {
 }
 
 #[test]
+fn rows_before_a_fence_survive_restarts_until_they_are_drained() {
+    let world = World::new(SPLIT);
+    for turn in 0..3 {
+        let (kv, promises, plan) = (world.kv.clone(), world.promises.clone(), world.plan.clone());
+        let (ended, _) = world.disk.run(Crash::Never, |engine| async move {
+            open(&engine, &kv, None).await;
+            promises.check(&once(&scan(&engine, &kv).await));
+            engine.stage(plan.request(id(0))).await.unwrap();
+            let state = region(&engine, 0).await.state();
+            assert_eq!(state.is_drained(), Some(false), "in turn {turn} there are rows that are only in the log");
+        });
+        assert!(ended.is_some());
+    }
+    world.check(None);
+}
+
+#[test]
 fn a_crash_in_a_split_loses_and_doubles_nothing() {
     crash_everywhere(SPLIT, None, None);
 }

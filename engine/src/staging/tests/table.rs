@@ -363,7 +363,10 @@ pub(super) async fn open(engine: &Engine, kv: &Kv, plan: Option<&Plan>) {
 
 /// What writers were promised, by (key, time): what may be there now.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Promises(Arc<Mutex<BTreeMap<(i64, i64), Vec<Option<i64>>>>>);
+pub(super) struct Promises(Arc<Mutex<BTreeMap<(i64, i64), Possible>>>);
+
+/// The values that a row may have; `None`: it may be absent.
+type Possible = Vec<Option<i64>>;
 
 impl Promises {
     pub(super) fn begin(&self, at: (i64, i64), v: Option<i64>) {

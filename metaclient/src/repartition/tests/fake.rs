@@ -261,6 +261,9 @@ impl FakeRegion {
     }
 }
 
+/// Which sources list a file, each with the version of the scope.
+type Way = Vec<(RegionId, RuleVersion)>;
+
 impl Inner {
     fn fresh(&mut self, epoch: Epoch) -> FileId {
         self.ids.get_or_insert_with(|| counting_env(5)).file_id(epoch)
@@ -384,7 +387,7 @@ impl Inner {
             }
         }
         // Files that are listed in the same way have the same scope: it is worked out once.
-        let mut known: BTreeMap<Vec<(RegionId, RuleVersion)>, (Scope, Vec<bool>)> = BTreeMap::new();
+        let mut known: BTreeMap<Way, (Scope, Vec<bool>)> = BTreeMap::new();
         let mut found = vec![Vec::new(); targets.len()];
         for (file, listings) in listed_by.into_values() {
             let way = listings.iter().map(|(listing, _)| *listing).collect();
@@ -496,6 +499,9 @@ impl Inner {
         };
         let done = region.state.is_retired() || (staged != Some(txn) && region.generation() >= to);
         if !done {
+            if let (Verdict::Commit { stages }, Some(staging)) = (&decided.verdict, region.state.staging()) {
+                assert!(stages.contains(&(id, staging.since)), "the decision is about another staging of {id}: {stages:?}");
+            }
             region.commit(&[Action::Resolve(Resolve { txn, base, decision })], &Segments::new())?;
         }
         region.prepared.remove(&txn);

@@ -29,7 +29,7 @@ fn decided(verdict: Verdict) -> Event {
 }
 
 fn commit() -> Event {
-    decided(Verdict::Commit { stages: vec![(region(0), slot())] })
+    decided(Verdict::Commit { stages: vec![(region(0), slot()), (region(2), slot())] })
 }
 
 fn drained() -> Event {
@@ -91,7 +91,10 @@ fn a_decision_that_is_not_of_the_group_is_refused() {
     let other = Decided { commit: generation(9), ..group().proposal(TABLE, Verdict::Abort) };
     let foreign = Event::Decided { decided: other, cause: None, fenced_unix_ms: None, decided_unix_ms: 0 };
     assert!(fenced.after(foreign).is_err());
-    assert!(fenced.after(decided(Verdict::Commit { stages: vec![] })).is_err(), "it does not name the stage of the source");
+    for stages in [vec![], vec![(region(0), slot())], vec![(region(2), slot())]] {
+        assert!(fenced.after(decided(Verdict::Commit { stages })).is_err(), "it does not name the stage of every region");
+    }
+    assert_eq!(fenced.commit_of(vec![(region(0), slot())]), Verdict::Commit { stages: vec![(region(0), slot()), (region(2), slot())] });
 }
 
 #[test]
@@ -163,7 +166,7 @@ fn the_stored_form_of_version_1_is_as_it_was() {
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Begun),
-        Just(Event::Created(vec![])),
+        Just(Event::Created(vec![Staged { region: region(2), version: slot() }])),
         Just(Event::Prepared(vec![])),
         Just(failed()),
         Just(commit()),

@@ -333,7 +333,9 @@ impl ResourceAllocator for Landlord {
 
     async fn release(&self, _: &ProcedureId, regions: &[RegionId]) -> Result<(), PortError> {
         let mut given = self.given.lock().unwrap();
-        regions.iter().for_each(|region| drop(given.remove(region)));
+        regions.iter().for_each(|region| {
+            given.remove(region);
+        });
         Ok(())
     }
 }

@@ -8,13 +8,14 @@ use toml::Table;
 use super::{expect_none, root};
 
 /// Our crates by rank: each may depend on crates of a lower rank only. Tests and benches may depend on all.
-const RANKS: [(&str, u32); 7] = [
+const RANKS: [(&str, u32); 8] = [
     ("tessera-manifest", 0),
     ("tessera-engine", 1),
     ("tessera-gc", 1),
     ("tessera-metaclient", 1),
     ("tessera", 2),
     ("tessera-tests", 3),
+    ("tessera-model", 3),
     ("tessera-benches", 3),
 ];
 

@@ -59,6 +59,11 @@ const PURE: &[&str] = &[
     "server/src/query/rules.rs",
     "server/src/error.rs",
     "server/src/doctor/check.rs",
+    "tests/model/src/explore.rs",
+    "tests/model/src/fingerprint.rs",
+    "tests/model/src/guard.rs",
+    "tests/model/src/scenario.rs",
+    "tests/model/src/world/",
 ];
 
 /// Names that a pure module has no use for.
