@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tessera_engine::compaction::Strategy;
 use tessera_engine::engine::Engine;
 use tessera_engine::error::Error;
 use tessera_engine::staging;
@@ -18,7 +17,7 @@ use tessera_manifest::id::{Generation, NodeId, RegionId, TableId, TxnId};
 use tessera_manifest::log::Context;
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::Expr;
-use tessera_manifest::{env, txn};
+use tessera_manifest::txn;
 use tessera_metaclient::repartition::{
     Applied, Decided, Drained, PortError, Prepared, RegionPort, RemapPreview, RemapRequest, Resolved, StageRequest, Staged, Verdict,
 };
@@ -168,15 +167,8 @@ impl RegionPort for Regions {
         Ok(())
     }
 
-    async fn localize(&self, _: NodeId, region: RegionId) -> Result<(), PortError> {
-        let engine = self.engine.clone();
-        // In the background: the repartition is over, and reading works meanwhile.
-        let work = async move {
-            if let Err(error) = engine.compact_region(region, Strategy::Regular).await {
-                tracing::warn!(%region, error = %chain(&error), "files are localized by a later compaction");
-            }
-        };
-        drop(env::spawn(work));
+    async fn localize(&self, _: NodeId, _: RegionId) -> Result<(), PortError> {
+        // A resolution wakes the scheduler, which localizes before anything else when its turn comes.
         Ok(())
     }
 

@@ -78,8 +78,8 @@ async fn record(id: &ProcedureId, ddl: &Ddl) -> Result<Record, ServerError> {
 async fn submit(table: &Table, request: Request, options: RepartitionOptions, ddl: &Ddl) -> Result<Output, ServerError> {
     let catalogs = &ddl.tools.catalogs;
     ddl.procedures.check_running().await?;
-    let RepartitionOptions { timeout, wait, localize } = options;
-    let (options, env) = (Options { timeout, localize }, &catalogs.env);
+    let RepartitionOptions { timeout, wait } = options;
+    let (options, env) = (Options { timeout, ..Options::DEFAULT }, &catalogs.env);
     let procedure = Repartition::new(&table.info, request, options, env, ddl.tools.repartition.clone());
     let id = ProcedureId::fresh(env);
     ddl.procedures.client().submit(&id, &procedure).await.map_err(|error| from_procedure(&error))?;

@@ -173,14 +173,12 @@ pub struct RepartitionOptions {
     pub timeout: Option<Duration>,
     /// Whether the statement waits for the end; else it answers the id of the procedure.
     pub wait: bool,
-    /// Whether files that several regions share are rewritten afterwards, in the background.
-    pub localize: bool,
 }
 
 impl Default for RepartitionOptions {
-    /// Waits to the end, and localizes.
+    /// Waits to the end.
     fn default() -> Self {
-        Self { timeout: None, wait: true, localize: true }
+        Self { timeout: None, wait: true }
     }
 }
 

@@ -123,6 +123,19 @@ async fn a_statement_that_does_not_wait_answers_the_procedure() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repartition_that_is_given_no_time_changes_nothing() {
+    let (_world, session) = filled("").await;
+    let before = (session.rules().await, session.all().await);
+    let (_, message) = session.refused(&format!("{SPLIT} WITH (timeout = '1ns')")).await;
+    assert!(message.contains("time"), "{message}");
+    assert_eq!((session.rules().await, session.all().await), before);
+    session.expect_settled().await;
+    session.run("INSERT INTO t VALUES ('a', 77, 1, 1), ('z', 77, 1, 1)").await;
+    session.repartition(SPLIT).await;
+    assert_eq!(session.all().await.len(), before.1.len() + 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repartition_is_rolled_back_by_its_inverse() {
     let (_world, session) = filled("").await;
     let (rules, rows) = (session.rules().await, session.all().await);
