@@ -4,7 +4,9 @@
 mod bugs;
 mod crashes;
 mod edits;
+mod ends;
 mod faults;
 mod flow;
 mod gate;
+
 mod table;
