@@ -16,6 +16,7 @@ pub mod finer_time;
 pub mod fit;
 pub mod limits;
 pub mod past;
+pub mod reduce_runs;
 pub mod rows;
 pub mod rules;
 pub mod scan;
