@@ -294,7 +294,7 @@ impl Engine {
     /// # Errors
     /// The store's and the manifests'.
     pub async fn dry_run(&self, targets: &[(RegionId, Arc<Expr>)], sources: &[RegionId]) -> Result<Vec<RemapPreview>, Error> {
-        let reads = sources.iter().map(|region| self.state_of(*region));
+        let reads: Vec<_> = sources.iter().map(|region| self.state_of(*region)).collect();
         let states: Arc<[RegionState]> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await?.into();
         let mut previews = Vec::with_capacity(targets.len());
         for (target, rule) in targets {
@@ -318,7 +318,7 @@ impl Engine {
     /// [`Error::SourceMoved`] for a source that is not as it was drained; the store's and the manifests'.
     pub async fn remap(&self, request: RemapRequest) -> Result<Vec<(RegionId, RemapStaged)>, Error> {
         let RemapRequest { txn, targets, sources } = request;
-        let reads = sources.iter().map(|source| self.frozen_state(*source, txn));
+        let reads: Vec<_> = sources.iter().map(|source| self.frozen_state(*source, txn)).collect();
         let states: Arc<[RegionState]> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await?.into();
         let mut remapped = Vec::with_capacity(targets.len());
         for RemapTarget { region, epoch, rule } in targets {

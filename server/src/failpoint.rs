@@ -176,6 +176,10 @@ impl KvBackend for FusedKv {
         self.inner.range(request).await
     }
     async fn txn(&self, txn: Txn) -> Result<TxnAnswer, KvError> {
+        if txn.is_read_only() {
+            self.fuse.read().await;
+            return self.inner.txn(txn).await;
+        }
         self.fuse.write(self.inner.txn(txn)).await
     }
     async fn watch(&self, range: KeyRange, from: Revision) -> Result<Box<dyn Watch>, KvError> {

@@ -13,20 +13,26 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use tessera_engine::config::Config;
 use tessera_engine::engine::{Engine, Parts as EngineParts};
+use tessera_engine::staging::ReadSet;
 use tessera_engine::wal::LogStore;
 use tessera_manifest::env::{Env, Stopwatch};
 use tessera_manifest::id::{NodeId, Nonce};
+use tessera_manifest::log::Context;
+use tessera_manifest::paths::Root;
 use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
 use tessera_metaclient::procedure::{Runner, RunnerOptions};
+use tessera_metaclient::repartition::{RegionPort, Tools as RepartitionTools};
 use tokio::sync::Mutex;
 
 use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
 use crate::ddl::{Ddl, Procedures, Tools, admin, alter, create, drop, procedure, recover, truncate, ttl};
 use crate::error::{Code, ServerError, chain};
-use crate::query::error::from_engine;
+use crate::query::error::{from_engine, unwrap};
 use crate::query::session::Sessions;
 use crate::query::{copy, dml, limits};
+use crate::repartition::{self, CatalogReadSet, Regions};
+use crate::router::Waiting;
 use crate::service::{Output, SqlService};
 use crate::sql::{Statement, TableName, parse};
 
@@ -84,11 +90,14 @@ impl Standalone {
     pub async fn open(parts: Parts) -> Result<Self, ServerError> {
         let Parts { kv, store, wal, env, engine, node, cluster } = parts;
         let batch_bytes_max = usize::try_from(wal.entry_bytes_max() / limits::ENTRY_SHARE).unwrap_or(usize::MAX);
-        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine, read_set: None });
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;
-        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max };
+        let context = Context::new(Arc::clone(&store), Root::default(), env.clone());
+        let read_set: Option<Arc<dyn ReadSet>> = Some(Arc::new(CatalogReadSet::new(catalog.clone(), context.clone())));
+        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine, read_set });
+        let waiting = Waiting::new(limits::WAITING_BYTES_MAX);
+        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max, waiting };
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
         recover::finish_alterations(&catalogs).await?;
@@ -96,7 +105,9 @@ impl Standalone {
         let in_use = recover::examine(&catalogs, &store).await?;
         let sessions = Arc::new(Sessions::new()?);
         let procedures = Procedures::new(catalogs.catalog.clone(), catalogs.env.clone());
-        let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store), in_use }, procedures };
+        let regions: Arc<dyn RegionPort> = Arc::new(Regions::new(catalogs.engine.clone(), context));
+        let repartition = RepartitionTools::new(regions);
+        let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store), in_use, repartition }, procedures };
         let runner = run_procedures(&ddl.tools).await?;
         let runner = Arc::new(Mutex::new(Some(runner)));
         let expirer = Arc::new(ttl::Expirer::start(catalogs.clone()));
@@ -131,18 +142,19 @@ impl Standalone {
     async fn run(&self, statement: Statement, database: &str) -> Result<Output, ServerError> {
         let affected = |rows: u64| Ok(Output::Affected(rows));
         match statement {
-            Statement::Query(query) => self.sessions.plan(*query, database, &self.catalogs).await?.output().await,
-            Statement::Write(write) => {
-                let planned = self.sessions.plan(*write, database, &self.catalogs).await?;
-                affected(dml::run(planned, self.catalogs.clone()).await?)
+            Statement::Query(query) => {
+                let rows = self.sessions.rows(*query, database, &self.catalogs).await?;
+                let schema = rows.schema();
+                Ok(Output::Rows { schema, stream: Box::pin(rows.map_err(unwrap)) })
             }
+            Statement::Write(write) => affected(dml::run(*write, database, &self.sessions, self.catalogs.clone()).await?),
             Statement::CopyFrom { table, path, options } => {
                 let table = self.table(&table, database).await?;
                 affected(copy::copy_from(table, self.catalogs.clone(), &path, &options).await?)
             }
             Statement::CopyTo { query, path, options } => {
-                let planned = self.sessions.plan(*query, database, &self.catalogs).await?;
-                affected(copy::copy_to(planned, &self.catalogs.env, &path, &options).await?)
+                let rows = self.sessions.rows(*query, database, &self.catalogs).await?;
+                affected(copy::copy_to(rows, &self.catalogs.env, &path, &options).await?)
             }
             Statement::CreateDatabase { .. }
             | Statement::AlterDatabase { .. }
@@ -151,10 +163,14 @@ impl Standalone {
             | Statement::AlterTable { .. }
             | Statement::Truncate { .. }
             | Statement::DropTable { .. } => self.define(statement, database).await,
+            Statement::Repartition(statement) => repartition::run(&statement, database, &self.ddl).await,
+            Statement::ExplainRepartition(statement) => repartition::explain::explain(&statement, database, &self.ddl).await,
             Statement::Admin { function, arguments } => admin::run(&function, &arguments, database, &self.ddl).await,
-            Statement::ShowDatabases { .. } | Statement::ShowTables { .. } | Statement::ShowCreateTable(_) | Statement::Describe(_) => {
-                self.show(statement, database).await
-            }
+            Statement::ShowDatabases { .. }
+            | Statement::ShowTables { .. }
+            | Statement::ShowCreateTable(_)
+            | Statement::ShowPartitions(_)
+            | Statement::Describe(_) => self.show(statement, database).await,
             Statement::Use(name) => Err(ServerError::new(
                 Code::Unsupported,
                 format!(
@@ -216,6 +232,7 @@ impl Standalone {
                 catalog::names_output("Tables", names)
             }
             Statement::ShowCreateTable(name) => catalog::show_create(&*self.table(&name, session).await?),
+            Statement::ShowPartitions(name) => catalog::partitions::show(&self.table(&name, session).await?, &self.catalogs).await,
             Statement::Describe(name) => catalog::describe(&*self.table(&name, session).await?),
             _ => Err(ServerError::new(Code::Internal, "a statement that shows nothing was run as one that does")),
         }

@@ -1,3 +1,5 @@
+//! Tests of decisions: bytes, who decides first, stores that lose answers.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

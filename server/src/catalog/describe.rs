@@ -65,7 +65,7 @@ pub fn show_create(table: &Table) -> Result<Output, ServerError> {
 #[must_use]
 pub fn create_text(table: &Table) -> String {
     let schema = &table.info.schema;
-    let shown = table.routes.iter().filter(|route| route.rule != Expr::always());
+    let shown = table.routes().iter().filter(|route| route.rule != Expr::always());
     let rules: Vec<String> = shown.map(|route| rules::text(&route.rule, schema)).collect();
     create_table(Shown {
         name: &table.info.name,

@@ -10,6 +10,7 @@ use tessera_engine::options::SkippingIndex;
 use tessera_engine::request::RegionInfo;
 use tessera_metaclient::catalog::Route;
 
+use super::partitions::{Partition, present};
 use super::{Catalogs, Table};
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::{from_arrow, unwrap};
@@ -34,7 +35,7 @@ pub async fn table(catalogs: &Catalogs, name: &str) -> Result<Arc<dyn TableProvi
     let columns = match name {
         "tables" => tables(&catalogs.all_tables().await?),
         "columns" => columns(&catalogs.all_tables().await?),
-        "partitions" => partitions(&catalogs.all_tables().await?),
+        "partitions" => partitions(catalogs, &catalogs.all_tables().await?).await,
         "regions" => regions(catalogs, &catalogs.all_tables().await?),
         "schemata" => schemata(&catalogs.databases().await?),
         _ => {
@@ -85,7 +86,7 @@ fn tables(tables: &[Arc<Table>]) -> Columns {
         ("table_type", text(tables.iter().map(|_| "BASE TABLE".to_owned()))),
         ("table_id", Arc::new(UInt32Array::from_iter_values(tables.iter().map(|table| table.info.id.0))) as ArrayRef),
         ("engine", text(tables.iter().map(|_| "mito".to_owned()))),
-        ("region_count", number(tables.iter().map(|table| table.routes.len() as u64))),
+        ("region_count", number(tables.iter().map(|table| table.routes().len() as u64))),
         ("create_options", text(tables.iter().map(options))),
         ("create_time", Arc::new(created.collect::<TimestampMillisecondArray>()) as ArrayRef),
     ]);
@@ -115,7 +116,7 @@ fn columns(tables: &[Arc<Table>]) -> Columns {
 }
 
 fn routes(tables: &[Arc<Table>]) -> Vec<(Arc<Table>, Route)> {
-    let each = |table: &Arc<Table>| table.routes.iter().map(|route| (Arc::clone(table), route.clone())).collect::<Vec<_>>();
+    let each = |table: &Arc<Table>| table.routes().iter().map(|route| (Arc::clone(table), route.clone())).collect::<Vec<_>>();
     tables.iter().flat_map(each).collect()
 }
 
@@ -123,22 +124,25 @@ fn rule_text(row: &(Arc<Table>, Route)) -> String {
     rules::text(&row.1.rule, &row.0.info.schema)
 }
 
-fn partitions(tables: &[Arc<Table>]) -> Columns {
-    let rows = routes(tables);
-    let on = |row: &(Arc<Table>, Route)| {
-        let names = row.0.info.partition_columns.iter().filter_map(|id| row.0.info.schema.column(*id));
+async fn partitions(catalogs: &Catalogs, tables: &[Arc<Table>]) -> Columns {
+    let mut rows: Vec<Partition> = Vec::new();
+    for table in tables {
+        rows.extend(Partition::of(table, catalogs).await);
+    }
+    let on = |row: &Partition| {
+        let names = row.table.info.partition_columns.iter().filter_map(|id| row.table.info.schema.column(*id));
         names.map(|column| column.name.clone()).collect::<Vec<_>>().join(", ")
     };
-    let mut columns = table_names(&rows, |row| &row.0);
+    let mut columns = table_names(&rows, |row| &row.table);
     columns.extend([
-        ("partition_name", text(rows.iter().map(|row| format!("p{}", row.1.region.number())))),
-        ("partition_ordinal_position", number(rows.iter().map(|row| u64::from(row.1.region.number().0)))),
+        ("partition_name", text(rows.iter().map(Partition::name))),
+        ("partition_ordinal_position", number(rows.iter().map(|row| u64::from(row.region.number().0)))),
         ("partition_expression", text(rows.iter().map(on))),
-        ("partition_description", text(rows.iter().map(rule_text))),
-        ("greptime_partition_id", number(rows.iter().map(|row| row.1.region.as_u64()))),
-        ("region_id", text(rows.iter().map(|row| row.1.region.to_string()))),
-        ("generation", number(rows.iter().map(|row| u64::from(row.1.generation.as_u32())))),
+        ("partition_description", text(rows.iter().map(Partition::rule))),
+        ("greptime_partition_id", number(rows.iter().map(|row| row.region.as_u64()))),
+        ("region_id", text(rows.iter().map(|row| row.region.to_string()))),
     ]);
+    columns.extend(present(&rows));
     columns
 }
 

@@ -7,18 +7,22 @@
 
 pub mod closed;
 pub mod information_schema;
+pub mod partitions;
 pub mod provider;
 
 mod describe;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tessera_engine::engine::Engine;
-use tessera_manifest::env::Env;
+use tessera_manifest::env::{Env, Stopwatch};
 use tessera_manifest::id::RegionId;
 use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
 
 use crate::error::{Code, ServerError, chain};
+use crate::query::limits;
+use crate::router::{Next, Patience, RouteTable, Waiting};
 pub use closed::Closed;
 pub(crate) use describe::rows;
 pub use describe::{create_text, describe, names_output, show_create};
@@ -32,8 +36,8 @@ pub use tessera_metaclient::catalog::DEFAULT_DATABASE;
 pub struct Table {
     /// What the catalog says of it.
     pub info: TableInfo,
-    /// Its regions, in the order of their numbers.
-    pub routes: Vec<Route>,
+    /// Where its rows are read and written.
+    pub sets: RouteTable,
 }
 
 impl Table {
@@ -41,6 +45,25 @@ impl Table {
     #[must_use]
     pub fn shown(&self) -> String {
         format!("{}.{}", self.info.database, self.info.name)
+    }
+
+    /// The regions that rows are read from, in the order of their numbers.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.sets.read.routes
+    }
+
+    /// The regions that rows are written to, in the order of their numbers; others than those that are read while a
+    /// repartition is under way.
+    #[must_use]
+    pub fn write_routes(&self) -> &[Route] {
+        &self.sets.write.routes
+    }
+
+    /// All regions that either set has, each once.
+    #[must_use]
+    pub fn regions(&self) -> Vec<RegionId> {
+        self.sets.regions()
     }
 }
 
@@ -57,6 +80,8 @@ pub struct Catalogs {
     pub closed: Closed,
     /// Bytes of one write to a region.
     pub batch_bytes_max: usize,
+    /// The memory of rows that wait for a repartition.
+    pub waiting: Waiting,
 }
 
 impl Catalogs {
@@ -158,28 +183,56 @@ impl Catalogs {
     pub async fn regions(&self) -> Result<Vec<RegionId>, ServerError> {
         let tables = self.all_tables().await?;
         let open = tables.iter().filter(|table| !self.closed.contains(table.info.id));
-        Ok(open.flat_map(|table| table.routes.iter().map(|route| route.region)).collect())
+        Ok(open.flat_map(|table| table.regions()).collect())
     }
 
     /// The present routes of a table, whatever it is called by now.
     ///
     /// # Errors
     /// A table that was dropped or is closed.
-    pub async fn routes(&self, table: &Table) -> Result<Vec<Route>, ServerError> {
-        let mut routes = self.catalog.routes(table.info.id).await.map_err(|error| from_catalog(&error))?;
+    pub async fn routes(&self, table: &Table) -> Result<RouteTable, ServerError> {
+        let sets = RouteTable::load(&self.catalog, table.info.id).await.map_err(|error| from_catalog(&error))?;
+        self.still_there(table, sets)
+    }
+
+    /// The routes of a table when they are other ones than it has, or after `longest`.
+    ///
+    /// # Errors
+    /// A table that was dropped or is closed.
+    pub async fn routes_changed(&self, table: &Table, longest: Duration) -> Result<RouteTable, ServerError> {
+        let sets = table.sets.changed(&self.catalog, table.info.id, longest).await.map_err(|error| from_catalog(&error))?;
+        self.still_there(table, sets)
+    }
+
+    /// The table once its rows are read where they are written; waits for a repartition that is between the two.
+    ///
+    /// # Errors
+    /// A table that was dropped or is closed, or a repartition that takes too long.
+    pub async fn settled(&self, table: Arc<Table>) -> Result<Arc<Table>, ServerError> {
+        let (watch, mut patience, mut table) = (Stopwatch::start(), Patience::default(), table);
+        while !table.sets.is_settled() {
+            let Next::Wait(pause) = patience.refused(watch.elapsed(), limits::REPARTITION_WAIT_MAX) else {
+                let text = format!("table {} is being repartitioned: try again later", table.shown());
+                return Err(ServerError::new(Code::RegionBusy, text));
+            };
+            let sets = self.routes_changed(&table, pause).await?;
+            table = Arc::new(Table { info: table.info.clone(), sets });
+        }
+        Ok(table)
+    }
+
+    fn still_there(&self, table: &Table, sets: RouteTable) -> Result<RouteTable, ServerError> {
         self.closed.check(table)?;
-        if routes.is_empty() {
+        if sets.read.routes.is_empty() {
             return Err(ServerError::new(Code::TableNotFound, format!("table {} was dropped", table.shown())));
         }
-        routes.sort_by_key(|route| route.region);
-        Ok(routes)
+        Ok(sets)
     }
 
     /// The table with its routes; `None` if it was dropped since `info` was read, for a table has at least one route.
     async fn with_routes(&self, info: TableInfo) -> Result<Option<Arc<Table>>, ServerError> {
-        let mut routes = self.catalog.routes(info.id).await.map_err(|error| from_catalog(&error))?;
-        routes.sort_by_key(|route| route.region);
-        Ok((!routes.is_empty()).then(|| Arc::new(Table { info, routes })))
+        let sets = RouteTable::load(&self.catalog, info.id).await.map_err(|error| from_catalog(&error))?;
+        Ok((!sets.read.routes.is_empty()).then(|| Arc::new(Table { info, sets })))
     }
 }
 

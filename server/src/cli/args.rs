@@ -9,6 +9,7 @@ use crate::config::{Config, ConfigError, Layers, LogFormat};
 use crate::manifest_cli::ManifestArgs;
 use crate::meta_cli::MetaArgs;
 use crate::output::Format;
+use crate::region_cli::RegionArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +19,7 @@ Examples:
   tessera sql \"SELECT count(*) FROM weather\"
   tessera sql --format csv \"SELECT * FROM weather\" > weather.csv
   tessera sql < setup.sql
+  tessera region ls ./tessera-data               which regions there are, and which are repartitioned
   tessera manifest show ./tessera-data           what is on the object store, without a server
   tessera meta list ./tessera-data table/        what is in the metadata, without a server
   tessera doctor ./tessera-data                  do catalog and object store fit together?
@@ -40,6 +42,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     Standalone(StandaloneArgs),
     Sql(SqlArgs),
+    Region(RegionArgs),
     Manifest(ManifestArgs),
     Meta(MetaArgs),
     Doctor(DoctorArgs),

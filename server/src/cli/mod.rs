@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::config::{Config, ConfigError};
-use crate::{manifest_cli, meta_cli};
+use crate::{manifest_cli, meta_cli, region_cli};
 use args::{Cli, Command};
 pub use standalone::{Running, Start};
 
@@ -40,6 +40,7 @@ pub fn main(start: Start) -> ExitCode {
         Command::Standalone(args) => standalone::run(&args, start),
         Command::Sql(args) => sql::run(&args),
         Command::Manifest(args) => manifest_cli::run(&args),
+        Command::Region(args) => region_cli::run(&args),
         Command::Meta(args) => meta_cli::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => match args.resolve() {

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, StringArray, UInt64Array};
 use futures::{StreamExt, stream};
 use tessera_engine::compaction::Strategy;
 use tessera_manifest::id::RegionId;
-use tessera_metaclient::procedure::{ParseProcedureIdError, ProcedureId};
+use tessera_metaclient::procedure::{ParseProcedureIdError, ProcedureId, Record};
 
 use super::Ddl;
 use super::procedure::from_procedure;
@@ -15,13 +15,14 @@ use crate::error::{Code, ServerError};
 use crate::procedures::ProcedureView;
 use crate::query::error::from_engine;
 use crate::query::limits;
+use crate::repartition;
 use crate::service::Output;
 use crate::sql::TableName;
 use crate::sql::split::split;
 
 /// The functions, for messages.
 const FUNCTIONS: &str = "flush_table('table'), flush_region(region), compact_table('table'[, strategy]), \
-    compact_region(region[, strategy]), procedure_state('id'); a strategy is 'regular' or 'strict_window'";
+    compact_region(region[, strategy]), procedure_state('id'), cancel_procedure('id'), rollback_repartition('id'); a strategy is 'regular' or 'strict_window'";
 
 /// Runs an administrative function; the answer is one row with a zero, as in GreptimeDB; that of
 /// `procedure_state` is its JSON.
@@ -39,7 +40,18 @@ pub async fn run(function: &str, arguments: &[String], session: &str, ddl: &Ddl)
         }
         ("compact_region", [region, strategy @ ..]) => compact(&[region_id(region)?], strategy_of(strategy)?, catalogs).await?,
         ("procedure_state", [id]) => return procedure_state(id, ddl).await,
-        ("flush_table" | "flush_region" | "compact_table" | "compact_region" | "procedure_state", _) => {
+        ("rollback_repartition", [id]) => return repartition::rollback(id, ddl).await,
+        ("cancel_procedure", [id]) => return shown(&title(function, arguments), &repartition::cancel(id, ddl).await?),
+        (
+            "flush_table"
+            | "flush_region"
+            | "compact_table"
+            | "compact_region"
+            | "procedure_state"
+            | "rollback_repartition"
+            | "cancel_procedure",
+            _,
+        ) => {
             return Err(ServerError::new(Code::InvalidArguments, format!("ADMIN {function} takes other arguments: {FUNCTIONS}")));
         }
         _ => return Err(ServerError::new(Code::Unsupported, format!("there is no ADMIN function '{function}'; there are {FUNCTIONS}"))),
@@ -57,16 +69,20 @@ async fn procedure_state(id: &str, ddl: &Ddl) -> Result<Output, ServerError> {
     let parsed: ProcedureId =
         id.parse().map_err(|error: ParseProcedureIdError| ServerError::new(Code::InvalidArguments, error.to_string()))?;
     let record = ddl.procedures.client().procedure(&parsed).await.map_err(|error| from_procedure(&error))?;
-    let text = serde_json::to_string(&ProcedureView::new(&record))
+    shown(&title("procedure_state", &[id.to_owned()]), &record)
+}
+
+fn shown(title: &str, record: &Record) -> Result<Output, ServerError> {
+    let text = serde_json::to_string(&ProcedureView::new(record))
         .map_err(|error| ServerError::new(Code::Internal, format!("a procedure cannot be shown: {error}")))?;
-    rows(vec![(&title("procedure_state", &[id.to_owned()]), Arc::new(StringArray::from(vec![text])) as ArrayRef)])
+    rows(vec![(title, Arc::new(StringArray::from(vec![text])) as ArrayRef)])
 }
 
 /// The regions of a table that is named in a text.
 async fn regions_of(text: &str, session: &str, catalogs: &Catalogs) -> Result<Vec<RegionId>, ServerError> {
     let TableName { database, table } = table_name(text)?;
     let table = catalogs.table(database.as_deref().unwrap_or(session), &table).await?;
-    Ok(table.routes.iter().map(|route| route.region).collect())
+    Ok(table.routes().iter().map(|route| route.region).collect())
 }
 
 fn table_name(text: &str) -> Result<TableName, ServerError> {

@@ -40,7 +40,7 @@ pub async fn alter_table(database: &str, name: &str, clauses: &[AlterClause], dd
     writable(database)?;
     let catalogs = &ddl.tools.catalogs;
     let table = catalogs.table(database, name).await?;
-    let table = settle(table, catalogs).await?;
+    let table = settle(catalogs.settled(table).await?, catalogs).await?;
     let new = plan(&table.info, clauses, sessions)?;
     if unchanged(&table.info, &new) {
         return Ok(());
@@ -150,7 +150,7 @@ async fn apply(table: &Table, new: &TableInfo, catalogs: &Catalogs) -> Result<()
 
 /// All regions of the table; an alteration that could not reach one is not begun.
 fn open_regions(table: &Table, catalogs: &Catalogs) -> Result<Vec<Arc<Region>>, ServerError> {
-    let regions = table.routes.iter().map(|route| catalogs.engine.region(route.region));
+    let regions = table.regions().into_iter().map(|region| catalogs.engine.region(region));
     regions.collect::<Result<_, _>>().map_err(|error| from_engine(&error))
 }
 

@@ -187,7 +187,7 @@ pub async fn create_database(
 }
 
 /// That the tables of a database may be changed.
-pub(super) fn writable(database: &str) -> Result<(), ServerError> {
+pub(crate) fn writable(database: &str) -> Result<(), ServerError> {
     if database == information_schema::NAME {
         return Err(ServerError::new(Code::Unsupported, format!("{} cannot be changed", information_schema::NAME)));
     }

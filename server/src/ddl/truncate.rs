@@ -1,22 +1,23 @@
 //! TRUNCATE TABLE.
 //!
 //! Each region is truncated by itself, all of it or nothing; a truncation that fails in one region has happened in others,
-//! and doing it again finishes it. Rows that are written meanwhile may go or stay.
+//! and doing it again finishes it; that is done here where a repartition got in between. Rows that are written meanwhile may go or stay.
 
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::region::Region;
-use tessera_manifest::env;
+use tessera_manifest::env::{self, Stopwatch};
 use tessera_manifest::value::Value;
 
 use super::create::writable;
 use crate::catalog::{Catalogs, Table};
 use crate::error::{Code, ServerError};
-use crate::query::error::from_engine;
+use crate::query::refusal::Refused;
 use crate::query::session::Sessions;
 use crate::query::{limits, value};
+use crate::router::{Next, Patience};
 use datafusion::sql::sqlparser::ast as df;
 
 /// Removes all rows of a table, or those of stretches of time, both ends included.
@@ -31,18 +32,32 @@ pub async fn truncate_table(
     sessions: &Sessions,
 ) -> Result<(), ServerError> {
     writable(database)?;
-    let table = catalogs.table(database, name).await?;
-    let bounds = ranges.iter().map(|(from, to)| Ok((bound(from, &table, sessions)?, bound(to, &table, sessions)?)));
-    let bounds: Vec<(i64, i64)> = bounds.collect::<Result<_, ServerError>>()?;
+    let (watch, mut patience) = (Stopwatch::start(), Patience::default());
+    loop {
+        // Which rows a truncation removes is only clear where rows are written and read alike.
+        let table = catalogs.settled(catalogs.table(database, name).await?).await?;
+        let Err(refused) = truncate(&table, ranges, catalogs, sessions).await else { return Ok(()) };
+        let Some(refusal) = refused.refusal else { return Err(refused.error) };
+        match patience.refused(watch.elapsed(), refusal.wait_max()) {
+            Next::GiveUp(_) => return Err(refused.error),
+            Next::Wait(pause) => drop(catalogs.routes_changed(&table, pause).await?),
+        }
+    }
+}
+
+async fn truncate(table: &Table, ranges: &[(df::Expr, df::Expr)], catalogs: &Catalogs, sessions: &Sessions) -> Result<(), Refused> {
+    let bounds = ranges.iter().map(|(from, to)| Ok((bound(from, table, sessions)?, bound(to, table, sessions)?)));
+    let bounds: Vec<(i64, i64)> = bounds.collect::<Result<_, ServerError>>().map_err(Refused::for_good)?;
     if let Some((from, to)) = bounds.iter().find(|(from, to)| from > to) {
-        return Err(ServerError::new(Code::InvalidArguments, format!("FILE RANGE ({from}, {to}) ends before it begins")));
+        let text = format!("FILE RANGE ({from}, {to}) ends before it begins");
+        return Err(Refused::for_good(ServerError::new(Code::InvalidArguments, text)));
     }
     let regions: Vec<Arc<Region>> = table
-        .routes
+        .routes()
         .iter()
         .map(|route| catalogs.engine.region(route.region))
         .collect::<Result<_, _>>()
-        .map_err(|error| from_engine(&error))?;
+        .map_err(|error| Refused::of(&error))?;
     let bounds = Arc::new(bounds);
     let truncate = |region: Arc<Region>| {
         let bounds = Arc::clone(&bounds);
@@ -60,9 +75,9 @@ pub async fn truncate_table(
     match results.into_iter().find_map(Result::err) {
         None => Ok(()),
         Some(error) => {
-            let error = from_engine(&error);
+            let Refused { refusal, error } = Refused::of(&error);
             let text = format!("{}; other regions of the table may be truncated: do it again", error.message);
-            Err(ServerError::new(error.code, text))
+            Err(Refused { refusal, error: ServerError::new(error.code, text) })
         }
     }
 }

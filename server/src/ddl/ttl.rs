@@ -80,7 +80,7 @@ async fn expire_until(catalogs: &Catalogs, now_ms: u64, stop: &CancellationToken
         for table in catalogs.tables(&database.name).await? {
             let Ttl::For(ttl) = options::ttl(&table.info.options, &database.options) else { continue };
             let before = expired_before(&table.info.schema, now_ms, ttl);
-            for route in &table.routes {
+            for route in table.routes() {
                 if stop.is_cancelled() {
                     return Ok(gone);
                 }

@@ -15,7 +15,7 @@
 
 mod args;
 mod version;
-mod store;
+pub(crate) mod store;
 pub(crate) mod text;
 mod file;
 mod show;

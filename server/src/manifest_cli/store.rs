@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
+use tessera_manifest::body::Body;
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{RegionId, RegionNumber, Slot, TableId};
 use tessera_manifest::log::Context;
@@ -26,16 +27,16 @@ const CLUSTER_OBJECT: &str = "tessera.json";
 
 /// A store and the data home that it belongs to, if it belongs to one.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) context: Context,
+pub(crate) struct Place {
+    pub(crate) context: Context,
     home: Option<PathBuf>,
 }
 
 /// What the manifest folder of a region holds, with sizes.
 #[derive(Debug, Default)]
-pub(super) struct Objects {
+pub(crate) struct Objects {
     /// Records by slot, ascending.
-    pub(super) records: Vec<(Slot, u64)>,
+    pub(crate) records: Vec<(Slot, u64)>,
     /// Checkpoint roots by version, ascending.
     pub(super) checkpoints: Vec<Slot>,
 }
@@ -87,13 +88,24 @@ fn id(name: &str) -> Option<u32> {
 }
 
 impl Place {
-    pub(super) fn open(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn open(text: &str) -> Result<Self, Failure> {
         Ok(Self { context: open_store(text)?, home: home_of(text) })
     }
 
     /// The records and checkpoints of a region.
     pub(super) fn slots(&self, region: RegionId) -> SlotStore {
         SlotStore::new(Arc::clone(&self.context.store), self.context.root.manifest(region))
+    }
+
+    /// The data home that the store is in, if it is in one.
+    pub(crate) fn home(&self) -> Option<&FsPath> {
+        self.home.as_deref()
+    }
+
+    /// When a record was written, in milliseconds since 1970 by its writer's clock; `None` if it cannot be read any more.
+    pub(crate) async fn time_of(&self, region: RegionId, slot: Slot) -> Option<u64> {
+        let record = self.slots(region).read(slot).await.ok()??;
+        Body::decode(&record.body).ok().map(|body| body.time_ms)
     }
 
     /// Takes the lock of the data home, if the store is in one, so that no server can start meanwhile.
@@ -106,7 +118,7 @@ impl Place {
     }
 
     /// Every region that has a folder, ascending.
-    pub(super) async fn regions(&self) -> Result<Vec<RegionId>, Failure> {
+    pub(crate) async fn regions(&self) -> Result<Vec<RegionId>, Failure> {
         let mut regions = Vec::new();
         for table in self.folders(&self.root()).await? {
             for number in self.folders(&self.context.root.table(TableId(table))).await? {
@@ -132,7 +144,7 @@ impl Place {
     }
 
     /// What the manifest folder of a region holds.
-    pub(super) async fn objects(&self, region: RegionId) -> Result<Objects, Failure> {
+    pub(crate) async fn objects(&self, region: RegionId) -> Result<Objects, Failure> {
         let layout = self.context.root.manifest(region);
         let listed = self.context.store.list(Some(&layout.folder));
         let listed: Vec<ObjectMeta> = listed.try_collect().await.map_err(|error| cannot_list(&layout.folder, &error))?;

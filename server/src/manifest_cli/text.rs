@@ -14,7 +14,7 @@ use crate::sql::types;
 const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
 
 /// A time in milliseconds since 1970-01-01T00:00:00Z.
-pub(super) fn utc_ms(ms: u64) -> String {
+pub(crate) fn utc_ms(ms: u64) -> String {
     i64::try_from(ms).map_or_else(|_| format!("{ms} ms"), |ms| time(ms, TimeUnit::Millisecond))
 }
 
@@ -49,18 +49,18 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// `1 file`, `2 files`.
-pub(super) fn count(number: impl Into<u64>, noun: &str) -> String {
+pub(crate) fn count(number: impl Into<u64>, noun: &str) -> String {
     let number = number.into();
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// A rule as SQL text.
-pub(super) fn rule(rule: &Expr, schema: Option<&Schema>) -> String {
+pub(crate) fn rule(rule: &Expr, schema: Option<&Schema>) -> String {
     schema.map_or_else(|| format!("{rule:?}"), |schema| rule.display(schema).to_string())
 }
 
 /// The life of a region in a word.
-pub(super) fn life(state: &RegionState) -> &'static str {
+pub(crate) fn life(state: &RegionState) -> &'static str {
     match state {
         state if state.is_dropped() => "dropped",
         state if state.is_retired() => "retired",

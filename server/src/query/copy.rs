@@ -7,13 +7,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use tessera_manifest::env::{self, Env};
 use tokio::sync::mpsc;
 
 use super::error::unwrap;
 use super::limits;
-use super::session::Planned;
 use super::write::Writer;
 use crate::catalog::{Catalogs, Table};
 use crate::copy::{self, Batch, ReadOptions, Reader, WriteOptions};
@@ -81,9 +81,8 @@ impl Progress {
 ///
 /// # Errors
 /// A bad option, a failed query, or a file that cannot be written.
-pub async fn copy_to(planned: Planned, env: &Env, path: &str, options: &[(String, String)]) -> Result<u64, ServerError> {
+pub async fn copy_to(rows: SendableRecordBatchStream, env: &Env, path: &str, options: &[(String, String)]) -> Result<u64, ServerError> {
     let options = WriteOptions::from_pairs(pairs(options))?;
-    let stream = planned.stream().await?;
-    let schema = stream.schema();
-    copy::write_stream(Path::new(path), schema, Box::pin(stream.map_err(unwrap)), &options, env).await
+    let schema = rows.schema();
+    copy::write_stream(Path::new(path), schema, Box::pin(rows.map_err(unwrap)), &options, env).await
 }

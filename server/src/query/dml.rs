@@ -3,40 +3,35 @@
 use std::sync::Arc;
 
 use datafusion::common::Column;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
+use datafusion::sql::sqlparser::ast as df;
 use futures::TryStreamExt;
 use tessera_engine::options::{MergeMode, TableOptions};
+use tessera_engine::request::OpType;
+use tessera_manifest::id::TableId;
 
 use super::error::unwrap;
 use super::fit;
+use super::read::Prepared;
 use super::rows::{key_positions, nowhere};
-use super::session::Planned;
+use super::session::Sessions;
 use super::write::Writer;
 use crate::catalog::{Catalogs, Table, TesseraTable};
 use crate::error::{Code, ServerError};
 
-/// Runs a planned INSERT or DELETE; gives the number of rows written.
+/// Runs an INSERT or DELETE; gives the number of rows written.
 ///
 /// # Errors
 /// A target that cannot be written, a row that does not fit, or a failed write.
-pub async fn run(planned: Planned, catalogs: Catalogs) -> Result<u64, ServerError> {
-    let Planned { state, plan } = planned;
-    let LogicalPlan::Dml(dml) = plan else {
-        return Err(ServerError::new(Code::Unsupported, "this form of INSERT or DELETE is not supported"));
+pub async fn run(statement: df::Statement, database: &str, sessions: &Sessions, catalogs: Catalogs) -> Result<u64, ServerError> {
+    let (mut stream, (table, op)) = sessions.read(statement, database, &catalogs, prepare).await?;
+    let mut writer = match op {
+        OpType::Put => Writer::put(table, catalogs),
+        OpType::Delete => Writer::delete(table, catalogs),
     };
-    let table = target(&dml)?;
-    let (input, mut writer) = match &dml.op {
-        WriteOp::Insert(InsertOp::Append) => (fit::name_casts(dml.input.as_ref().clone(), &table)?, Writer::put(table, catalogs)),
-        WriteOp::Delete if keeps_every_row(&table) => {
-            let text = format!("DELETE FROM {}: rows of a table with append_mode have no key; use TRUNCATE TABLE or a ttl", table.shown());
-            return Err(ServerError::new(Code::Unsupported, text));
-        }
-        WriteOp::Delete => (keys(&dml, &table)?, Writer::delete(table, catalogs)),
-        other => return Err(ServerError::new(Code::Unsupported, format!("{} is not supported yet", other.name()))),
-    };
-    let mut stream = Planned { state, plan: input }.stream().await?;
     loop {
         let batch = match stream.try_next().await {
             Ok(Some(batch)) => batch,
@@ -46,6 +41,42 @@ pub async fn run(planned: Planned, catalogs: Catalogs) -> Result<u64, ServerErro
         writer.push(&batch, &nowhere).await?;
     }
     writer.finish().await
+}
+
+/// The rows that are written, where to, and what they do there.
+fn prepare(plan: LogicalPlan) -> Result<Prepared<(Arc<Table>, OpType)>, ServerError> {
+    let LogicalPlan::Dml(dml) = plan else {
+        return Err(ServerError::new(Code::Unsupported, "this form of INSERT or DELETE is not supported"));
+    };
+    let table = target(&dml)?;
+    let (plan, op) = match &dml.op {
+        WriteOp::Insert(InsertOp::Append) => (fit::name_casts(dml.input.as_ref().clone(), &table)?, OpType::Put),
+        WriteOp::Delete if keeps_every_row(&table) => {
+            let text = format!("DELETE FROM {}: rows of a table with append_mode have no key; use TRUNCATE TABLE or a ttl", table.shown());
+            return Err(ServerError::new(Code::Unsupported, text));
+        }
+        WriteOp::Delete => (keys(&dml, &table)?, OpType::Delete),
+        other => return Err(ServerError::new(Code::Unsupported, format!("{} is not supported yet", other.name()))),
+    };
+    let settled = reads(&plan, table.info.id)?.then(|| Arc::clone(&table));
+    Ok(Prepared { plan, settled, with: (table, op) })
+}
+
+/// Whether a plan reads rows of a table, in a subquery perhaps.
+fn reads(plan: &LogicalPlan, table: TableId) -> Result<bool, ServerError> {
+    let mut found = false;
+    let visit = |node: &LogicalPlan| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && provider.downcast_ref::<TesseraTable>().is_some_and(|other| other.table().info.id == table)
+        {
+            found = true;
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    };
+    plan.apply_with_subqueries(visit).map_err(unwrap)?;
+    Ok(found)
 }
 
 fn target(dml: &DmlStatement) -> Result<Arc<Table>, ServerError> {

@@ -18,11 +18,16 @@ pub const WRITE_BYTES_MAX: usize = 8 << 20;
 /// What part of a log entry the rows of one write may fill: their encoding may be larger than they are in memory.
 pub const ENTRY_SHARE: u64 = 4;
 
-/// How often rows are written under routes that were read anew. More: the error that the region answered.
-pub const REFRESH_ATTEMPTS: u32 = 5;
+/// How long rows wait for a region that takes none because the table is repartitioned. Longer: an error that says that
+/// trying again is safe.
+pub const REPARTITION_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// The pause before the routes are read anew; doubled each time.
-pub const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+/// How long a statement waits for a region that is not open, or that another node took over. Longer: the error of the
+/// region.
+pub const REGION_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// Bytes of rows that wait for regions, of all statements together. More: the next statement is refused at once.
+pub const WAITING_BYTES_MAX: usize = 512 << 20;
 
 /// Memory of all running queries together; sorts, joins and aggregations spill to disk or fail beyond it.
 pub const QUERY_BYTES_MAX: usize = 2 << 30;

@@ -5,6 +5,7 @@
 //!   DataFusion filters again, so a wide test costs time, never rows.
 //! - Nothing of a statement is written before all of it was checked, up to the bound of [`mod@write`]; beyond it
 //!   an error says how many rows were applied.
+//! - A statement reads one set of regions of each table: it is planned anew when they change before its first row ([`read`]).
 //! - An error of a region keeps its class on its way through DataFusion ([`error`]).
 
 pub mod copy;
@@ -16,7 +17,9 @@ pub mod finer_time;
 pub mod fit;
 pub mod limits;
 pub mod past;
+pub mod read;
 pub mod reduce_runs;
+pub mod refusal;
 pub mod rows;
 pub mod rules;
 pub mod scan;

@@ -43,7 +43,7 @@ pub async fn provider(
         Kind::Version => AsOf::Version(version(&table, text)?),
     };
     let (mut versions, mut schema) = (BTreeMap::new(), None);
-    for route in &table.routes {
+    for route in table.routes() {
         let region = catalogs.engine.region(route.region).map_err(|error| from_engine(&error))?;
         let (slot, meta) = region.version_as_of(as_of).await.map_err(|error| from_engine(&error))?;
         if meta.rule_version() != route.rule.version() {
@@ -81,10 +81,10 @@ fn moment(state: &SessionState, text: &str) -> Result<u64, ServerError> {
 }
 
 fn version(table: &Table, text: &str) -> Result<Slot, ServerError> {
-    if table.routes.len() != 1 {
+    if table.routes().len() != 1 {
         let message = format!(
             "each of the {} regions of table {} has versions of its own: name a moment with TIMESTAMP AS OF",
-            table.routes.len(),
+            table.routes().len(),
             table.shown()
         );
         return Err(ServerError::new(Code::Unsupported, message));

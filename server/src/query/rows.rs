@@ -22,7 +22,7 @@ use crate::sql::show::value_text;
 /// Rows of one region.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// The position of the region's route in the table's.
+    /// The position of the region's route among those that the table is written by.
     pub route: usize,
     /// The rows, in their order.
     pub batch: RecordBatch,
@@ -103,7 +103,7 @@ pub fn split(batch: RecordBatch, table: &Table, positions: &[usize], place: Plac
     let mut parts = Vec::new();
     let mut covered = vec![false; rows];
     let mut total = 0;
-    for (route, target) in table.routes.iter().enumerate() {
+    for (route, target) in table.write_routes().iter().enumerate() {
         let mask = rules::mask(&target.rule, &batch, &table.info.schema)?;
         let count = mask.true_count();
         if count == rows {

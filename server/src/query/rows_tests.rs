@@ -15,6 +15,7 @@ use super::rows::{conform, key_positions, nowhere, split};
 use super::rules;
 use crate::catalog::Table;
 use crate::error::Code;
+use crate::router::RouteTable;
 
 fn table(texts: &[&str]) -> Table {
     let column = |id: u32, name: &str, data_type, semantic, nullable| Column {
@@ -39,7 +40,7 @@ fn table(texts: &[&str]) -> Table {
         generation: Generation::FIRST,
         rule: rules::parse(text, &schema).unwrap(),
     };
-    let routes = (0..).zip(texts).map(route).collect();
+    let sets = RouteTable::settled((0..).zip(texts).map(route).collect());
     let info = TableInfo {
         id: TableId(1024),
         database: "public".into(),
@@ -51,7 +52,7 @@ fn table(texts: &[&str]) -> Table {
         next_region_number: RegionNumber(9),
         next_generation: Generation::MAX,
     };
-    Table { info, routes }
+    Table { info, sets }
 }
 
 /// Rows of (host, dc); v is the row's number.
@@ -87,7 +88,7 @@ proptest! {
         }
         for ((host, dc), route) in rows.iter().zip(seen) {
             let values = [Value::Null, host.map_or(Value::Null, |host| Value::String(host.into())), Value::Null, Value::Int(i64::from(*dc))];
-            let expected = table.routes.iter().position(|route| route.rule.matches(|id| &values[id.0 as usize]));
+            let expected = table.routes().iter().position(|route| route.rule.matches(|id| &values[id.0 as usize]));
             prop_assert_eq!(route, expected);
         }
     }

@@ -1,7 +1,8 @@
 //! The scan of a table: some partitions for each region that can hold wanted rows.
 //!
 //! Invariants:
-//! - All partitions of a region read one version of it, pinned when the first of them is read.
+//! - All partitions of a region read one version of it, pinned before the first of them is read, at the generation that
+//!   the region's route has.
 //! - What is said of the order of rows holds for each partition.
 
 use std::fmt;
@@ -26,8 +27,10 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt};
 use tessera_engine::engine::Engine;
+use tessera_engine::error::Error as EngineError;
+use tessera_engine::region::Known;
 use tessera_engine::request::{AsOf, Order, RegionScan, ScanRequest};
-use tessera_manifest::id::{ColumnId, RegionId};
+use tessera_manifest::id::{ColumnId, Generation, RegionId};
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Column;
 use tessera_manifest::value::{DataType, Value};
@@ -35,8 +38,10 @@ use tokio::sync::OnceCell;
 
 use super::error::{from_engine, wrap};
 use super::past::Versions;
+use super::refusal::{Refusal, Refused};
 use super::{rules, value};
 use crate::catalog::{Closed, Table};
+use crate::error::{Code, ServerError};
 
 /// What a scan reads from.
 #[derive(Clone)]
@@ -49,6 +54,43 @@ pub struct Source {
     pub closed: Closed,
     /// The version at which each region is read, where it is not the present one.
     pub past: Option<Versions>,
+}
+
+impl Source {
+    /// Pins a region at the generation that its route has, and plans the reading of it.
+    async fn begin(&self, region: RegionId, mut request: ScanRequest) -> Result<RegionScan, Refused> {
+        let Self { table, engine, closed, past } = self;
+        let past = past.as_ref().and_then(|past| past.get(&region).copied());
+        request.as_of = past.map(AsOf::Version);
+        let closed_or = |error: &EngineError| closed.check(table).map_or_else(Refused::for_good, |()| Refused::of(error));
+        let open = engine.region(region).map_err(|error| closed_or(&error))?;
+        let before = open.meta().generation;
+        // The region may have another version of the schema by now; the plan has this one.
+        let planned = Arc::new(table.info.schema.clone());
+        let scan = open.scan_under(Some(planned), request).await.map_err(|error| closed_or(&error))?;
+        // A region that was dropped before the scan began has no rows, which is not what the table had.
+        closed.check(table).map_err(Refused::for_good)?;
+        // Generations only go up: where both are that of the route, what was pinned in between is, too.
+        let after = open.meta().generation;
+        if past.is_none() && self.generation(region).is_some_and(|wanted| wanted != before || wanted != after) {
+            let text = format!("region {region} is at generation {after}, which is not that of its route: try again");
+            return Err(Refused { refusal: Some(Refusal::Stale), error: ServerError::new(Code::RegionBusy, text) });
+        }
+        Ok(scan)
+    }
+
+    /// The generation at which the plan reads a region.
+    fn generation(&self, region: RegionId) -> Option<Generation> {
+        self.table.routes().iter().find(|route| route.region == region).map(|route| route.generation)
+    }
+
+    /// What metadata says of a region's rows, if it is open and of the generation of its route.
+    fn known(&self, region: RegionId) -> Option<Known> {
+        let (open, wanted) = (self.engine.region(region).ok()?, self.generation(region)?);
+        let before = open.meta().generation;
+        let known = open.known();
+        (before == wanted && open.meta().generation == wanted).then_some(known)
+    }
 }
 
 /// How a scan may be run.
@@ -81,14 +123,14 @@ impl TesseraScanExec {
     #[must_use]
     pub fn new(source: Source, schema: SchemaRef, request: ScanRequest, work: Work) -> Self {
         let table = &source.table;
-        let mut regions = Vec::with_capacity(table.routes.len());
+        let mut regions = Vec::with_capacity(table.routes().len());
         let any = request.filter == Expr::always();
-        for route in &table.routes {
+        for route in table.routes() {
             if any || !rules::disjoint(&route.rule, &request.filter) {
                 regions.push(route.region);
             }
         }
-        let pruned = table.routes.len() - regions.len();
+        let pruned = table.routes().len() - regions.len();
         let streams = work.streams.div_ceil(regions.len().max(1)).max(1);
         let request = ScanRequest { streams, ..request };
         Self::assemble(source, EquivalenceProperties::new(schema), regions, pruned, request, work)
@@ -107,6 +149,19 @@ impl TesseraScanExec {
         let properties = PlanProperties::new(order, partitioning, EmissionType::Incremental, Boundedness::Bounded);
         let scans = regions.iter().map(|_| OnceCell::new()).collect();
         Self { source, regions, pruned, request, work, scans, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// Pins every region that is read, so many at the same time. Cancel safe; done again, it pins what is left.
+    ///
+    /// # Errors
+    /// The first region that refuses; those that were pinned stay so.
+    pub async fn pin(&self, parallelism: usize) -> Result<(), Refused> {
+        let pins = self.regions.iter().zip(self.scans.iter()).map(|(region, scan)| async move {
+            let begin = || self.source.begin(*region, self.request.clone());
+            scan.get_or_try_init(begin).await.map(|_| ())
+        });
+        let pins: Vec<_> = pins.collect();
+        futures::stream::iter(pins).buffer_unordered(parallelism.max(1)).try_collect().await
     }
 
     /// The same scan asked otherwise, with rows in the order of `properties`.
@@ -176,7 +231,7 @@ impl TesseraScanExec {
         {
             return statistics;
         }
-        let known = self.regions.iter().map(|region| self.source.engine.region(*region).map(|region| region.known()).ok());
+        let known = self.regions.iter().map(|region| self.source.known(*region));
         let Some(known) = known.collect::<Option<Vec<_>>>() else { return statistics };
         if let Some(rows) = known.iter().map(|known| known.rows).sum::<Option<u64>>().and_then(|rows| usize::try_from(rows).ok()) {
             statistics.num_rows = Precision::Exact(rows);
@@ -284,23 +339,14 @@ impl ExecutionPlan for TesseraScanExec {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let files = MetricBuilder::new(&self.metrics).counter("files", partition);
         let skipped = MetricBuilder::new(&self.metrics).counter("files_skipped", partition);
-        let (Source { table, engine, closed, past }, mut request) = (self.source.clone(), self.request.clone());
-        request.as_of = past.and_then(|past| past.get(&region).copied()).map(AsOf::Version);
-        // The region may have another version of the schema by now; the plan has this one.
-        let planned = Arc::new(table.info.schema.clone());
-        let scans = Arc::clone(&self.scans);
+        let (source, request, scans) = (self.source.clone(), self.request.clone(), Arc::clone(&self.scans));
         let open = async move {
-            let begin = async {
-                let region =
-                    engine.region(region).map_err(|error| wrap(closed.check(&table).err().unwrap_or_else(|| from_engine(&error))))?;
-                let scan = region.scan_under(Some(planned), request).await.map_err(|error| wrap(from_engine(&error)))?;
-                // A region that was dropped before the scan began has no rows, which is not what the table had.
-                closed.check(&table).map_err(wrap)?;
+            let begin = || async { source.begin(region, request).await.map_err(|refused| wrap(refused.error)) };
+            let scan = scans[number].get_or_try_init(begin).await?;
+            if stream == 0 {
                 files.add(scan.files.len());
                 skipped.add(scan.files_skipped);
-                Ok::<_, DataFusionError>(scan)
-            };
-            let scan = scans[number].get_or_try_init(|| begin).await?;
+            }
             Ok::<_, DataFusionError>(scan.stream(stream).map_err(|error| wrap(from_engine(&error))))
         };
         let count = move |batch: RecordBatch| batch.record_output(&baseline);

@@ -7,7 +7,6 @@ use chrono::DateTime;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, TableProvider};
 use datafusion::catalog::{CatalogProviderList, SchemaProvider};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
@@ -17,20 +16,18 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::physical_plan::{ColumnarValue, SendableRecordBatchStream};
+use datafusion::physical_plan::ColumnarValue;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast as df;
-use futures::TryStreamExt;
 
 use super::error::unwrap;
 use super::few_rows::FewRows;
 use super::finer_time::{FinerText, FinerTime};
 use super::reduce_runs::ReduceRuns;
 use super::{limits, past};
-use crate::catalog::{Catalogs, information_schema};
+use crate::catalog::{Catalogs, Table, information_schema};
 use crate::error::ServerError;
-use crate::service::Output;
 use crate::sql::as_of;
 use crate::sql::parser::{CATALOG, CATALOGS, check_catalog};
 
@@ -45,6 +42,8 @@ pub struct Planned {
     pub state: SessionState,
     /// What DataFusion understood.
     pub plan: LogicalPlan,
+    /// The tables that it names, as it knows them.
+    pub tables: Vec<Arc<Table>>,
 }
 
 impl Sessions {
@@ -82,14 +81,14 @@ impl Sessions {
         let now_ms = i64::try_from(catalogs.env.unix_ms()).unwrap_or(i64::MAX);
         state.execution_props_mut().query_execution_start_time = DateTime::from_timestamp_millis(now_ms);
         let statement = DfStatement::Statement(Box::new(statement));
-        let catalog = self.snapshot(&state, &statement, database, catalogs).await?;
+        let (catalog, tables) = self.snapshot(&state, &statement, database, catalogs).await?;
         let list = MemoryCatalogProviderList::new();
         for name in CATALOGS {
             list.register_catalog(name.to_owned(), Arc::<MemoryCatalogProvider>::clone(&catalog));
         }
         state.register_catalog_list(Arc::new(list));
         let plan = state.statement_to_plan(statement).await.map_err(unwrap)?;
-        Ok(Planned { state, plan })
+        Ok(Planned { state, plan, tables })
     }
 
     /// The tables that a statement names, as they are now.
@@ -99,8 +98,9 @@ impl Sessions {
         statement: &DfStatement,
         database: &str,
         catalogs: &Catalogs,
-    ) -> Result<Arc<MemoryCatalogProvider>, ServerError> {
+    ) -> Result<(Arc<MemoryCatalogProvider>, Vec<Arc<Table>>), ServerError> {
         let catalog = Arc::new(MemoryCatalogProvider::new());
+        let mut tables = Vec::new();
         let mut seen = BTreeSet::new();
         let is_insert = matches!(statement, DfStatement::Statement(inner) if matches!(**inner, df::Statement::Insert(_)));
         for reference in state.resolve_table_references(statement).map_err(unwrap)? {
@@ -111,22 +111,23 @@ impl Sessions {
                 continue;
             }
             let (schema, table) = key;
-            let found = match as_of::split_name(&table) {
+            let found: Result<Found, ServerError> = match as_of::split_name(&table) {
                 Some((name, kind, text)) => {
                     let present = catalogs.table(&schema, name).await?;
-                    let past = past::provider(state, catalogs, present, kind, text).await?;
-                    Ok(Arc::new(past) as Arc<dyn TableProvider>)
+                    let past = past::provider(state, catalogs, Arc::clone(&present), kind, text).await?;
+                    Ok((Arc::new(past), Some(present)))
                 }
                 None => provider(catalogs, &schema, &table, is_insert).await,
             };
-            let found = match found {
+            let (found, read) = match found {
                 // A table function stands where a table does.
                 Err(_) if self.base.table_functions().contains_key(&table) => continue,
                 other => other?,
             };
+            tables.extend(read);
             register(&catalog, &schema, table, found)?;
         }
-        Ok(catalog)
+        Ok((catalog, tables))
     }
 
     /// The value of an expression without columns, cast to this type.
@@ -200,13 +201,16 @@ fn one_row() -> Result<arrow::array::RecordBatch, ServerError> {
     arrow::array::RecordBatch::try_new_with_options(schema, Vec::new(), &options).map_err(super::error::from_arrow)
 }
 
-async fn provider(catalogs: &Catalogs, schema: &str, table: &str, is_insert: bool) -> Result<Arc<dyn TableProvider>, ServerError> {
+/// What a name stands for; with the table, if it is one of users.
+type Found = (Arc<dyn TableProvider>, Option<Arc<Table>>);
+
+async fn provider(catalogs: &Catalogs, schema: &str, table: &str, is_insert: bool) -> Result<Found, ServerError> {
     if schema == information_schema::NAME {
-        return information_schema::table(catalogs, table).await;
+        return Ok((information_schema::table(catalogs, table).await?, None));
     }
     let table = catalogs.table(schema, table).await?;
-    let provider = catalogs.provider(table);
-    Ok(Arc::new(if is_insert { provider.as_target() } else { provider }))
+    let provider = catalogs.provider(Arc::clone(&table));
+    Ok((Arc::new(if is_insert { provider.as_target() } else { provider }), Some(table)))
 }
 
 fn register(catalog: &MemoryCatalogProvider, schema: &str, table: String, provider: Arc<dyn TableProvider>) -> Result<(), ServerError> {
@@ -221,24 +225,4 @@ fn register(catalog: &MemoryCatalogProvider, schema: &str, table: String, provid
     };
     target.register_table(table, provider).map_err(unwrap)?;
     Ok(())
-}
-
-impl Planned {
-    /// Runs the plan.
-    ///
-    /// # Errors
-    /// What fails before the first batch.
-    pub async fn stream(self) -> Result<SendableRecordBatchStream, ServerError> {
-        DataFrame::new(self.state, self.plan).execute_stream().await.map_err(unwrap)
-    }
-
-    /// Runs the plan and hands its rows out as they come.
-    ///
-    /// # Errors
-    /// What fails before the first batch.
-    pub async fn output(self) -> Result<Output, ServerError> {
-        let stream = self.stream().await?;
-        let schema = stream.schema();
-        Ok(Output::Rows { schema, stream: Box::pin(stream.map_err(unwrap)) })
-    }
 }

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - Up to [`limits::CHECKED_BYTES_MAX`] all rows are checked before the first is written.
 //! - Within a region rows are written in their order; regions are written at the same time.
-//! - Rows that a region refuses because the route is old are routed anew, a bounded number of times.
+//! - Rows that a region refuses because the route is old, or because it takes none for the moment, are held back, cut anew
+//!   and written when the routes say where; see [`crate::router`]. Nothing else is tried again.
 //! - After an error the caller is told how many rows were applied, and whether that is all that may be.
 
 use std::sync::Arc;
@@ -13,15 +14,17 @@ use arrow::compute::{concat_batches, take_record_batch};
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::request::{OpType, WriteRequest};
 use tessera_engine::wal::WalError;
-use tessera_manifest::env;
-use tessera_manifest::error::ErrorClass;
+use tessera_manifest::env::{self, Stopwatch};
 use tessera_manifest::schema::Schema;
+use tessera_metaclient::catalog::Route;
 
 use super::error::{from_arrow, from_engine};
+use super::refusal::Refusal;
 use super::rows::{Place, nowhere};
 use super::{limits, rows};
 use crate::catalog::{Catalogs, Table};
 use crate::error::{Code, ServerError};
+use crate::router::{Lanes, Next, Patience};
 
 /// Collects, checks and writes rows.
 pub struct Writer {
@@ -31,7 +34,7 @@ pub struct Writer {
     catalogs: Catalogs,
     op: OpType,
     positions: Vec<usize>,
-    pending: Vec<Vec<RecordBatch>>,
+    lanes: Lanes<RecordBatch>,
     pending_bytes: usize,
     bytes_max: usize,
     applied: u64,
@@ -44,13 +47,13 @@ struct Failure {
     error: ServerError,
     /// Whether rows of this region may be written all the same.
     unknown: bool,
-    /// Rows that can be written once the route is known again; empty if that would not help.
-    again: Vec<RecordBatch>,
+    /// How the region refused rows that were surely not written, and these rows.
+    refused: Option<(Refusal, Vec<RecordBatch>)>,
 }
 
 impl Failure {
     fn plain(error: ServerError) -> Self {
-        Self { error, unknown: false, again: Vec::new() }
+        Self { error, unknown: false, refused: None }
     }
 }
 
@@ -70,10 +73,9 @@ impl Writer {
     }
 
     fn new(table: Arc<Table>, catalogs: Catalogs, op: OpType, positions: Vec<usize>) -> Self {
-        let pending = vec![Vec::new(); table.routes.len()];
         let bytes_max = limits::CHECKED_BYTES_MAX;
         let schema = Arc::new(table.info.schema.clone());
-        Self { table, schema, catalogs, op, positions, pending, pending_bytes: 0, bytes_max, applied: 0, unknown: false }
+        Self { table, schema, catalogs, op, positions, lanes: Lanes::default(), pending_bytes: 0, bytes_max, applied: 0, unknown: false }
     }
 
     /// Rows written so far.
@@ -94,9 +96,7 @@ impl Writer {
         let parts = rows::split(fitted, &self.table, &self.positions, place).map_err(|error| self.explain(error))?;
         for part in parts {
             self.pending_bytes += part.batch.get_array_memory_size();
-            if let Some(pending) = self.pending.get_mut(part.route) {
-                pending.push(part.batch);
-            }
+            self.lanes.push(self.table.write_routes()[part.route].region, part.batch);
         }
         if self.pending_bytes < self.bytes_max {
             return Ok(());
@@ -128,102 +128,121 @@ impl Writer {
         ServerError::new(error.code, format!("{}; {what}", error.message))
     }
 
+    /// Writes what is kept, however often regions refuse it, as long as patience lasts.
     async fn flush(&mut self) -> Result<(), ServerError> {
         self.pending_bytes = 0;
-        let mut pause = limits::REFRESH_PAUSE;
-        for attempt in 1.. {
-            let (failed, again) = self.write_pending().await;
-            let Some(error) = failed else { return Ok(()) };
-            if again.is_empty() || attempt == limits::REFRESH_ATTEMPTS {
-                return Err(self.explain(error));
+        let (watch, mut patience, mut held) = (Stopwatch::start(), Patience::default(), None);
+        loop {
+            let before = self.applied;
+            let Some((refusal, error)) = self.send().await.map_err(|error| self.explain(error))? else { return Ok(()) };
+            if self.applied > before {
+                patience.progress();
             }
-            tracing::debug!(table = %self.table.shown(), attempt, error = %error, "routing rows anew");
-            env::sleep(pause).await;
-            pause *= 2;
-            self.route_anew(again).await.map_err(|error| self.explain(error))?;
+            if held.is_none() {
+                held = Some(self.hold(&error)?);
+            }
+            match patience.refused(watch.elapsed(), refusal.wait_max()) {
+                Next::GiveUp(waited) => return Err(self.explain(given_up(&self.table, waited, &error))),
+                Next::Wait(pause) => {
+                    tracing::debug!(table = %self.table.shown(), round = patience.rounds(), error = %error, "routing rows anew");
+                    if self.route_anew(pause).await.map_err(|error| self.explain(error))? {
+                        patience.progress();
+                    }
+                }
+            }
         }
-        Ok(())
     }
 
-    /// Writes what is kept. Gives the first error that matters, and the rows of the regions whose route is old; none
-    /// if another region failed for good.
-    async fn write_pending(&mut self) -> (Option<ServerError>, Vec<RecordBatch>) {
+    /// Counts the rows that wait.
+    fn hold(&self, error: &ServerError) -> Result<crate::router::waiting::Held, ServerError> {
+        let bytes = self.lanes.refused().map(RecordBatch::get_array_memory_size).sum();
+        self.catalogs.waiting.hold(bytes).map_err(|full| {
+            let text = format!(
+                "{}: other statements wait with {} MiB of rows for their regions, the most allowed is {} MiB: try again later",
+                error.message,
+                full.bytes >> 20,
+                full.max >> 20
+            );
+            self.explain(ServerError::new(Code::RegionBusy, text))
+        })
+    }
+
+    /// Writes what is kept. Gives how a region refused, if one did and none failed for good; what was refused is kept.
+    async fn send(&mut self) -> Result<Option<(Refusal, ServerError)>, ServerError> {
         let mut tasks = Vec::new();
-        for (route, batches) in self.pending.iter_mut().enumerate() {
-            if batches.is_empty() {
-                continue;
-            }
-            let batches = std::mem::take(batches);
-            let (table, schema) = (Arc::clone(&self.table), Arc::clone(&self.schema));
-            tasks.push(env::spawn(write_region(table, schema, self.catalogs.clone(), route, self.op, batches)));
+        for (region, batches) in self.lanes.take() {
+            let route = self.table.write_routes().iter().find(|route| route.region == region).cloned();
+            let route = route.ok_or_else(|| ServerError::new(Code::Internal, format!("region {region} has no route")))?;
+            let work = write_region(route, Arc::clone(&self.schema), self.catalogs.clone(), self.op, batches);
+            tasks.push((region, env::spawn(work)));
         }
-        let (mut failed, mut stale, mut again) = (None, None, Vec::new());
-        for task in tasks {
-            let (rows, result) = match task.await {
-                Ok(outcome) => outcome,
-                Err(error) => {
-                    let error = ServerError::new(Code::Internal, format!("a write task failed: {error}"));
-                    (0, Err(Failure { error, unknown: true, again: Vec::new() }))
-                }
-            };
+        let (mut failed, mut refused) = (None, None);
+        for (region, task) in tasks {
+            let (rows, result) = task.await.unwrap_or_else(|error| {
+                let error = ServerError::new(Code::Internal, format!("a write task failed: {error}"));
+                (0, Err(Failure { error, unknown: true, refused: None }))
+            });
             self.applied += rows;
             let Err(failure) = result else { continue };
             self.unknown |= failure.unknown;
-            if failure.again.is_empty() {
-                failed.get_or_insert(failure.error);
-            } else {
-                stale.get_or_insert(failure.error);
-                again.extend(failure.again);
+            match failure.refused {
+                Some((refusal, left)) => {
+                    self.lanes.refuse(region, left);
+                    refused = Refusal::longer(refused, (refusal, failure.error));
+                }
+                None => failed = failed.or(Some(failure.error)),
             }
         }
-        match failed {
-            Some(error) => (Some(error), Vec::new()),
-            None => (stale, again),
-        }
+        failed.map_or(Ok(refused), Err)
     }
 
-    /// Reads the table's routes again and keeps the rows for the regions that they belong to now.
-    async fn route_anew(&mut self, batches: Vec<RecordBatch>) -> Result<(), ServerError> {
-        let routes = self.catalogs.routes(&self.table).await?;
-        // Rules are about columns that stay as they are, so the rows can be cut as the columns that they have.
-        let table = Arc::new(Table { info: self.table.info.clone(), routes });
-        self.pending = vec![Vec::new(); table.routes.len()];
-        for batch in batches {
-            for part in rows::split(batch, &table, &self.positions, &nowhere)? {
-                if let Some(pending) = self.pending.get_mut(part.route) {
-                    pending.push(part.batch);
-                }
-            }
+    /// Reads the table's routes again, waiting for others if need be, and cuts what was refused by them. Answers whether
+    /// they are others.
+    async fn route_anew(&mut self, pause: std::time::Duration) -> Result<bool, ServerError> {
+        let mut sets = self.catalogs.routes(&self.table).await?;
+        if sets.write.stamp == self.table.sets.write.stamp {
+            let known = Table { info: self.table.info.clone(), sets };
+            sets = self.catalogs.routes_changed(&known, pause).await?;
         }
+        let moved = sets.write.stamp != self.table.sets.write.stamp;
+        // Rules are about columns that stay as they are, so the rows can be cut as the columns that they have.
+        let table = Arc::new(Table { info: self.table.info.clone(), sets });
+        let positions = &self.positions;
+        self.lanes.reroute(|batch| {
+            let parts = rows::split(batch.clone(), &table, positions, &nowhere)?;
+            Ok::<_, ServerError>(parts.into_iter().map(|part| (table.write_routes()[part.route].region, part.batch)).collect())
+        })?;
         self.table = table;
-        Ok(())
+        Ok(moved)
     }
+}
+
+fn given_up(table: &Table, waited: std::time::Duration, error: &ServerError) -> ServerError {
+    let text = format!("{}; table {} took no rows for {:.1} s: try again", error.message, table.shown(), waited.as_secs_f64());
+    ServerError::new(error.code, text)
 }
 
 /// Writes rows of one region in order; gives the rows applied and what stopped it.
 async fn write_region(
-    table: Arc<Table>,
+    route: Route,
     schema: Arc<Schema>,
     catalogs: Catalogs,
-    route: usize,
     op: OpType,
     batches: Vec<RecordBatch>,
 ) -> (u64, Result<(), Failure>) {
     let mut applied = 0;
-    let result = write_batches(&table, &schema, &catalogs, route, op, batches, &mut applied).await;
+    let result = write_batches(&route, &schema, &catalogs, op, batches, &mut applied).await;
     (applied, result)
 }
 
 async fn write_batches(
-    table: &Table,
+    route: &Route,
     schema: &Arc<Schema>,
     catalogs: &Catalogs,
-    route: usize,
     op: OpType,
     batches: Vec<RecordBatch>,
     applied: &mut u64,
 ) -> Result<(), Failure> {
-    let Some(route) = table.routes.get(route) else { return Ok(()) };
     let rule_version = route.rule.version();
     let bytes_max = limits::WRITE_BYTES_MAX.min(catalogs.batch_bytes_max);
     let mut left = coalesce(batches, bytes_max).map_err(Failure::plain)?.into_iter();
@@ -236,9 +255,9 @@ async fn write_batches(
         match written {
             Ok(outcome) => *applied += outcome.rows as u64,
             Err(error) => {
-                let refresh = error.class() == ErrorClass::Refresh || matches!(error, EngineError::Closed { .. });
-                let again = if refresh { std::iter::once(batch).chain(left).collect() } else { Vec::new() };
-                return Err(Failure { error: from_engine(&error), unknown: may_be_written(&error), again });
+                let refusal = Refusal::of(&error).filter(|_| !may_be_written(&error));
+                let refused = refusal.map(|refusal| (refusal, std::iter::once(batch).chain(left).collect()));
+                return Err(Failure { error: from_engine(&error), unknown: may_be_written(&error), refused });
             }
         }
     }

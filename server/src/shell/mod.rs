@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod input;
+mod progress;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -53,7 +54,7 @@ impl ShellError {
 /// # Errors
 /// When the server refuses or does not answer, or `out` fails.
 pub fn run_text(client: &Client, sql: &str, database: &str, format: Format, out: &mut dyn Write) -> Result<(), ShellError> {
-    let mut answer = client.execute(sql, database, format)?;
+    let mut answer = progress::shown(client, sql, || client.execute(sql, database, format))?;
     answer.copy_to(out)?;
     if format == Format::Json {
         out.write_all(b"\n")?;

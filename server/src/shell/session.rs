@@ -9,6 +9,7 @@ use rustyline::{Config, DefaultEditor};
 
 use super::client::Client;
 use super::input::{self, Command};
+use super::progress;
 use super::{ShellError, history_path};
 use crate::config::limits;
 use crate::output::Format;
@@ -137,7 +138,8 @@ impl Session {
 
     fn execute(&self, statement: &str, out: &mut dyn Write) -> io::Result<()> {
         let format = if self.expanded { Format::Vertical } else { Format::Table };
-        let done = self.client.execute(statement, &self.database, format).map_err(ShellError::from).and_then(|mut answer| {
+        let sent = progress::shown(&self.client, statement, || self.client.execute(statement, &self.database, format));
+        let done = sent.map_err(ShellError::from).and_then(|mut answer| {
             answer.copy_to(out)?;
             Ok(answer.elapsed())
         });

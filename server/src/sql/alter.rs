@@ -7,12 +7,15 @@ use tessera_manifest::schema::Place;
 use super::ast::{AlterClause, OptionChange, Statement};
 use super::create::{added_column, modified_type, no_index, skipping_index};
 use super::parser::Cursor;
-use super::{from_parser, syntax};
+use super::{from_parser, partition, syntax};
 use crate::error::ServerError;
 
 pub(super) fn table(cursor: &mut Cursor<'_>) -> Result<Statement, ServerError> {
     cursor.skip(2);
     let name = cursor.table_name()?;
+    if partition::begins(cursor) {
+        return partition::change(cursor, name);
+    }
     let mut changes = vec![clause(cursor)?];
     while cursor.parser.consume_token(&Token::Comma) {
         changes.push(clause(cursor)?);
@@ -87,7 +90,7 @@ fn options(cursor: &mut Cursor<'_>) -> Result<OptionChange, ServerError> {
     }
     if !cursor.eat(&["SET"]) {
         let token = cursor.parser.peek_token();
-        return cursor.expected("ADD, DROP, MODIFY, RENAME, SET or UNSET", token);
+        return cursor.expected("ADD, DROP, MODIFY, RENAME, SET, UNSET, SPLIT, MERGE, REPARTITION or PARTITION", token);
     }
     let mut options: Vec<(String, String)> = Vec::new();
     loop {

@@ -1,5 +1,7 @@
 //! What a statement asks for, before names are resolved.
 
+use std::time::Duration;
+
 use datafusion::sql::sqlparser::ast as df;
 use tessera_engine::options::SkippingIndex;
 use tessera_manifest::schema::Place;
@@ -40,6 +42,10 @@ pub enum Statement {
         /// What changes, in order; at least one.
         changes: Vec<AlterClause>,
     },
+    /// `ALTER TABLE ... SPLIT/MERGE PARTITION`, `REPARTITION`, `PARTITION ON COLUMNS`
+    Repartition(Box<Repartition>),
+    /// `EXPLAIN` of one of these.
+    ExplainRepartition(Box<Repartition>),
     /// `TRUNCATE TABLE`
     Truncate {
         /// The table.
@@ -106,12 +112,74 @@ pub enum Statement {
     },
     /// `SHOW CREATE TABLE`
     ShowCreateTable(TableName),
+    /// `SHOW PARTITIONS`
+    ShowPartitions(TableName),
     /// `DESCRIBE TABLE`
     Describe(TableName),
     /// `USE`
     Use(String),
     /// A statement that we know of and cannot do; the text names it.
     Unsupported(String),
+}
+
+/// A change of a table's partition rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repartition {
+    /// The table.
+    pub name: TableName,
+    /// What becomes of its rules.
+    pub change: PartitionChange,
+    /// How it is done.
+    pub options: RepartitionOptions,
+}
+
+/// What becomes of the rules of a table; rules are texts over its columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionChange {
+    /// `SPLIT PARTITION (rule) INTO (...)`
+    Split {
+        /// A present rule.
+        rule: String,
+        /// Two rules or more that take its place.
+        into: Vec<String>,
+    },
+    /// `MERGE PARTITION (...)`
+    Merge {
+        /// Two present rules or more; one rule takes their place.
+        rules: Vec<String>,
+    },
+    /// `REPARTITION (...) [ON COLUMNS (...)] INTO (...)`
+    Replace {
+        /// Present rules.
+        from: Vec<String>,
+        /// The partition columns from now on; `None` for those that there are.
+        columns: Option<Vec<String>>,
+        /// The rules that take their place.
+        into: Vec<String>,
+    },
+    /// `PARTITION ON COLUMNS (...) (...)`
+    On {
+        /// The partition columns from now on.
+        columns: Vec<String>,
+        /// All rules from now on; none for a table of one region.
+        rules: Vec<String>,
+    },
+}
+
+/// What the `WITH` clause of a repartition says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepartitionOptions {
+    /// How long the statement waits; the repartition goes on after it. `None` for as long as it takes.
+    pub timeout: Option<Duration>,
+    /// Whether the statement waits for the end; else it answers the id of the procedure.
+    pub wait: bool,
+}
+
+impl Default for RepartitionOptions {
+    /// Waits to the end.
+    fn default() -> Self {
+        Self { timeout: None, wait: true }
+    }
 }
 
 /// Options of a table or a database that change.

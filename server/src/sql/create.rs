@@ -7,6 +7,7 @@ use tessera_manifest::value::DataType;
 
 use super::ast::{ColumnDef, CreateTable, Statement};
 use super::parser::Cursor;
+use super::partition::{self, names};
 use super::types::{self, TypeText};
 use super::{from_parser, syntax};
 use crate::error::{Code, ServerError};
@@ -183,53 +184,9 @@ fn type_text(cursor: &mut Cursor<'_>) -> Result<TypeText, ServerError> {
     Ok(TypeText { name, arguments, unsigned })
 }
 
-fn names(cursor: &mut Cursor<'_>) -> Result<Vec<String>, ServerError> {
-    cursor.expect(&Token::LParen)?;
-    let mut names = vec![cursor.identifier()?];
-    while cursor.parser.consume_token(&Token::Comma) {
-        names.push(cursor.identifier()?);
-    }
-    cursor.expect(&Token::RParen)?;
-    Ok(names)
-}
-
+/// The `PARTITION` clause, or nothing.
 fn partition(cursor: &mut Cursor<'_>) -> Result<(Vec<String>, Vec<String>), ServerError> {
-    if !cursor.eat(&["PARTITION"]) {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    cursor.expect_words(&["ON", "COLUMNS"])?;
-    let columns = names(cursor)?;
-    cursor.expect(&Token::LParen)?;
-    let mut rules = Vec::new();
-    while cursor.parser.peek_token().token != Token::RParen {
-        rules.push(rule(cursor)?);
-        if !cursor.parser.consume_token(&Token::Comma) {
-            break;
-        }
-    }
-    cursor.expect(&Token::RParen)?;
-    Ok((columns, rules))
-}
-
-/// The text of one rule: up to a comma or the parenthesis that closes the list.
-fn rule(cursor: &mut Cursor<'_>) -> Result<String, ServerError> {
-    let start = cursor.parser.peek_token().span.start;
-    let mut end = start;
-    let mut depth = 0_usize;
-    loop {
-        let token = cursor.parser.peek_token();
-        match token.token {
-            Token::EOF => return cursor.expected("a rule and ')'", token),
-            Token::Comma | Token::RParen if depth == 0 => break,
-            Token::LParen => depth += 1,
-            Token::RParen => depth -= 1,
-            _ => {}
-        }
-        end = token.span.end;
-        cursor.skip(1);
-    }
-    let text = cursor.source.slice(start, end).trim().to_owned();
-    if text.is_empty() { Err(syntax("PARTITION ON COLUMNS has an empty rule")) } else { Ok(text) }
+    if cursor.at(&["PARTITION"]) { partition::clause(cursor) } else { Ok((Vec::new(), Vec::new())) }
 }
 
 fn engine(cursor: &mut Cursor<'_>) -> Result<(), ServerError> {

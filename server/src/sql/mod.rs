@@ -17,11 +17,12 @@ pub mod types;
 
 mod alter;
 mod create;
+mod partition;
 
 #[cfg(test)]
 mod tests;
 
-pub use ast::{CreateTable, Statement, TableName};
+pub use ast::{CreateTable, PartitionChange, Repartition, Statement, TableName};
 pub use parser::parse;
 
 use datafusion::sql::sqlparser::parser::ParserError;

@@ -80,11 +80,13 @@ impl<'a> Cursor<'a> {
             ("SHOW", "DATABASES" | "SCHEMAS") => self.show_databases(),
             ("SHOW", "TABLES") => self.show_tables(),
             ("SHOW", "CREATE") => self.show_create(),
+            ("SHOW", "PARTITIONS") => self.show_partitions(),
             ("DESC" | "DESCRIBE", _) => self.describe(),
             ("USE", _) => {
                 self.skip(1);
                 Ok(Statement::Use(self.identifier()?))
             }
+            ("EXPLAIN", "ALTER") => self.explain_alter(),
             ("SELECT" | "WITH" | "VALUES" | "EXPLAIN", _) => Ok(Statement::Query(self.foreign()?)),
             ("INSERT" | "DELETE", _) => Ok(Statement::Write(self.foreign()?)),
             ("ALTER" | "CREATE" | "DROP" | "SHOW", other) => Ok(self.unsupported(&format!("{first} {other}"))),
@@ -189,6 +191,25 @@ impl<'a> Cursor<'a> {
             return Ok(self.unsupported(&format!("SHOW CREATE {what}")));
         }
         Ok(Statement::ShowCreateTable(self.table_name()?))
+    }
+
+    /// `SHOW PARTITIONS [FROM] t`
+    fn show_partitions(&mut self) -> Result<Statement, ServerError> {
+        self.skip(2);
+        let _optional = self.eat(&["FROM"]) || self.eat(&["IN"]);
+        Ok(Statement::ShowPartitions(self.table_name()?))
+    }
+
+    /// `EXPLAIN ALTER TABLE`, of a change of partitions.
+    fn explain_alter(&mut self) -> Result<Statement, ServerError> {
+        self.skip(1);
+        if !self.at(&["ALTER", "TABLE"]) {
+            return Ok(self.unsupported("EXPLAIN ALTER"));
+        }
+        match alter::table(self)? {
+            Statement::Repartition(repartition) => Ok(Statement::ExplainRepartition(repartition)),
+            _ => Err(ServerError::new(Code::Unsupported, "EXPLAIN ALTER TABLE explains changes of partitions only")),
+        }
     }
 
     fn describe(&mut self) -> Result<Statement, ServerError> {

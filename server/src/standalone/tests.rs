@@ -8,6 +8,7 @@ mod faults;
 mod names;
 mod past;
 mod reads;
+mod repartition;
 mod times;
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@ mod compat;
 mod damage;
 mod ddl_crashes;
 mod kill9;
+mod ledger;
 mod manifest_cli;
 mod meta_cli;
 mod readers;

@@ -23,6 +23,7 @@ use crate::ddl::alter::alteration;
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::from_engine;
 use crate::query::limits;
+use crate::router::RouteTable;
 
 pub(super) const KIND: &str = "alter_table";
 
@@ -75,7 +76,7 @@ impl AlterTable {
     /// The alteration of a table to `after`.
     #[must_use]
     pub fn new(table: &Table, after: TableInfo, tools: Tools) -> Self {
-        let regions = table.routes.iter().map(|route| route.region).collect();
+        let regions = table.routes().iter().map(|route| route.region).collect();
         Self { step: Step::Check, before: table.info.clone(), after, regions, tools }
     }
 
@@ -87,6 +88,7 @@ impl AlterTable {
     async fn check(&mut self) -> Result<Status, StepError> {
         let present = self.tools.catalogs.catalog.table_by_id(self.before.id).await;
         let present = present.map_err(|error| coded(&from_catalog(&error)))?;
+        self.rebase(&present);
         if present != self.before && present != self.after {
             let message = format!("table {} was altered by another statement meanwhile: try again", self.before.table_ref());
             return Err(coded(&ServerError::new(Code::IllegalState, message)));
@@ -98,11 +100,28 @@ impl AlterTable {
             let message = format!("table '{}' already exists in database '{}'", self.after.name, self.after.database);
             return Err(coded(&ServerError::new(Code::TableAlreadyExists, message)));
         }
+        let sets = RouteTable::load(&self.tools.catalogs.catalog, self.before.id).await.map_err(|error| coded(&from_catalog(&error)))?;
+        self.regions = sets.regions();
         for region in &self.regions {
             self.tools.catalogs.engine.region(*region).map_err(|error| coded(&from_engine(&error)))?;
         }
         self.step = Step::Regions;
         Ok(Status::Next(Commit::progress("altering the regions", 1, 3)))
+    }
+
+    /// Takes over what a repartition changed since the statement was planned, if that is all that changed: counters, and
+    /// partition columns of which none is dropped.
+    fn rebase(&mut self, present: &TableInfo) {
+        let TableInfo { partition_columns, next_region_number, next_generation, .. } = present.clone();
+        let moved = |info: &TableInfo| TableInfo {
+            partition_columns: partition_columns.clone(),
+            next_region_number,
+            next_generation,
+            ..info.clone()
+        };
+        if moved(&self.before) == *present && moved(&self.after).check().is_ok() {
+            (self.before, self.after) = (moved(&self.before), moved(&self.after));
+        }
     }
 
     async fn alter_regions(&mut self) -> Result<Status, StepError> {

@@ -19,6 +19,7 @@ use crate::catalog::closed::Why;
 use crate::catalog::{Table, from_catalog};
 use crate::ddl::drop::drop_regions;
 use crate::ddl::marker::{self, Drop};
+use crate::router::RouteTable;
 
 pub(super) const KIND: &str = "drop_table";
 /// The output of a drop that found no table.
@@ -64,7 +65,7 @@ impl DropTable {
             database: table.info.database.clone(),
             name: table.info.name.clone(),
             unix_ms: env.unix_ms(),
-            regions: table.routes.iter().map(|route| route.region).collect(),
+            regions: table.regions(),
         };
         let data = Data { step: Step::Mark, marker: env.ulid().to_string(), drop };
         Self { data, tools }
@@ -75,10 +76,17 @@ impl DropTable {
     }
 
     async fn mark(&mut self, context: &StepContext) -> Result<Status, StepError> {
-        let Data { marker, drop, .. } = &self.data;
+        let Data { drop, .. } = &self.data;
         let why = format!("its drop is decided and under way, as procedure {}", context.id());
         self.tools.catalogs.closed.close(drop.table, Why::Undecided(why));
         context.check_fence().await?;
+        // A repartition may have ended since the statement was planned.
+        let sets = RouteTable::load(&self.tools.catalogs.catalog, drop.table).await.map_err(|error| coded(&from_catalog(&error)))?;
+        let listed = sets.regions();
+        if !listed.is_empty() {
+            self.data.drop.regions = listed;
+        }
+        let Data { marker, drop, .. } = &self.data;
         marker::write(&self.tools.store, marker, drop).await.map_err(|error| coded(&error))?;
         self.data.step = Step::Leave;
         Ok(Status::Next(Commit::progress("taking the table out of the catalog", 1, 3)))

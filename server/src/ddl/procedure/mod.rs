@@ -4,6 +4,7 @@
 //! CREATE TABLE   allocate: take an id ─► regions: create them ─► publish: the table is there      undo: drop the regions
 //! ALTER TABLE    check ─► regions: alter them ─► publish: statements see it
 //! DROP TABLE     mark: write the marker, the table is gone ─► leave: the catalog ─► clear: drop the regions
+//! REPARTITION    see tessera_metaclient::repartition
 //! ```
 //!
 //! Invariants:
@@ -25,11 +26,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tessera_manifest::id::TableId;
 use tessera_metaclient::procedure::{Registry, State, StepError};
+use tessera_metaclient::repartition;
 
 pub use alter::AlterTable;
 pub use create::CreateTable;
 pub use drop::{DropTable, GONE};
 pub use run::{Procedures, from_procedure};
+pub(crate) use run::{is_stuck, outcome};
 
 use crate::catalog::Catalogs;
 use crate::error::{Code, ServerError};
@@ -46,6 +49,8 @@ pub struct Tools {
     pub store: Arc<dyn ObjectStore>,
     /// The highest table id that the store had a folder of when the process started; new ids lie above it.
     pub in_use: Option<TableId>,
+    /// What repartitions work on.
+    pub repartition: repartition::Tools,
 }
 
 impl std::fmt::Debug for Tools {
@@ -58,7 +63,9 @@ impl std::fmt::Debug for Tools {
 #[must_use]
 pub fn registry(tools: &Tools) -> Registry {
     let (for_create, for_alter, for_drop) = (tools.clone(), tools.clone(), tools.clone());
+    let load_repartition = tools.repartition.clone().loader();
     Registry::new()
+        .with(repartition::KIND, move |state| load_repartition(state))
         .with(alter::KIND, move |state| Ok(Box::new(AlterTable::load(decode(state)?, for_alter.clone())?)))
         .with(create::KIND, move |state| Ok(Box::new(CreateTable::load(decode(state)?, for_create.clone()))))
         .with(drop::KIND, move |state| Ok(Box::new(DropTable::load(decode(state)?, for_drop.clone()))))

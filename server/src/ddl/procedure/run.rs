@@ -42,23 +42,33 @@ impl Procedures {
     /// # Errors
     /// Why it failed: what it had done is undone then. Or that it goes on without this statement, with its id.
     pub async fn carry_out(&self, procedure: &dyn Procedure) -> Result<String, ServerError> {
-        if self.catalog.switch(Switch::ProceduresPaused).await.map_err(|error| from_catalog(&error))?.is_some() {
-            let text = "procedures are paused, and nothing is created, altered or dropped meanwhile (POST /admin/procedure-manager/resume)";
-            return Err(ServerError::new(Code::IllegalState, text));
-        }
+        self.check_running().await?;
         let id = ProcedureId::fresh(&self.env);
         self.client.submit(&id, procedure).await.map_err(|error| from_procedure(&error))?;
         let record = self.client.wait_until(&id, |record| record.phase.is_settled() || is_stuck(record)).await;
         outcome(&record.map_err(|error| from_procedure(&error))?)
     }
+
+    /// That procedures run.
+    ///
+    /// # Errors
+    /// When an operator has paused them.
+    pub async fn check_running(&self) -> Result<(), ServerError> {
+        if self.catalog.switch(Switch::ProceduresPaused).await.map_err(|error| from_catalog(&error))?.is_some() {
+            let text = "procedures are paused, and nothing is created, altered or dropped meanwhile (POST /admin/procedure-manager/resume)";
+            return Err(ServerError::new(Code::IllegalState, text));
+        }
+        Ok(())
+    }
 }
 
 /// Whether a statement should no longer wait, because only the store's recovery or an operator can help.
-fn is_stuck(record: &Record) -> bool {
+pub(crate) fn is_stuck(record: &Record) -> bool {
     record.attempts >= PATIENCE && (record.past_no_return || record.phase == Phase::RollingBack)
 }
 
-fn outcome(record: &Record) -> Result<String, ServerError> {
+/// What a procedure that is settled or stuck answers to its statement.
+pub(crate) fn outcome(record: &Record) -> Result<String, ServerError> {
     let error = || decoded(record.error.as_deref().unwrap_or("the procedure failed without saying why"));
     let id = &record.id;
     match record.phase {

@@ -74,6 +74,26 @@ fn weather_is_in_three_regions_of_which_queries_scan_those_that_can_match() {
 }
 
 #[test]
+fn weather_is_split_and_merged_without_a_change_of_answers() {
+    let (home, server) = loaded();
+    let changes = [
+        "ALTER TABLE weather SPLIT PARTITION (origin < 'F') INTO (origin < 'C', origin >= 'C' AND origin < 'F')",
+        "ALTER TABLE weather MERGE PARTITION (origin >= 'F' AND origin < 'L', origin >= 'L')",
+        "ALTER TABLE weather PARTITION ON COLUMNS (time_hour) (time_hour < '2013-07-01', time_hour >= '2013-07-01')",
+        "ALTER TABLE weather PARTITION ON COLUMNS () ()",
+    ];
+    for sql in changes {
+        server.lines(&format!("EXPLAIN {sql}"));
+        server.lines(sql);
+        expect_answers(&server);
+    }
+    server.kill();
+    let server = Server::start(home.path());
+    expect_answers(&server);
+    assert_eq!(server.lines("SELECT partition_name, leader_state FROM information_schema.partitions").len(), 1);
+}
+
+#[test]
 fn show_create_table_makes_an_equal_table() {
     let (_home, server) = loaded();
     let shown = server.rows("SHOW CREATE TABLE weather")[0][1].as_str().unwrap().to_owned();

@@ -1,0 +1,57 @@
+//! What may stand on the command line after `tessera region`.
+
+use clap::{Args, Subcommand};
+use tessera_manifest::id::RegionId;
+
+const EXAMPLES: &str = "\
+STORE is a data home, the folder `store` in one, or a URL (s3://bucket/folder, az://container/folder), whose settings
+come from the environment. REGION is {table id}/{region number}, as in 1024/0.
+
+Examples:
+  tessera region ls ./tessera-data                 every region, its rule, and whether it is being repartitioned
+  tessera region ls ./tessera-data --table 1024
+  tessera region show ./tessera-data 1024/0 --json
+
+Exit codes: 0 done, 1 a region cannot be read or there is none, 2 the command line is wrong";
+
+/// See which regions there are and which are being repartitioned; no server is needed.
+///
+/// What is said of a region is in its manifest on the store; where its rows are read and written is in the metadata, which
+/// can be read while no server has it open. On a running server, SHOW PARTITIONS says the same.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RegionArgs {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    Ls(ListArgs),
+    Show(ShowArgs),
+}
+
+/// List regions, one line each.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// A data home, the folder `store` in one, or the URL of a store
+    pub(super) store: String,
+    /// Only those of the table with this id
+    #[arg(long, value_name = "ID")]
+    pub(super) table: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Show one region: rule, generation, routes, and the repartition that it is in.
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// A data home, the folder `store` in one, or the URL of a store
+    pub(super) store: String,
+    /// The region, as in 1024/0
+    pub(super) region: RegionId,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}

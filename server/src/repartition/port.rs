@@ -1,0 +1,183 @@
+//! The regions of this process, as repartitions ask for them.
+//!
+//! Invariants:
+//! - Every operation is the engine's, which says how it is idempotent; here types are carried over, and regions opened.
+//! - A region that is not open is opened first: after a restart nobody else may have.
+//! - The node is not looked at: there is one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tessera_engine::engine::Engine;
+use tessera_engine::error::Error;
+use tessera_engine::staging;
+use tessera_manifest::action::RemapStaged;
+use tessera_manifest::error::ErrorClass;
+use tessera_manifest::id::{Generation, NodeId, RegionId, TableId, TxnId};
+use tessera_manifest::log::Context;
+use tessera_manifest::meta::RegionMeta;
+use tessera_manifest::rule::Expr;
+use tessera_manifest::txn;
+use tessera_metaclient::repartition::{
+    Applied, Decided, Drained, PortError, Prepared, RegionPort, RemapPreview, RemapRequest, Resolved, StageRequest, Staged, Verdict,
+};
+
+use crate::error::chain;
+use crate::query::error::from_engine;
+
+/// The regions of this process, and the decisions on its object store.
+#[derive(Debug, Clone)]
+pub struct Regions {
+    engine: Engine,
+    context: Context,
+}
+
+impl Regions {
+    /// The regions of `engine`, whose manifests are where `context` says.
+    #[must_use]
+    pub fn new(engine: Engine, context: Context) -> Self {
+        Self { engine, context }
+    }
+
+    async fn open(&self, region: RegionId) -> Result<(), PortError> {
+        self.engine.open_region(region).await.map(|_| ()).map_err(|error| failed(&error))
+    }
+}
+
+/// An error of the engine.
+fn failed(error: &Error) -> PortError {
+    let retryable = matches!(error.class(), ErrorClass::Retry | ErrorClass::Refresh | ErrorClass::Unavailable);
+    let not_found = matches!(error, Error::RegionNotFound { .. });
+    let error = from_engine(error);
+    PortError { retryable, not_found, message: error.message, code: Some(error.code as u32) }
+}
+
+/// An error of the store of decisions.
+fn undecided(error: &tessera_manifest::error::Error) -> PortError {
+    let retryable = matches!(error.class(), ErrorClass::Retry | ErrorClass::Refresh | ErrorClass::Unavailable);
+    PortError { retryable, not_found: false, message: chain(error), code: None }
+}
+
+fn to_engine(request: &StageRequest) -> staging::StageRequest {
+    let StageRequest { region, txn, base, generation, abort, target, schema_version } = request.clone();
+    staging::StageRequest { region, txn, base, generation, abort, target, schema_version }
+}
+
+fn to_store(decided: &Decided) -> txn::Decided {
+    let Decided { txn, table, commit, abort, verdict } = decided.clone();
+    let verdict = match verdict {
+        Verdict::Commit { stages } => txn::Verdict::Commit { stages },
+        Verdict::Abort => txn::Verdict::Abort,
+    };
+    txn::Decided { txn, table, commit, abort, verdict }
+}
+
+fn of_store(decided: txn::Decided) -> Decided {
+    let txn::Decided { txn, table, commit, abort, verdict } = decided;
+    let verdict = match verdict {
+        txn::Verdict::Commit { stages } => Verdict::Commit { stages },
+        txn::Verdict::Abort => Verdict::Abort,
+    };
+    Decided { txn, table, commit, abort, verdict }
+}
+
+#[async_trait]
+impl RegionPort for Regions {
+    async fn create_staged(&self, _: NodeId, meta: &RegionMeta, stage: &StageRequest) -> Result<Staged, PortError> {
+        let staged = self.engine.create_staged(meta.clone(), to_engine(stage)).await.map_err(|error| failed(&error))?;
+        Ok(Staged { region: staged.region, version: staged.version })
+    }
+
+    async fn prepare(&self, _: NodeId, region: RegionId, txn: TxnId) -> Result<Prepared, PortError> {
+        self.open(region).await?;
+        let prepared = self.engine.prepare(region, txn).await.map_err(|error| failed(&error))?;
+        let staging::Prepared { files, bytes, rows, memtable_bytes } = prepared;
+        Ok(Prepared { files, bytes, rows, memtable_bytes })
+    }
+
+    async fn dry_run(&self, _: NodeId, targets: &[(RegionId, Arc<Expr>)], sources: &[RegionId]) -> Result<Vec<RemapPreview>, PortError> {
+        let previews = self.engine.dry_run(targets, sources).await.map_err(|error| failed(&error))?;
+        let shown = |preview: staging::RemapPreview| {
+            let staging::RemapPreview { target, files, foreign_files, bytes, rows, residual_files } = preview;
+            RemapPreview { target, files, foreign_files, bytes, rows, residual_files }
+        };
+        Ok(previews.into_iter().map(shown).collect())
+    }
+
+    async fn stage(&self, _: NodeId, request: &StageRequest) -> Result<Staged, PortError> {
+        let staged = self.engine.stage(to_engine(request)).await.map_err(|error| failed(&error))?;
+        Ok(Staged { region: staged.region, version: staged.version })
+    }
+
+    async fn drain(&self, _: NodeId, region: RegionId, txn: TxnId) -> Result<Drained, PortError> {
+        self.open(region).await?;
+        let drained = self.engine.drain(region, txn).await.map_err(|error| failed(&error))?;
+        Ok(Drained { region: drained.region, version: drained.version, visible: drained.visible })
+    }
+
+    async fn remap(&self, _: NodeId, request: &RemapRequest) -> Result<Vec<(RegionId, RemapStaged)>, PortError> {
+        let RemapRequest { txn, targets, sources } = request.clone();
+        let target = |target: tessera_metaclient::repartition::RemapTarget| staging::RemapTarget {
+            region: target.region,
+            epoch: target.epoch,
+            rule: target.rule,
+        };
+        let source = |source: Drained| staging::Drained { region: source.region, version: source.version, visible: source.visible };
+        let request = staging::RemapRequest {
+            txn,
+            targets: targets.into_iter().map(target).collect(),
+            sources: sources.into_iter().map(source).collect(),
+        };
+        self.engine.remap(request).await.map_err(|error| failed(&error))
+    }
+
+    async fn apply_remap(&self, _: NodeId, region: RegionId, remap: &RemapStaged) -> Result<Applied, PortError> {
+        self.open(region).await?;
+        match self.engine.apply_remap(region, remap.clone()).await {
+            Ok(remapped) => Ok(Applied::Remapped { version: remapped.version, references: remapped.references }),
+            Err(Error::StaleRemap { epoch, .. }) => Ok(Applied::StaleEpoch { epoch }),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    async fn resolve(&self, _: NodeId, region: RegionId, base: Generation, decided: &Decided) -> Result<Resolved, PortError> {
+        self.open(region).await?;
+        let resolved = self.engine.resolve(region, decided.txn, base, &to_store(decided)).await.map_err(|error| failed(&error))?;
+        Ok(Resolved { version: resolved.version, retired: resolved.retired })
+    }
+
+    async fn create_retired(&self, _: NodeId, meta: &RegionMeta, decided: &Decided) -> Result<(), PortError> {
+        match self.engine.create_retired(meta.clone()).await {
+            // It was created and staged before the abort was decided.
+            Err(Error::Staged { region, .. }) => {
+                let resolved = self.engine.resolve(region, decided.txn, meta.generation, &to_store(decided)).await;
+                resolved.map_err(|error| failed(&error))?;
+                self.engine.create_retired(meta.clone()).await.map_err(|error| failed(&error))
+            }
+            other => other.map_err(|error| failed(&error)),
+        }
+    }
+
+    async fn restart(&self, _: NodeId, region: RegionId) -> Result<(), PortError> {
+        self.engine.restart(region).await.map(|_| ()).map_err(|error| failed(&error))
+    }
+
+    async fn release(&self, _: NodeId, region: RegionId, txn: TxnId) -> Result<(), PortError> {
+        self.engine.release(region, txn);
+        Ok(())
+    }
+
+    async fn localize(&self, _: NodeId, _: RegionId) -> Result<(), PortError> {
+        // A resolution wakes the scheduler, which localizes before anything else when its turn comes.
+        Ok(())
+    }
+
+    async fn decide(&self, proposal: &Decided) -> Result<Decided, PortError> {
+        txn::decide(&self.context, to_store(proposal)).await.map(of_store).map_err(|error| undecided(&error))
+    }
+
+    async fn decided(&self, table: TableId, txn: TxnId) -> Result<Option<Decided>, PortError> {
+        let found = txn::read(&self.context, table, txn).await.map_err(|error| undecided(&error))?;
+        Ok(found.map(of_store))
+    }
+}

@@ -1,0 +1,112 @@
+//! Running statements as procedures, and waiting for them.
+
+use std::time::Duration;
+
+use tessera_manifest::env;
+use tessera_metaclient::procedure::{ParseProcedureIdError, ProcedureId, Record};
+use tessera_metaclient::repartition::{Data, Options, Repartition, Request, inverse};
+
+use super::answer;
+use super::request::{check, request};
+use crate::catalog::{Table, from_catalog};
+use crate::ddl::Ddl;
+use crate::ddl::create::writable;
+use crate::ddl::procedure::{from_procedure, is_stuck, outcome};
+use crate::error::{Code, ServerError, chain};
+use crate::service::Output;
+use crate::sql::ast::RepartitionOptions;
+use crate::sql::{self, TableName};
+
+/// How much longer than its time limit a statement waits: groups that were decided go forward, which takes moments.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// `ALTER TABLE` of a table's partitions.
+///
+/// # Errors
+/// What cannot be planned; groups that failed, with what became of the others.
+pub async fn run(statement: &sql::Repartition, session: &str, ddl: &Ddl) -> Result<Output, ServerError> {
+    let TableName { database, table } = &statement.name;
+    let database = database.as_deref().unwrap_or(session);
+    writable(database)?;
+    let table = ddl.tools.catalogs.table(database, table).await?;
+    let request = request(&statement.change, &table)?;
+    check(&request, &table)?;
+    submit(&table, request, statement.options, ddl).await
+}
+
+/// `ADMIN rollback_repartition('id')`: the inverse of a repartition that is over, as a new one.
+///
+/// # Errors
+/// What cannot be taken back; else as [`run`].
+pub async fn rollback(id: &str, ddl: &Ddl) -> Result<Output, ServerError> {
+    let record = record(&parse(id)?, ddl).await?;
+    let unreadable =
+        |detail: String| ServerError::new(Code::IllegalState, format!("procedure {id} is no repartition that can be read: {detail}"));
+    let data = Data::from_state(&record.state).map_err(unreadable)?;
+    let catalogs = &ddl.tools.catalogs;
+    let info = catalogs.catalog.table_by_id(data.table).await.map_err(|error| from_catalog(&error))?;
+    let table = catalogs.table(&info.database, &info.name).await?;
+    let back = inverse(&record, &table.info, table.write_routes());
+    let back = back.map_err(|error| ServerError::new(Code::IllegalState, chain(&error)))?;
+    submit(&table, back, RepartitionOptions::default(), ddl).await
+}
+
+/// `ADMIN cancel_procedure('id')`: asks that a procedure be undone, and waits until it is. What became of it.
+///
+/// # Errors
+/// A procedure that is past the point of no return, or over.
+pub async fn cancel(id: &str, ddl: &Ddl) -> Result<Record, ServerError> {
+    let id = parse(id)?;
+    let client = ddl.procedures.client();
+    client.cancel(&id).await.map_err(|error| from_procedure(&error))?;
+    let settled = |record: &Record| record.phase.is_settled() || is_stuck(record);
+    client.wait_until(&id, settled).await.map_err(|error| from_procedure(&error))
+}
+
+/// The id of a procedure.
+///
+/// # Errors
+/// Text that is none.
+pub fn parse(id: &str) -> Result<ProcedureId, ServerError> {
+    id.parse().map_err(|error: ParseProcedureIdError| ServerError::new(Code::InvalidArguments, error.to_string()))
+}
+
+async fn record(id: &ProcedureId, ddl: &Ddl) -> Result<Record, ServerError> {
+    ddl.procedures.client().procedure(id).await.map_err(|error| from_procedure(&error))
+}
+
+async fn submit(table: &Table, request: Request, options: RepartitionOptions, ddl: &Ddl) -> Result<Output, ServerError> {
+    let catalogs = &ddl.tools.catalogs;
+    ddl.procedures.check_running().await?;
+    let RepartitionOptions { timeout, wait } = options;
+    let (options, env) = (Options { timeout, ..Options::DEFAULT }, &catalogs.env);
+    let procedure = Repartition::new(&table.info, request, options, env, ddl.tools.repartition.clone());
+    let id = ProcedureId::fresh(env);
+    ddl.procedures.client().submit(&id, &procedure).await.map_err(|error| from_procedure(&error))?;
+    if !wait {
+        return answer::submitted(&id);
+    }
+    let record = wait_for(&id, timeout, ddl).await?;
+    let text = outcome(&record)?;
+    answer::done(&id, &text)
+}
+
+/// Waits until the procedure is over, or needs somebody, or the statement has waited long enough.
+async fn wait_for(id: &ProcedureId, timeout: Option<Duration>, ddl: &Ddl) -> Result<Record, ServerError> {
+    let client = ddl.procedures.client();
+    let ended = client.wait_until(id, |record| record.phase.is_settled() || is_stuck(record));
+    let patience = async {
+        match timeout {
+            Some(timeout) => env::sleep(timeout.saturating_add(GRACE)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        record = ended => record.map_err(|error| from_procedure(&error)),
+        () = patience => {
+            let text = format!("the repartition goes on as procedure {id}, beyond the time that the statement waits: see ADMIN procedure_state('{id}')");
+            Err(ServerError::new(Code::RegionBusy, text))
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The routes of a table as the catalog has them, and waiting for them to change.
+//!
+//! Invariants:
+//! - A [`Routes`] is one revision of a set: its stamp holds the revision of each route, so that two equal stamps are the
+//!   same routes, nodes and epochs included, and any write to a route makes another stamp.
+//! - A wait ends when the set has another stamp, or after its time; it never misses a change between read and watch.
+
+use std::time::Duration;
+
+use tessera_manifest::env;
+use tessera_manifest::id::{RegionId, TableId};
+use tessera_metaclient::catalog::{Catalog, CatalogError, Route};
+use tessera_metaclient::keys::{self, RouteSet};
+use tessera_metaclient::kv::{Entry, KvBackend, KvError, Op, RangeRequest, Revision, Txn};
+use tessera_metaclient::values;
+
+/// One route set of a table, as of one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routes {
+    /// By region number.
+    pub routes: Vec<Route>,
+    /// The revision at which each was written.
+    pub stamp: Stamp,
+}
+
+/// Which routes these are: the revision of each.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stamp(Vec<(RegionId, Revision)>);
+
+/// Both route sets of a table, as of one revision of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteTable {
+    /// Where rows are read.
+    pub read: Routes,
+    /// Where rows are written.
+    pub write: Routes,
+    /// The revision of the catalog.
+    pub revision: Revision,
+}
+
+impl Routes {
+    fn of(entries: &[Entry]) -> Result<Self, CatalogError> {
+        let mut routes: Vec<(Route, Revision)> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            routes.push((values::decode_entry(entry)?, entry.mod_revision));
+        }
+        routes.sort_by_key(|(route, _)| route.region);
+        let stamp = Stamp(routes.iter().map(|(route, revision)| (route.region, *revision)).collect());
+        Ok(Self { routes: routes.into_iter().map(|(route, _)| route).collect(), stamp })
+    }
+}
+
+impl RouteTable {
+    /// Reads both sets in one transaction. A table that is not there has no routes.
+    ///
+    /// # Errors
+    /// When the store fails or holds what cannot be read.
+    pub async fn load(catalog: &Catalog, table: TableId) -> Result<Self, CatalogError> {
+        let range = |set| Op::Range { request: RangeRequest::new(keys::routes(set, table)) };
+        let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write)]);
+        let answer = catalog.kv().txn(txn).await?;
+        let (read, write) = (Routes::of(answer.entries(0))?, Routes::of(answer.entries(1))?);
+        Ok(Self { read, write, revision: answer.revision })
+    }
+
+    /// Routes that are read and written alike, as of no revision: for tests of what works on them.
+    #[cfg(test)]
+    pub(crate) fn settled(routes: Vec<Route>) -> Self {
+        let set = Routes { stamp: Stamp(routes.iter().map(|route| (route.region, Revision(0))).collect()), routes };
+        Self { read: set.clone(), write: set, revision: Revision(0) }
+    }
+
+    /// All regions that either set has, each once, in order.
+    #[must_use]
+    pub fn regions(&self) -> Vec<RegionId> {
+        let both = self.read.routes.iter().chain(&self.write.routes);
+        both.map(|route| route.region).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Whether rows are written where they are read: no repartition is between its two publications.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.read.routes == self.write.routes
+    }
+
+    /// Waits until a set of the table is written, or `longest` has passed; the sets as they are then.
+    ///
+    /// # Errors
+    /// When the store fails or holds what cannot be read.
+    pub async fn changed(&self, catalog: &Catalog, table: TableId, longest: Duration) -> Result<Self, CatalogError> {
+        let watched = watch(catalog.kv().as_ref(), table, self.revision.next());
+        tokio::select! {
+            seen = watched => match seen {
+                // The changes were forgotten: what is there now is read below.
+                Ok(()) | Err(KvError::Compacted { .. }) => {}
+                Err(error) => return Err(error.into()),
+            },
+            () = env::sleep(longest) => {}
+        }
+        Self::load(catalog, table).await
+    }
+}
+
+/// Waits for a change of either set since `from`.
+async fn watch(kv: &dyn KvBackend, table: TableId, from: Revision) -> Result<(), KvError> {
+    let mut read = kv.watch(keys::routes(RouteSet::Read, table), from).await?;
+    let mut write = kv.watch(keys::routes(RouteSet::Write, table), from).await?;
+    tokio::select! {
+        batch = read.next() => batch.map(|_| ()),
+        batch = write.next() => batch.map(|_| ()),
+    }
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

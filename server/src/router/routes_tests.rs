@@ -1,0 +1,82 @@
+//! Tests of routes on the embedded store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tessera_manifest::id::{ColumnId, Generation, NodeId, Nonce, RegionNumber};
+use tessera_manifest::rule::Expr;
+use tessera_manifest::schema::{Column, Schema, SemanticType};
+use tessera_manifest::value::{DataType, TimeUnit};
+use tessera_metaclient::catalog::{Bootstrap, TableInfo};
+use tessera_metaclient::keys::MetaKey;
+use tessera_metaclient::kv::MemoryBackend;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(600);
+
+fn route(table: TableId, number: u32, generation: u32) -> Route {
+    let (region, generation) = (RegionId::new(table, RegionNumber(number)), Generation::new(generation).unwrap());
+    Route { region, node: NodeId(0), generation, rule: Expr::always() }
+}
+
+async fn catalog() -> (Catalog, TableId) {
+    let bootstrap = Bootstrap { cluster: Nonce(1), incarnation: Nonce(2), unix_ms: 3 };
+    let (catalog, _) = Catalog::bootstrap(Arc::new(MemoryBackend::new()), bootstrap).await.unwrap();
+    let id = catalog.allocate_table_id(None).await.unwrap();
+    let (data_type, semantic) = (DataType::Timestamp(TimeUnit::Millisecond), SemanticType::TimeIndex);
+    let ts = Column { id: ColumnId(0), name: "ts".into(), data_type, semantic, nullable: false, default: None, comment: None };
+    let info = TableInfo {
+        id,
+        database: "public".into(),
+        name: "t".into(),
+        schema: Schema::new(vec![ts], vec![]).unwrap(),
+        partition_columns: Vec::new(),
+        options: BTreeMap::new(),
+        created_unix_ms: 0,
+        next_region_number: RegionNumber(9),
+        next_generation: Generation::new(9).unwrap(),
+    };
+    catalog.create_table(&info, &[route(id, 0, 1), route(id, 1, 1)]).await.unwrap();
+    (catalog, id)
+}
+
+async fn put(catalog: &Catalog, set: RouteSet, route: &Route) {
+    let key = MetaKey::Route { set, region: route.region }.to_key();
+    catalog.kv().txn(Txn::new().then([Op::put(key, values::encode(route))])).await.unwrap();
+}
+
+#[tokio::test]
+async fn any_write_to_a_route_makes_another_stamp() {
+    let (catalog, table) = catalog().await;
+    let before = RouteTable::load(&catalog, table).await.unwrap();
+    assert!(before.is_settled());
+    assert_eq!(RouteTable::load(&catalog, table).await.unwrap().read.stamp, before.read.stamp);
+    // The same route, written again, as when its region moved away and back.
+    put(&catalog, RouteSet::Read, &route(table, 1, 1)).await;
+    let after = RouteTable::load(&catalog, table).await.unwrap();
+    assert!(after.is_settled());
+    assert_ne!(after.read.stamp, before.read.stamp);
+    assert_eq!(after.write.stamp, before.write.stamp);
+}
+
+#[tokio::test]
+async fn a_table_is_not_settled_between_its_two_publications() {
+    let (catalog, table) = catalog().await;
+    put(&catalog, RouteSet::Write, &route(table, 1, 2)).await;
+    assert!(!RouteTable::load(&catalog, table).await.unwrap().is_settled());
+    put(&catalog, RouteSet::Read, &route(table, 1, 2)).await;
+    assert!(RouteTable::load(&catalog, table).await.unwrap().is_settled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_sees_changes_from_before_it_began() {
+    let (catalog, table) = catalog().await;
+    let before = RouteTable::load(&catalog, table).await.unwrap();
+    put(&catalog, RouteSet::Write, &route(table, 0, 2)).await;
+    let after = before.changed(&catalog, table, LONG).await.unwrap();
+    assert_ne!(after.write.stamp, before.write.stamp);
+    assert_eq!(after.write.routes[0].generation, Generation::new(2).unwrap());
+    // Nothing more happens: the wait ends with its time, with what is there.
+    assert_eq!(after.changed(&catalog, table, LONG).await.unwrap().write.stamp, after.write.stamp);
+}
