@@ -144,6 +144,10 @@ impl Reader {
         let conditions = if (alone || unmerged) && seen.is_none() { Conditions::All } else { Conditions::OfKeys };
         let mut filter = Arc::clone(&self.filter);
         let mut exact: Vec<Expr> = residual.map(|residual| Expr::clone(residual)).into_iter().chain(self.of_tags.clone()).collect();
+        // Row groups and pages of rows that are not visible need not be read.
+        if let Some(residual) = residual {
+            filter = Arc::new(Expr::clone(&filter).and(Expr::clone(residual)));
+        }
         if let Slice::Keys(slice) = &piece.slice {
             filter = Arc::new(Expr::clone(&filter).and(slice.clone()));
             exact.push(slice.clone());
