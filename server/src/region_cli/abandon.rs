@@ -62,15 +62,14 @@ fn listed(state: &RegionState, log: Nonce) -> Result<WalRef, Failure> {
     if state.is_dropped() {
         return refuse("it was dropped".to_owned());
     }
-    if let Some(before) = state.abandoned().iter().find(|abandoned| abandoned.wal.id.log == log) {
-        if !state.wals().iter().any(|wal| wal.id.log == log) {
-            return refuse(format!("the {} was abandoned in record {} already", before.wal.id, short(before.by)));
-        }
+    let found = state.wals().iter().find(|wal| wal.id.log == log);
+    let before = state.abandoned().iter().rfind(|abandoned| abandoned.wal.id.log == log);
+    if let Some(before) = before.filter(|_| found.is_none()) {
+        return refuse(format!("the {} was abandoned in record {} already", before.wal.id, short(before.by)));
     }
     if state.is_clean() {
         return refuse("it was closed cleanly, every row is in a file".to_owned());
     }
-    let found = state.wals().iter().find(|wal| wal.id.log == log);
     if let Some(wal) = found {
         return Ok(wal.clone());
     }

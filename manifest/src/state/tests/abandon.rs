@@ -38,7 +38,7 @@ fn an_abandoned_log_leaves_the_list_and_stays_on_record_for_ever() {
     assert_eq!(taken.files(), state.files());
     let gone = Truncate { generation: Generation::FIRST, flushed: vec![], sequence: sequence(9) };
     let later = reopened(&commit(&taken, Action::Truncate(gone)).unwrap(), Some(NEW), vec![new(&[1, 2])], vec![]).unwrap();
-    assert_eq!(later.abandoned(), [record.clone()]);
+    assert_eq!(later.abandoned(), [record]);
     let (rows, _) = later.rows_from(None, None, usize::MAX - 1);
     let image = serde_json::to_vec(&later.image().unwrap()).unwrap();
     assert_eq!(RegionState::from_image(serde_json::from_slice(&image).unwrap(), rows).unwrap(), later, "a checkpoint has it too");
