@@ -17,10 +17,10 @@ use clap::Parser;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 use object_store::ObjectStore;
-use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tessera_benches::cpu::{Cpu, TIME};
+use tessera_benches::delay::Delayed;
 use tessera_benches::options::{Entropy, Options as CpuOptions, Order};
 use tessera_benches::{Result, node, report};
 use tessera_engine::compaction::Strategy;
@@ -219,9 +219,7 @@ impl World {
         }
         manifest.checkpoint().await?;
         drop(manifest);
-        let slow = ThrottleConfig { wait_put_per_call: delay, wait_get_per_call: delay, ..ThrottleConfig::default() };
-        let slow = ThrottleConfig { wait_list_per_call: delay, wait_delete_per_call: delay, ..slow };
-        let store: Arc<dyn ObjectStore> = if delay.is_zero() { plain } else { Arc::new(ThrottledStore::new(plain, slow)) };
+        let store: Arc<dyn ObjectStore> = if delay.is_zero() { plain } else { Arc::new(Delayed::new(plain, delay)) };
         let world = Self::open(folder, store, &cpu).await?;
         world.engine.open_region(region(0)).await?;
         Ok(world)

@@ -29,6 +29,7 @@
 //! - A ratio above 1 means faster than the limit.
 
 pub mod cpu;
+pub mod delay;
 pub mod limit;
 pub mod machine;
 pub mod many;

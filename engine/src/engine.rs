@@ -70,6 +70,8 @@ impl Engine {
     /// # Errors
     /// The manifest's, among them that there is such a region.
     pub async fn create_region(&self, meta: RegionMeta) -> Result<Arc<Region>, Error> {
+        let opening = self.inner.opening(meta.region);
+        let _one_at_a_time = opening.lock().await;
         let region = Arc::new(Region::create(&self.inner.shared, meta).await?);
         self.inner.insert(region.id(), Ok(Arc::clone(&region)));
         Ok(region)
@@ -204,9 +206,10 @@ impl Engine {
         closed.map_err(|source| Error::CloseWal { source })
     }
 
-    /// Tells the WAL to forget regions whose manifest says that they are dropped: a crash between the drop and
-    /// the forgetting leaves entries that would keep segments for ever. Call it once, after the regions that
-    /// are known were opened. Entries of a region that is neither open nor dropped stay, and are reported.
+    /// Tells the WAL to forget regions whose manifest says that they are dropped, or retired by a repartition: no route
+    /// names them, so that nobody opens them, and entries that survived a restart would keep segments for ever. Call it
+    /// once, after the regions that are known were opened. Entries of any other region that is not open stay, and are
+    /// reported.
     pub async fn forget_dropped(&self) {
         let Shared { parts, context, .. } = &*self.inner.shared;
         for (region, last) in parts.wal.regions() {
@@ -214,7 +217,7 @@ impl Engine {
                 continue;
             }
             match tessera_manifest::log::load(context, region).await {
-                Ok(state) if state.is_dropped() => parts.wal.forget(region),
+                Ok(state) if state.is_dropped() || state.is_retired() => parts.wal.forget(region),
                 Ok(_) => tracing::warn!(%region, %last, "the wal holds rows of a region that no table has"),
                 Err(error) => tracing::warn!(%region, %last, %error, "the wal holds rows of a region that cannot be read"),
             }

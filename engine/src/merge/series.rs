@@ -230,14 +230,22 @@ fn repeat_text(text: &StringArray, runs: &[(u32, u32)]) -> Option<StringArray> {
     for &(row, times) in runs {
         let value = value(row);
         let length = value.len() as i32;
-        offsets.extend((1..=times as i32).map(|n| end + n * length));
+        offsets.extend((0..times as i32).map(|n| end + (n + 1) * length));
         end += length * times as i32;
-        for _ in 0..times {
-            values.extend_from_slice(value);
-        }
+        repeat_bytes(&mut values, value, times as usize);
     }
     // The bytes are whole values of an array of text, so they are text; the check costs little beside the copy.
     StringArray::try_new(OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(values), None).ok()
+}
+
+/// Appends `value` so many times, by copies that become ever longer.
+fn repeat_bytes(values: &mut Vec<u8>, value: &[u8], times: usize) {
+    let (start, total) = (values.len(), value.len() * times);
+    values.extend_from_slice(&value[..value.len().min(total)]);
+    while values.len() - start < total {
+        let present = values.len() - start;
+        values.extend_from_within(start..start + present.min(total - present));
+    }
 }
 
 /// The tags of so many rows of each series, one after the other.

@@ -44,7 +44,8 @@ impl Region {
     /// Removes every row.
     ///
     /// # Errors
-    /// The manifest's; if it is not known whether the rows are gone, they are seen until it is.
+    /// The manifest's; if it is not known whether the rows are gone, they are seen until it is. [`Error::Staged`] and
+    /// [`Error::Retired`] before anything is done.
     pub async fn truncate(&self) -> Result<(), Error> {
         let mut manifest = self.unstaged_manifest().await?;
         let (position, sequence) = {
@@ -77,7 +78,8 @@ impl Region {
     /// Flushes first; other flushes wait meanwhile.
     ///
     /// # Errors
-    /// The store's and the manifest's; then no row is gone, or it is not known whether.
+    /// The store's and the manifest's; then no row is gone, or it is not known whether. [`Error::Staged`] and
+    /// [`Error::Retired`] before any is.
     pub async fn truncate_ranges(&self, ranges: &[(i64, i64)]) -> Result<Truncated, Error> {
         self.check_unstaged()?;
         let _no_other_flush = self.flushing.lock().await;

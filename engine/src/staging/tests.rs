@@ -2,8 +2,10 @@
 //! writers that route as a router does.
 
 mod bugs;
+mod cancel;
 mod crashes;
 mod edits;
+mod ends;
 mod faults;
 mod flow;
 mod gate;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -49,6 +50,8 @@ pub(crate) struct PlanStore {
     /// Puts whose path has this part wait for a permit.
     held: Arc<Mutex<Held>>,
     pub(crate) waiting: Arc<Semaphore>,
+    /// Whether each operation lets others go first, before it is done and before it is answered.
+    pub(crate) yields: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for PlanStore {
@@ -70,7 +73,7 @@ fn failed() -> object_store::Error {
 impl PlanStore {
     pub(crate) fn new() -> Self {
         let waiting = Arc::new(Semaphore::new(0));
-        Self { inner: Arc::new(InMemory::new()), plan: Arc::default(), held: Arc::default(), waiting }
+        Self { inner: Arc::new(InMemory::new()), plan: Arc::default(), held: Arc::default(), waiting, yields: Arc::default() }
     }
 
     /// From now on operations meet what the plan says; numbers begin anew.
@@ -103,10 +106,19 @@ impl PlanStore {
             *number += 1;
             fault
         };
-        match fault {
+        self.give_way().await;
+        let answer = match fault {
             Fault::None => work.await,
             Fault::Refused => Err(failed()),
             Fault::Lost => work.await.and_then(|_| Err(failed())),
+        };
+        self.give_way().await;
+        answer
+    }
+
+    async fn give_way(&self) {
+        if self.yields.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
         }
     }
 

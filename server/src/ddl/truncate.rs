@@ -14,7 +14,7 @@ use tessera_manifest::value::Value;
 use super::create::writable;
 use crate::catalog::{Catalogs, Table};
 use crate::error::{Code, ServerError};
-use crate::query::refusal::Refused;
+use crate::query::refusal::{Refusal, Refused};
 use crate::query::session::Sessions;
 use crate::query::{limits, value};
 use crate::router::{Next, Patience};
@@ -45,7 +45,13 @@ pub async fn truncate_table(
     }
 }
 
-async fn truncate(table: &Table, ranges: &[(df::Expr, df::Expr)], catalogs: &Catalogs, sessions: &Sessions) -> Result<(), Refused> {
+/// Removes the rows from the regions that the table is said to have.
+pub(crate) async fn truncate(
+    table: &Table,
+    ranges: &[(df::Expr, df::Expr)],
+    catalogs: &Catalogs,
+    sessions: &Sessions,
+) -> Result<(), Refused> {
     let bounds = ranges.iter().map(|(from, to)| Ok((bound(from, table, sessions)?, bound(to, table, sessions)?)));
     let bounds: Vec<(i64, i64)> = bounds.collect::<Result<_, ServerError>>().map_err(Refused::for_good)?;
     if let Some((from, to)) = bounds.iter().find(|(from, to)| from > to) {
@@ -72,14 +78,23 @@ async fn truncate(table: &Table, ranges: &[(df::Expr, df::Expr)], catalogs: &Cat
     };
     let truncates: Vec<_> = regions.into_iter().map(truncate).collect();
     let results: Vec<Result<(), _>> = stream::iter(truncates).buffer_unordered(limits::PARALLELISM).collect().await;
-    match results.into_iter().find_map(Result::err) {
-        None => Ok(()),
-        Some(error) => {
-            let Refused { refusal, error } = Refused::of(&error);
-            let text = format!("{}; other regions of the table may be truncated: do it again", error.message);
-            Err(Refused { refusal, error: ServerError::new(error.code, text) })
-        }
+    let failures: Vec<Refused> = results.into_iter().filter_map(Result::err).map(|error| Refused::of(&error)).collect();
+    let for_good = failures.iter().position(|refused| refused.refusal.is_none()).unwrap_or(0);
+    if let Some(Refused { refusal, error }) = failures.into_iter().nth(for_good) {
+        let text = format!("{}; other regions of the table may be truncated: do it again", error.message);
+        return Err(Refused { refusal, error: ServerError::new(error.code, text) });
     }
+    check_routes(table, catalogs).await
+}
+
+/// That the regions that were truncated are still those of the table: one that was split off meanwhile has rows of before.
+async fn check_routes(table: &Table, catalogs: &Catalogs) -> Result<(), Refused> {
+    let present = catalogs.routes(table).await.map_err(Refused::for_good)?;
+    if present.read.stamp == table.sets.read.stamp && present.write.stamp == table.sets.write.stamp {
+        return Ok(());
+    }
+    let text = format!("the regions of table {} changed while it was truncated", table.shown());
+    Err(Refused { refusal: Some(Refusal::Stale), error: ServerError::new(Code::RegionBusy, text) })
 }
 
 /// A time in the unit of the time index.

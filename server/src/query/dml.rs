@@ -87,7 +87,8 @@ fn target(dml: &DmlStatement) -> Result<Arc<Table>, ServerError> {
     }
 }
 
-fn keeps_every_row(table: &Table) -> bool {
+/// Whether rows have no key: the table has append_mode.
+pub(super) fn keeps_every_row(table: &Table) -> bool {
     TableOptions::parse(&table.info.options).is_ok_and(|options| options.merge_mode == MergeMode::Append)
 }
 

@@ -18,6 +18,7 @@ pub mod fit;
 pub mod limits;
 pub mod past;
 pub mod read;
+pub mod reduce_runs;
 pub mod refusal;
 pub mod rows;
 pub mod rules;

@@ -190,6 +190,12 @@ impl TesseraScanExec {
         self.work.exact && limit.is_none() && *order == Order::Any && !last_rows
     }
 
+    /// Whether rows of one series stand together, in the order of their times.
+    #[must_use]
+    pub fn has_runs(&self) -> bool {
+        matches!(self.request.order, Order::Any | Order::Key) && !self.request.last_rows
+    }
+
     /// The table's column that a column of the output is.
     #[must_use]
     pub fn column(&self, output: usize) -> Option<&Column> {

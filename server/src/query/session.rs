@@ -24,6 +24,7 @@ use datafusion::sql::sqlparser::ast as df;
 use super::error::unwrap;
 use super::few_rows::FewRows;
 use super::finer_time::{FinerText, FinerTime};
+use super::reduce_runs::ReduceRuns;
 use super::{limits, past};
 use crate::catalog::{Catalogs, Table, information_schema};
 use crate::error::ServerError;
@@ -183,11 +184,14 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules
 }
 
-/// DataFusion's rules, with ours once sorts know their limits, before ones that take sorts away.
+/// DataFusion's rules, with ours: once sorts know their limits, before ones that take sorts away, and when all else is
+/// settled, before the last, which only checks.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let at = rules.iter().position(|rule| rule.name() == "PushdownSort").unwrap_or(rules.len());
     rules.insert(at, Arc::new(FewRows));
+    let at = rules.iter().position(|rule| rule.name() == "SanityCheckPlan").unwrap_or(rules.len());
+    rules.insert(at, Arc::new(ReduceRuns));
     rules
 }
 

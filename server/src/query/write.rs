@@ -18,6 +18,7 @@ use tessera_manifest::env::{self, Stopwatch};
 use tessera_manifest::schema::Schema;
 use tessera_metaclient::catalog::Route;
 
+use super::dml::keeps_every_row;
 use super::error::{from_arrow, from_engine};
 use super::refusal::Refusal;
 use super::rows::{Place, nowhere};
@@ -117,7 +118,10 @@ impl Writer {
     /// The error, with what was applied before it.
     #[must_use]
     pub fn explain(&self, error: ServerError) -> ServerError {
-        let again = "running it again is safe, rows with the same key are replaced";
+        let again = match keeps_every_row(&self.table) {
+            true => "the table keeps every row (append_mode), so that running it again may write rows twice: look first",
+            false => "running it again is safe, rows with the same key are replaced",
+        };
         let what = match (self.unknown, self.applied) {
             (true, rows) => {
                 format!("it is not known whether the rows of this batch were written, {rows} others of the statement were applied: {again}")

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Time runs from the last progress: routes that moved, or work that was done. Whoever makes progress is not given up,
-//!   within [`ROUNDS_MAX`] rounds.
+//!   within `ROUNDS_MAX` rounds.
 //! - A pause is cut short when the routes move, so that pauses cost nothing when the cause is a repartition.
 
 use std::time::Duration;

@@ -158,24 +158,32 @@ impl Region {
         staged.map_or(Ok(()), |txn| Err(Error::Staged { region: self.id, txn }))
     }
 
-    /// The right to commit, in a region that is open and not being repartitioned.
+    /// The right to commit, in a region that is open and neither being repartitioned nor retired by a repartition.
     pub(super) async fn unstaged_manifest(&self) -> Result<MutexGuard<'_, Manifest>, Error> {
         let manifest = self.writable_manifest().await?;
         self.check_unstaged()?;
-        Ok(manifest)
+        if manifest.state().is_retired() { Err(Error::Retired { region: self.id }) } else { Ok(manifest) }
     }
 
     /// Opens the gate if it was left in doubt. The caller has the manifest and knows what is in it.
     pub(super) async fn end_doubt(&self) {
         let doubt = *self.gate.read().await == GateState::Doubt;
         if doubt {
-            *self.gate.write().await = GateState::Open;
+            let mut gate = self.gate.write().await;
+            // It may have been shut in between, and stays so.
+            if *gate == GateState::Doubt {
+                *gate = GateState::Open;
+            }
         }
     }
 
     /// Tells the log what it may let go.
     pub(super) fn release_behind(&self, state: &RegionState) {
         let wal = &self.shared.parts.wal;
+        if state.is_retired() {
+            // No entry is waited for: the gate was closed when it retired, and takes no row since.
+            return wal.forget(self.id);
+        }
         let Some(visible) = state.wals().iter().find(|named| named.id == wal.id()).map(|named| named.flushed) else { return };
         let staged = state.staging().filter(|_| state.is_drained() == Some(true)).map(|staging| staging.flushed(wal.id()));
         wal.release(self.id, staged.unwrap_or(visible).max(visible));

@@ -56,7 +56,8 @@ impl Region {
 
     /// Retires a region that was created for a repartition which was aborted before the region was staged.
     pub(crate) async fn retire_new(&self) -> Result<(), Error> {
-        let mut manifest = self.unstaged_manifest().await?;
+        let mut manifest = self.writable_manifest().await?;
+        self.check_unstaged()?;
         let meta = self.meta();
         if manifest.state().is_retired() {
             return Ok(());

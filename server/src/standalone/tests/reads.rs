@@ -158,3 +158,51 @@ async fn the_times_and_the_number_of_rows_of_files_come_from_metadata() {
     assert_eq!(session.rows(times).await, ["1970-01-01T00:00:00.001|1970-01-01T00:00:02"]);
     assert_eq!(session.rows(count).await, ["4"]);
 }
+
+#[tokio::test]
+async fn neighbours_of_one_group_are_reduced_before_they_are_hashed() {
+    let (_world, session) = filled().await;
+    let point = |n: i64| {
+        let (host, ts) = (["a", "b", "i"][(n % 3) as usize], n * 977);
+        let v = if n % 5 == 0 { "NULL".to_owned() } else { format!("{}.25", n % 13 - 6) };
+        format!("('{host}', {ts}, {v}, {n})")
+    };
+    let points = (10..700).map(point).collect::<Vec<_>>().join(", ");
+    session.run(&format!("INSERT INTO cpu (host, ts, v, n) VALUES {points}")).await;
+    let all = "count(*), count(v), sum(v), avg(v), min(v), max(v), sum(n), max(ts)";
+    for (keys, apart) in [
+        ("date_trunc('minute', ts)", "date_trunc('minute', ts + INTERVAL '0 seconds')"),
+        ("host, date_trunc('Second', ts)", "nullif(host, ''), date_trunc('second', ts + INTERVAL '0 seconds')"),
+        ("host", "nullif(host, '')"),
+    ] {
+        for filter in ["TRUE", "v > 0", "host = 'a' AND ts > '1970-01-01T00:00:09Z'"] {
+            let select = |keys: &str| format!("SELECT {keys}, {all} FROM cpu WHERE {filter} GROUP BY {keys}");
+            let plan = session.rows(&format!("EXPLAIN {}", select(keys))).await.join("\n");
+            assert!(plan.contains("ReduceRunsExec: by=["), "{plan}");
+            let plan = session.rows(&format!("EXPLAIN {}", select(apart))).await.join("\n");
+            assert!(!plan.contains("ReduceRunsExec"), "{plan}");
+            let (mut found, mut expected) = (session.rows(&select(keys)).await, session.rows(&select(apart)).await);
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected, "{keys} where {filter}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_runs_cannot_answer_is_left_as_it_is() {
+    let (_world, session) = filled().await;
+    for sql in [
+        "SELECT host, count(DISTINCT v) FROM cpu GROUP BY host",
+        "SELECT host, sum(v) FILTER (WHERE v > 1) FROM cpu GROUP BY host",
+        "SELECT v, count(*) FROM cpu GROUP BY v",
+        "SELECT ts, max(v) FROM cpu GROUP BY ts",
+        "SELECT date_trunc('week', ts), max(v) FROM cpu GROUP BY 1",
+        "SELECT host, stddev(v) FROM cpu GROUP BY host",
+        "SELECT sum(v) FROM cpu",
+        "SELECT host, max(ts) FROM cpu GROUP BY host",
+    ] {
+        let plan = session.rows(&format!("EXPLAIN {sql}")).await.join("\n");
+        assert!(!plan.contains("ReduceRunsExec"), "{sql}: {plan}");
+    }
+}

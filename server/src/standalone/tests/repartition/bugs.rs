@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tessera_engine::request::{OpType, WriteRequest};
 
 use super::*;
+use crate::ddl::truncate::truncate;
+use crate::query::refusal::Refusal;
+use crate::query::session::Sessions;
 
 /// Splits and merges this often.
 const ROUNDS: usize = 6;
@@ -213,4 +216,19 @@ async fn a_statement_that_reads_what_it_writes_sees_all_that_was_acknowledged() 
     };
     let (rows, ()) = tokio::join!(double, change);
     assert_eq!(session.rows("SELECT count(*) FROM t").await, [rows.to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncation_that_a_split_overtook_is_refused_to_be_done_again() {
+    let (_world, session) = Session::fresh().await;
+    session.run("CREATE TABLE t (host STRING, ts TIMESTAMP(3) TIME INDEX, PRIMARY KEY (host))").await;
+    session.run("INSERT INTO t VALUES ('a', 1), ('z', 1)").await;
+    let (catalogs, sessions) = (session.server.catalogs(), Sessions::new().unwrap());
+    let before = catalogs.settled(catalogs.table("public", "t").await.unwrap()).await.unwrap();
+    session.repartition("ALTER TABLE t PARTITION ON COLUMNS (host) (host < 'm', host >= 'm')").await;
+    let refused = truncate(&before, &[], catalogs, &sessions).await.unwrap_err();
+    assert_eq!(refused.refusal, Some(Refusal::Stale), "{:?}", refused.error);
+    assert_eq!(session.rows("SELECT count(*) FROM t").await, ["1"], "the region that was split off was not truncated");
+    session.run("TRUNCATE TABLE t").await;
+    assert_eq!(session.rows("SELECT count(*) FROM t").await, ["0"]);
 }
