@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn open(writer: u128) -> Action {
-        Action::Open(Open { writer: Nonce(writer), node: NodeId(1), wal: None, wals: vec![] })
+        Action::Open(Open { writer: Nonce(writer), node: NodeId(1), wal: None, wals: vec![], abandoned: vec![] })
     }
 
     fn edit(add: &[FileId], remove: &[FileId]) -> Action {

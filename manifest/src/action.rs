@@ -73,6 +73,10 @@ pub struct Open {
     pub wal: Option<WalId>,
     /// Every log that may hold unflushed entries of the region, the writer's own included.
     pub wals: Vec<WalRef>,
+    /// Logs that leave the list although they may hold unflushed entries: somebody said that they will never be read
+    /// again. Each as it was listed, so that it is on record from where on rows may be lost. Since body format 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<WalRef>,
 }
 
 /// An epoch ends.
@@ -344,6 +348,14 @@ pub struct Doom {
 pub struct Drop {}
 
 impl Action {
+    /// The oldest version of the body's format in which the action can be written.
+    pub(crate) fn body_version(&self) -> u32 {
+        match self {
+            Self::Open(open) if !open.abandoned.is_empty() => 2,
+            _ => 1,
+        }
+    }
+
     /// The name of the action in the log.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -30,10 +30,12 @@ struct Versions {
 }
 
 impl Body {
-    /// The body of a record with these actions, made at `time_ms`, after which the file set hashes to `set_hash`.
+    /// The body of a record with these actions, made at `time_ms`, after which the file set hashes to `set_hash`. It is
+    /// of the oldest format in which they can be written, so that older readers refuse only what they cannot know.
     #[must_use]
     pub fn new(time_ms: u64, set_hash: SetHash, actions: Vec<Action>) -> Self {
-        let version = format::current(Format::ManifestBody);
+        let needed = actions.iter().map(Action::body_version).max().unwrap_or(1);
+        let version = format::version(Format::ManifestBody, needed);
         Self { format: version.version, min_reader: version.min_reader, time_ms, set_hash, actions }
     }
 

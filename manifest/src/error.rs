@@ -3,7 +3,7 @@
 use object_store::path::Path;
 
 use crate::action::Action;
-use crate::id::{Nonce, RegionId, Slot};
+use crate::id::{Epoch, Nonce, RegionId, Slot};
 use crate::slot::DecodeError;
 use crate::state::Violation;
 use crate::wal::WalId;
@@ -146,7 +146,11 @@ pub enum Error {
         region: RegionId,
     },
     /// A log that may hold rows of the region cannot be read here.
-    #[error("region {region} may have rows in the {wal}, which this opener does not have (its own is the {own}): bring that log back")]
+    #[error(
+        "region {region} may have rows in the {wal}, which this opener does not have (its own is the {own}): bring that log back, or, if \
+         it is gone for good, give it and its rows up with `tessera region abandon-wal STORE {region} --wal {}`",
+        .wal.log
+    )]
     WalUnreachable {
         /// The region.
         region: RegionId,
@@ -154,6 +158,28 @@ pub enum Error {
         wal: WalId,
         /// The log that the opener has.
         own: WalId,
+    },
+    /// A log was to be abandoned that is not the region's, or is the opener's own.
+    #[error("region {region} cannot abandon the {wal}: {why}")]
+    CannotAbandon {
+        /// The region.
+        region: RegionId,
+        /// The log that was named.
+        wal: WalId,
+        /// What is the matter with it.
+        why: &'static str,
+    },
+    /// The opener's own log, in the very epoch that somebody gave up.
+    #[error("epoch {epoch} of the {wal} was abandoned for region {region} by {by}: restart its server, whose log then begins a new epoch")]
+    WalAbandoned {
+        /// The region.
+        region: RegionId,
+        /// The log.
+        wal: WalId,
+        /// Its epoch that the opener has.
+        epoch: Epoch,
+        /// The version that abandoned it.
+        by: Slot,
     },
     /// Another writer has taken over.
     #[error("another writer has taken over before slot '{path}': this one is fenced")]
@@ -195,13 +221,13 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Store { .. } | Self::Unknown { .. } | Self::WalUnreachable { .. } => ErrorClass::Unavailable,
+            Self::Store { .. } | Self::Unknown { .. } | Self::WalUnreachable { .. } | Self::WalAbandoned { .. } => ErrorClass::Unavailable,
             Self::Checkpoint { .. } | Self::Record { .. } | Self::Gap { .. } | Self::BrokenChain { .. } | Self::Body { .. } => {
                 ErrorClass::Corrupt
             }
             Self::Replay { .. } | Self::SetHash { .. } | Self::NotFound { .. } => ErrorClass::Corrupt,
             Self::MissingRecord { .. } | Self::Contended { .. } => ErrorClass::Retry,
-            Self::NoVersion { .. } | Self::Exists { .. } | Self::Dropped { .. } => ErrorClass::Invalid,
+            Self::NoVersion { .. } | Self::Exists { .. } | Self::Dropped { .. } | Self::CannotAbandon { .. } => ErrorClass::Invalid,
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::Rejected { .. } => ErrorClass::Bug,
         }

@@ -40,9 +40,12 @@ pub const CHANGES: &[Change] = &[
     Change { format: Format::CheckpointRoot, version: 1, min_reader: 1, what: "first version" },
     Change { format: Format::Segment, version: 1, min_reader: 1, what: "first version" },
     Change { format: Format::Txn, version: 1, min_reader: 1, what: "first version" },
+    Change { format: Format::ManifestBody, version: 2, min_reader: 2, what: "an Open may name abandoned logs; others stay version 1" },
+    Change { format: Format::CheckpointRoot, version: 2, min_reader: 2, what: "the image may name abandoned logs; others stay version 1" },
 ];
 
-/// The version that this build writes and reads: the newest in [`CHANGES`].
+/// The newest version that this build writes and reads: the last in [`CHANGES`]. What does not need it is written in the
+/// version that it needs, see [`version`].
 #[must_use]
 pub const fn current(format: Format) -> Change {
     let mut index = CHANGES.len();
@@ -53,6 +56,12 @@ pub const fn current(format: Format) -> Change {
         }
     }
     panic!("every format has an entry in CHANGES");
+}
+
+/// A version in [`CHANGES`].
+pub(crate) fn version(format: Format, version: u32) -> Change {
+    let found = CHANGES.iter().find(|change| change.format == format && change.version == version);
+    *found.expect("callers name versions that are in CHANGES")
 }
 
 /// What an object says of its format, when it is too new for this reader.

@@ -184,6 +184,20 @@ impl Manifest {
         Self::take_over(context, region, Draft::new(context, region, opener, None)).await
     }
 
+    /// Takes the region over although rows of it may be in logs that will never be read again, and gives up exactly
+    /// these `logs`. The `Open` names each with its flushed position, from which on acknowledged rows may be lost; that
+    /// record is never deleted. A log of the region that is not named is not given up. When the log turns up again, the
+    /// epochs that it has had are set aside.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open); [`Error::CannotAbandon`] for a log that is not listed, that holds nothing because
+    /// the last epoch ended cleanly, or that is the opener's own. Nothing was written then.
+    pub async fn open_abandoning(context: &Context, region: RegionId, opener: Opener, logs: &[WalId]) -> Result<Self, Error> {
+        let mut draft = Draft::new(context, region, opener, None);
+        draft.abandon = logs.to_vec();
+        Self::take_over(context, region, draft).await
+    }
+
     /// Takes a region over that nobody writes to, even a dropped one, to look after its files and its history. Its
     /// list of logs stays as it is.
     ///

@@ -21,6 +21,7 @@ mod books;
 mod files;
 mod history;
 mod image;
+mod open;
 mod stage;
 mod violation;
 
@@ -29,12 +30,12 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::action::{Action, CheckpointRef, Edit, Flushed, Open, Pin, SegmentRef, Truncate};
+use crate::action::{Action, CheckpointRef, Edit, Flushed, Pin, SegmentRef, Truncate};
 use crate::file::{Doomed, FileRef, Removed, StagedFile};
 use crate::id::{Epoch, FileKey, Generation, Nonce, RegionId, Sequence, Slot};
 use crate::meta::RegionMeta;
 use crate::set_hash::SetHash;
-use crate::wal::{WalId, WalRef};
+use crate::wal::{AbandonedWal, WalId, WalRef};
 use books::Books;
 
 pub use files::Files;
@@ -68,6 +69,7 @@ pub struct RegionState {
     meta: Option<Arc<RegionMeta>>,
     wals: Arc<Vec<WalRef>>,
     current_wal: Option<WalId>,
+    abandoned: Arc<Vec<AbandonedWal>>,
     flushed_sequence: Sequence,
     books: Books,
     staging: Option<Arc<Staging>>,
@@ -94,6 +96,7 @@ impl RegionState {
             meta: None,
             wals: Arc::new(Vec::new()),
             current_wal: None,
+            abandoned: Arc::default(),
             flushed_sequence: Sequence::ZERO,
             books: Books::default(),
             staging: None,
@@ -152,6 +155,12 @@ impl RegionState {
     #[must_use]
     pub fn wals(&self) -> &[WalRef] {
         &self.wals
+    }
+
+    /// The logs that were given up by force, oldest first: rows may have been lost with them.
+    #[must_use]
+    pub fn abandoned(&self) -> &[AbandonedWal] {
+        &self.abandoned
     }
 
     /// The newest sequence that is in an SST or was truncated.
@@ -300,7 +309,7 @@ impl RegionState {
     fn apply(&self, slot: Slot, action: &Action, segments: &Segments) -> Result<Self, Violation> {
         let mut next = self.clone();
         match action {
-            Action::Open(open) => next.open(open)?,
+            Action::Open(open) => next.open(slot, open)?,
             Action::Seal(seal) => {
                 next.sealed = true;
                 next.clean = seal.clean && self.writer == Some(seal.by);
@@ -321,39 +330,6 @@ impl RegionState {
             Action::Drop(_) => next.drop_all(slot)?,
         }
         Ok(next)
-    }
-
-    fn open(&mut self, open: &Open) -> Result<(), Violation> {
-        for wal in &open.wals {
-            let ascending = wal.epochs.windows(2).all(|pair| pair[0] < pair[1]);
-            let from_flushed = wal.epochs.first().is_none_or(|first| *first >= wal.flushed.epoch);
-            if !ascending || !from_flushed {
-                return Err(Violation::WalEpochs { wal: wal.id });
-            }
-        }
-        // After a clean end the logs before it hold nothing, and leave the list.
-        let needed: &[WalRef] = if self.clean { &[] } else { &self.wals };
-        for old in needed {
-            let kept = open.wals.iter().find(|new| new.id == old.id);
-            let unchanged = kept.is_some_and(|new| new.flushed == old.flushed && new.epochs.starts_with(&old.epochs));
-            if !unchanged {
-                return Err(Violation::WalDropped { wal: old.id });
-            }
-        }
-        let mut altered = open.wals.iter().filter(|new| !needed.contains(new));
-        if let Some(wal) = altered.find(|wal| Some(wal.id) != open.wal) {
-            return Err(Violation::ForeignWal { wal: wal.id });
-        }
-        if let Some(wal) = open.wal.filter(|own| !open.wals.iter().any(|wal| wal.id == *own)) {
-            return Err(Violation::UnknownWal { wal });
-        }
-        self.current_wal = open.wal;
-        self.note_drained(self.clean);
-        self.sealed = false;
-        self.clean = false;
-        self.writer = Some(open.writer);
-        self.wals = Arc::new(open.wals.clone());
-        Ok(())
     }
 
     fn change(&mut self, meta: &Arc<RegionMeta>) -> Result<(), Violation> {

@@ -6,12 +6,14 @@
 //! - A region's manifest names every log that may hold unflushed entries of it, each with the epochs in
 //!   which the region wrote and the position up to which everything is in SSTs. Entries of an epoch that
 //!   the manifest does not name were never acknowledged for this region: they are set aside and reported.
+//! - A log whose node is gone for good leaves the list only by an `Open` that names it as abandoned. The epochs that it
+//!   had then never come back: should the log turn up again, it holds rows of the region from its next epoch on.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Epoch, NodeId, Nonce};
+use crate::id::{Epoch, NodeId, Nonce, Slot};
 
 /// What keeps the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,4 +81,22 @@ pub struct WalRef {
     pub epochs: Vec<Epoch>,
     /// Every entry of the region up to and including this one is in SSTs (or truncated away).
     pub flushed: WalPosition,
+}
+
+/// A log that somebody gave up by force, with rows that may have been only there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbandonedWal {
+    /// The version whose `Open` gave it up.
+    pub by: Slot,
+    /// The log as it was listed: acknowledged rows of these epochs behind the flushed position may be lost.
+    pub wal: WalRef,
+}
+
+impl AbandonedWal {
+    /// Whether rows that `wal` took in `epoch` are among those that were given up.
+    #[must_use]
+    pub fn covers(&self, wal: WalId, epoch: Epoch) -> bool {
+        self.wal.id == wal && self.wal.epochs.last().is_some_and(|last| epoch <= *last)
+    }
 }

@@ -84,9 +84,9 @@ impl Root {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let Self { commit_id, time_ms, image, segments } = self.clone();
+        let version = format::version(Format::CheckpointRoot, image.root_version());
         let mut body = serde_json::to_vec(&Body { commit_id, time_ms, image, segments }).expect("an image has text keys only");
         body.push(b'\n');
-        let version = format::current(Format::CheckpointRoot);
         let (format, min_reader, len) = (version.version, version.min_reader, body.len() as u64);
         wrap(&Header { format, min_reader, kind: Kind::Checkpoint, len, crc32: NO_CRC.to_owned() }, &body)
     }

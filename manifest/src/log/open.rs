@@ -26,6 +26,8 @@ pub(super) struct Draft {
     create: Option<Arc<RegionMeta>>,
     /// Whether a dropped region may be taken over, to look after its files.
     pub(super) dropped_too: bool,
+    /// Logs that are given up, although they may hold rows.
+    pub(super) abandon: Vec<WalId>,
     pub(super) source: Source,
     pub(super) replay: Replay,
     /// What was replayed: from which checkpoint, how many records, and the name of the last.
@@ -41,6 +43,7 @@ impl Draft {
             opening: context.env.nonce(),
             create,
             dropped_too: false,
+            abandon: Vec::new(),
             source: Source::new(context, region, None),
             replay: Replay::from(context, RegionState::empty(region)),
             upto: None,
@@ -68,7 +71,7 @@ impl Draft {
     }
 
     /// Refuses what cannot be opened: a region that exists already, one that is dropped, one with rows in a log
-    /// that this opener cannot read. Checked before the seal, so that a refused opener changes nothing.
+    /// that this opener cannot read and that nobody gave up. Checked before the seal, so that a refused opener changes nothing.
     fn check_open(&self) -> Result<(), Error> {
         let region = self.region;
         if self.create.is_some() && self.state().version().is_some() {
@@ -77,12 +80,32 @@ impl Draft {
         if self.state().is_dropped() && !self.dropped_too {
             return Err(Error::Dropped { region });
         }
-        let Some((own, _)) = self.opener.wal else { return Ok(()) };
-        if self.state().is_clean() {
-            return Ok(());
+        self.check_abandoned()?;
+        let Some((own, epoch)) = self.opener.wal else { return Ok(()) };
+        if let Some(abandoned) = self.state().abandoned().iter().find(|abandoned| abandoned.covers(own, epoch)) {
+            return Err(Error::WalAbandoned { region, wal: own, epoch, by: abandoned.by });
         }
-        let foreign = self.state().wals().iter().find(|wal| wal.id != own && wal.id.kind != WalKind::Noop);
+        let reachable = |id: WalId| id == own || id.kind == WalKind::Noop || self.abandon.contains(&id);
+        let foreign = self.needed().iter().find(|wal| !reachable(wal.id));
         foreign.map_or(Ok(()), |wal| Err(Error::WalUnreachable { region, wal: wal.id, own }))
+    }
+
+    /// The logs that may hold rows: none after a clean end.
+    fn needed(&self) -> &[WalRef] {
+        if self.state().is_clean() { &[] } else { self.state().wals() }
+    }
+
+    fn check_abandoned(&self) -> Result<(), Error> {
+        for wal in &self.abandon {
+            let refuse = |why| Err(Error::CannotAbandon { region: self.region, wal: *wal, why });
+            if self.opener.wal.is_some_and(|(own, _)| own == *wal) {
+                return refuse("it is the opener's own");
+            }
+            if !self.needed().iter().any(|listed| listed.id == *wal) {
+                return refuse("no row of the region is only there");
+            }
+        }
+        Ok(())
     }
 
     fn body(&self, after: &RegionState, actions: Vec<Action>) -> Bytes {
@@ -113,10 +136,10 @@ impl OpenDraft for Draft {
     async fn open_body(&mut self, slot: Slot, history: &[Record]) -> Result<Bytes, Error> {
         self.catch_up(history).await?;
         self.check_open()?;
-        let before = if self.state().is_clean() { &[] } else { self.state().wals() };
+        let (abandoned, before): (Vec<WalRef>, Vec<WalRef>) = self.needed().iter().cloned().partition(|wal| self.abandon.contains(&wal.id));
         let wals = named_wals(before, self.opener.wal);
         let (node, wal) = (self.opener.node, self.opener.wal.map(|own| own.0));
-        let mut actions = vec![Action::Open(action::Open { writer: self.opening, node, wal, wals })];
+        let mut actions = vec![Action::Open(action::Open { writer: self.opening, node, wal, wals, abandoned })];
         actions.extend(self.create.iter().map(|meta| Action::Change(action::Change { meta: Arc::clone(meta) })));
         let after = self.state().apply_record(slot, &actions).map_err(|source| Error::rejected(self.region, &actions, source))?;
         Ok(self.body(&after, actions))
@@ -128,8 +151,7 @@ impl OpenDraft for Draft {
 }
 
 /// The logs that an `Open` names: those that may hold something, unchanged, and the opener's own in its present epoch.
-fn named_wals(before: &[WalRef], own: Option<(WalId, Epoch)>) -> Vec<WalRef> {
-    let mut wals = before.to_vec();
+fn named_wals(mut wals: Vec<WalRef>, own: Option<(WalId, Epoch)>) -> Vec<WalRef> {
     let Some((id, epoch)) = own else { return wals };
     match wals.iter_mut().find(|wal| wal.id == id) {
         Some(wal) if wal.epochs.last() == Some(&epoch) => {}

@@ -20,7 +20,7 @@ use crate::file::{Doomed, Listed, Removed, StagedFile};
 use crate::id::{FileKey, Nonce, RegionId, Sequence, Slot};
 use crate::meta::RegionMeta;
 use crate::set_hash::SetHash;
-use crate::wal::{WalId, WalPosition, WalRef};
+use crate::wal::{AbandonedWal, WalId, WalPosition, WalRef};
 
 /// One reference of a state, of whatever kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,16 @@ pub struct Image {
     rows: u64,
     bytes: u64,
     set_hash: SetHash,
+    /// Since root format 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    abandoned: Vec<AbandonedWal>,
+}
+
+impl Image {
+    /// The oldest version of the root's format in which it can be written.
+    pub(crate) fn root_version(&self) -> u32 {
+        if self.abandoned.is_empty() { 1 } else { 2 }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,6 +176,7 @@ impl RegionState {
             rows: self.books.totals.rows,
             bytes: self.books.totals.bytes,
             set_hash: self.books.hash,
+            abandoned: self.abandoned.to_vec(),
         })
     }
 
@@ -266,6 +277,7 @@ impl RegionState {
             pins: image.pins.into_iter().map(|pin| (pin.name.clone(), Arc::new(pin))).collect(),
             checkpoints: Arc::new(image.checkpoints),
             remaps: Arc::new(image.remaps),
+            abandoned: Arc::new(image.abandoned),
         })
     }
 }

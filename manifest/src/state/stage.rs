@@ -121,11 +121,13 @@ impl RegionState {
     }
 
     /// Notes that everything before the fence is in SSTs, if it is: by the flushed positions, or because the epoch
-    /// ended cleanly (after which a log may be named anew, from its start).
+    /// ended cleanly (after which a log may be named anew, from its start). A log that was abandoned since the fence has
+    /// nothing that could still be flushed.
     pub(super) fn note_drained(&mut self, clean: bool) {
         let Some(staging) = self.staging.as_ref().filter(|staging| !staging.drained) else { return };
         let flushed = |fence: &Fence| self.wals.iter().any(|wal| wal.id == fence.wal && wal.flushed >= fence.position);
-        if clean || staging.stage.fence.iter().all(flushed) {
+        let abandoned = |fence: &Fence| self.abandoned.iter().any(|wal| wal.wal.id == fence.wal && wal.by > staging.since);
+        if clean || staging.stage.fence.iter().all(|fence| flushed(fence) || abandoned(fence)) {
             self.staging = Some(Arc::new(Staging { drained: true, ..Staging::clone(staging) }));
         }
     }

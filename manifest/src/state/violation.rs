@@ -39,6 +39,10 @@ pub enum Violation {
     ForeignWal { wal: WalId },
     #[error("{wal} is not one of the region's logs")]
     UnknownWal { wal: WalId },
+    #[error("the Open abandons {wal} twice, or goes on with it")]
+    AbandonedInUse { wal: WalId },
+    #[error("the Open names {wal} in epoch {epoch}, which was abandoned")]
+    WalGivenUp { wal: WalId, epoch: Epoch },
     #[error("the region never wrote to {wal} in its epoch {epoch}")]
     UnknownWalEpoch { wal: WalId, epoch: Epoch },
     #[error("flush position {to} of {wal} does not advance beyond {from}")]

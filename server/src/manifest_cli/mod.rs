@@ -14,7 +14,7 @@
 //! Exit codes: 0 done, 1 a problem was found or the request was refused, 2 the command line is wrong.
 
 mod args;
-mod version;
+pub(crate) mod version;
 pub(crate) mod store;
 pub(crate) mod text;
 mod file;

@@ -109,7 +109,7 @@ impl Place {
     }
 
     /// Takes the lock of the data home, if the store is in one, so that no server can start meanwhile.
-    pub(super) fn lock(&self) -> Result<Option<Home>, Failure> {
+    pub(crate) fn lock(&self) -> Result<Option<Home>, Failure> {
         let Some(home) = &self.home else { return Ok(None) };
         Home::open(home).map(Some).map_err(|error| {
             let message = error.message;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tessera_manifest::action::{Action, Decision, Doom, Edit, Flushed, Open, Stage, StagedEdit};
 use tessera_manifest::file::FileRef;
+use tessera_manifest::wal::WalRef;
 
 use super::text;
 use super::version::short;
@@ -68,11 +69,13 @@ fn parts(done: &str, parts: impl IntoIterator<Item = String>) -> String {
 }
 
 fn opened(open: &Open) -> String {
-    let Open { writer, node, wal, wals } = open;
+    let Open { writer, node, wal, wals, abandoned } = open;
     let own = wal.map_or_else(|| "writing no rows".to_owned(), |wal| format!("writing {wal}"));
     let others = wals.iter().filter(|listed| Some(listed.id) != *wal).count();
     let others = if others > 0 { format!(", {} to replay", text::count(others as u64, "other log")) } else { String::new() };
-    format!("opened by node {node} as {writer}, {own}{others}")
+    let lost = |wal: &WalRef| format!(", by force without the {}: rows behind position {} may be lost", wal.id, wal.flushed);
+    let lost: String = abandoned.iter().map(lost).collect();
+    format!("opened by node {node} as {writer}, {own}{others}{lost}")
 }
 
 /// `+2 files (10 rows, 1.2 KiB)`.

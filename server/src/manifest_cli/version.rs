@@ -33,7 +33,7 @@ impl FromStr for Version {
 }
 
 /// A version as people see it.
-pub(super) fn short(slot: Slot) -> String {
+pub(crate) fn short(slot: Slot) -> String {
     Version(slot).to_string()
 }
 

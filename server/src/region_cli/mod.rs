@@ -1,15 +1,19 @@
-//! `tessera region`: which regions there are, where their rows are read and written, and which are being repartitioned.
+//! `tessera region`: which regions there are, where their rows are read and written, and which are being repartitioned;
+//! and the forced take-over of one whose log is gone.
 //!
 //! Invariants:
-//! - Only reads, and may run beside a server. The routes are in the metadata, which a running server has locked: they are
+//! - Only reads, and may run beside a server, but for `abandon-wal --yes`, which takes the lock of the data home. The routes are in the metadata, which a running server has locked: they are
 //!   left out then, and the answer says so.
 //! - Each verb makes a view, a plain value, of which text and JSON are two renderings.
 //!
-//! Exit codes: 0 done, 1 a region cannot be read or there is none, 2 the command line is wrong.
+//! Exit codes: 0 done, 1 a region cannot be read or there is none, or nothing was done, 2 the command line is wrong.
 
+mod abandon;
 mod args;
 mod routes;
 mod view;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use args::RegionArgs;
 use args::Verb;
@@ -36,6 +40,7 @@ async fn execute(verb: &Verb) -> Exit {
     match verb {
         Verb::Ls(args) => answer(list(args), args.json).await,
         Verb::Show(args) => answer(show(args), args.json).await,
+        Verb::AbandonWal(args) => answer(abandon::run(args), args.json).await,
     }
 }
 
@@ -65,7 +70,11 @@ async fn find(place: &Place, routes: &Routes, region: RegionId) -> Found {
                 Some(staging) => place.time_of(region, staging.since).await,
                 None => None,
             };
-            Found::new(region, &state, staged, routes)
+            let mut abandoned = Vec::new();
+            for given_up in state.abandoned() {
+                abandoned.push((given_up.clone(), place.time_of(region, given_up.by).await));
+            }
+            Found::new(region, &state, staged, routes).with_abandoned(abandoned)
         }
         Err(error) => Found::unreadable(region, chain(&error), routes),
     }

@@ -5,11 +5,13 @@ use tessera_manifest::id::{Generation, RegionId, Slot, TxnId};
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Schema;
 use tessera_manifest::state::{RegionState, Staging};
+use tessera_manifest::wal::AbandonedWal;
 
 use super::routes::Routes;
 use crate::cli::Exit;
 use crate::cli::verb::View;
 use crate::manifest_cli::text;
+use crate::manifest_cli::version::short;
 
 /// All regions.
 #[derive(Debug, Serialize)]
@@ -46,8 +48,26 @@ pub(super) struct Found {
     /// The generation of the route by which it is written.
     write: Option<Generation>,
     staging: Option<StagingView>,
+    /// Logs that were given up by force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    abandoned: Vec<AbandonedView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct AbandonedView {
+    #[serde(flatten)]
+    abandoned: AbandonedWal,
+    unix_ms: Option<u64>,
+}
+
+impl AbandonedView {
+    fn text(&self) -> String {
+        let (wal, by) = (&self.abandoned.wal, self.abandoned.by);
+        let when = self.unix_ms.map_or_else(String::new, |ms| format!(" at {}", text::utc_ms(ms)));
+        format!("{} by record {}{when}; rows behind position {} may be lost", wal.id, short(by), wal.flushed)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -85,8 +105,15 @@ impl Found {
             read: read.map(|route| route.generation),
             write: write.map(|route| route.generation),
             staging: state.staging().map(|staging| StagingView::new(staging, state, staged_unix_ms)),
+            abandoned: Vec::new(),
             error: None,
         }
+    }
+
+    /// With the logs that were given up, and when.
+    pub(super) fn with_abandoned(self, abandoned: Vec<(AbandonedWal, Option<u64>)>) -> Self {
+        let view = |(abandoned, unix_ms)| AbandonedView { abandoned, unix_ms };
+        Self { abandoned: abandoned.into_iter().map(view).collect(), ..self }
     }
 
     pub(super) fn unreadable(region: RegionId, error: String, routes: &Routes) -> Self {
@@ -105,6 +132,7 @@ impl Found {
             read,
             write,
             staging: None,
+            abandoned: Vec::new(),
             error: Some(error),
         }
     }
@@ -183,6 +211,9 @@ impl View for ShowView {
         fact("written", found.write.map_or_else(|| "not written".to_owned(), |generation| format!("as of generation {generation}")));
         fact("files", format!("{}, {} rows, {}", found.files, found.rows, text::bytes(found.bytes)));
         fact("staging", found.staging.as_ref().map_or_else(|| "none".to_owned(), StagingView::text));
+        for abandoned in &found.abandoned {
+            fact("abandoned", abandoned.text());
+        }
         if let Some(error) = &found.error {
             fact("error", error.clone());
         }

@@ -1,5 +1,6 @@
 //! Tests of manifests on a store that fails on request.
 
+mod abandon;
 mod history;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! Tests of what a region state takes and what it refuses.
 
+mod abandon;
 mod history;
 mod property;
 mod replay;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use ulid::Ulid;
 
 use super::*;
-use crate::action::{Change, Drop, Seal};
+use crate::action::{Change, Drop, Open, Seal};
 use crate::file::{FileMeta, Scope};
 use crate::id::{ColumnId, Epoch, FileId, NodeId, RegionNumber, TableId};
 use crate::rule::Expr;
@@ -57,7 +58,7 @@ fn position(epoch: u32, entry: u64) -> WalPosition {
 
 fn open(writer: u128, wals: Vec<WalRef>) -> Action {
     let own = wals.first().map(|wal| wal.id);
-    Action::Open(Open { writer: Nonce(writer), node: NodeId(1), wal: own, wals })
+    Action::Open(Open { writer: Nonce(writer), node: NodeId(1), wal: own, wals, abandoned: vec![] })
 }
 
 fn seal() -> Action {

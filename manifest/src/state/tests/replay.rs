@@ -31,7 +31,7 @@ impl Step {
 
 fn open(epoch: Epoch, wals: Vec<WalRef>) -> Action {
     let node = crate::id::NodeId(1);
-    Action::Open(crate::action::Open { writer: Nonce(epoch.0.into()), node, wal: Some(WAL), wals })
+    Action::Open(crate::action::Open { writer: Nonce(epoch.0.into()), node, wal: Some(WAL), wals, abandoned: vec![] })
 }
 
 fn first() -> Step {

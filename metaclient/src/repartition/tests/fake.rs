@@ -196,7 +196,7 @@ impl FakeRegion {
     fn create(meta: RegionMeta, more: &[Action]) -> Result<Self, PortError> {
         let id = wal_of(meta.region);
         let wals = vec![WalRef { id, epochs: vec![Epoch(1)], flushed: WalPosition::START }];
-        let open = Action::Open(Open { writer: Nonce(1), node: NodeId(1), wal: Some(id), wals });
+        let open = Action::Open(Open { writer: Nonce(1), node: NodeId(1), wal: Some(id), wals, abandoned: vec![] });
         let region = meta.region;
         let mut actions = vec![open, Action::Change(Change { meta: Arc::new(meta) })];
         actions.extend_from_slice(more);
@@ -530,7 +530,7 @@ impl Inner {
         region.prepared.clear();
         region.commit(&[Action::Seal(Seal { by: Nonce(9), clean: false })], &Segments::new())?;
         let wals = region.state.wals().to_vec();
-        let open = Action::Open(Open { writer: Nonce(2), node: NodeId(1), wal: wals.first().map(|wal| wal.id), wals });
+        let open = Action::Open(Open { writer: Nonce(2), node: NodeId(1), wal: wals.first().map(|wal| wal.id), wals, abandoned: vec![] });
         region.state = region.state.apply_record(region.version().next_epoch(), &[open]).map_err(fatal)?;
         Ok(())
     }

@@ -85,7 +85,7 @@ fn then(state: &RegionState, actions: Vec<Action>) -> RegionState {
 
 fn first() -> RegionState {
     let wals = vec![WalRef { id: LOG, epochs: vec![Epoch(1)], flushed: WalPosition::START }];
-    let open = Open { writer: Nonce(1), node: NodeId(1), wal: Some(LOG), wals };
+    let open = Open { writer: Nonce(1), node: NodeId(1), wal: Some(LOG), wals, abandoned: vec![] };
     let actions = [Action::Open(open), Action::Change(MetaChange { meta: Arc::new(meta()) })];
     RegionState::empty(REGION).apply_record(Slot::new(Epoch(1), 0), &actions).unwrap()
 }
@@ -176,7 +176,7 @@ fn history_and_logs_are_compared() {
     let wals = vec![WalRef { id: LOG, epochs: vec![Epoch(1), Epoch(2)], flushed: WalPosition::START }];
     let seal = Action::Seal(tessera_manifest::action::Seal { by: Nonce(2), clean: false });
     let sealed = then(&after, vec![seal]);
-    let open = Action::Open(Open { writer: Nonce(2), node: NodeId(1), wal: Some(LOG), wals });
+    let open = Action::Open(Open { writer: Nonce(2), node: NodeId(1), wal: Some(LOG), wals, abandoned: vec![] });
     let opened = sealed.apply_record(Slot::new(Epoch(2), 0), &[open]).unwrap();
     let log = format!("log {LOG}: epochs 1, flushed up to 0:0 -> epochs 1 2, flushed up to 0:0");
     expect(&texts(&after, &opened), &["epoch: 1 -> 2", &log]);

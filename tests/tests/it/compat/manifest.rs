@@ -71,7 +71,7 @@ fn edit(add: Vec<Arc<FileRef>>, remove: Vec<FileKey>, flushed: Vec<Flushed>, cou
 }
 
 fn open(writer: u128, own: WalId, wals: Vec<WalRef>) -> Action {
-    Action::Open(Open { writer: Nonce(writer), node: own.node, wal: Some(own), wals })
+    Action::Open(Open { writer: Nonce(writer), node: own.node, wal: Some(own), wals, abandoned: vec![] })
 }
 
 const TXN: TxnId = TxnId(Ulid(9));
@@ -263,9 +263,12 @@ fn records_for_newer_readers_are_refused_with_both_versions() {
         let header = replaced(&bytes, b"{\"format\":1,\"min_reader\":1,\"kind\"", b"{\"format\":3,\"min_reader\":2,\"kind\"");
         let error = Record::decode(record.slot, &Bytes::from(resealed(&header))).unwrap_err();
         assert!(matches!(error, DecodeError::TooNew(_)), "{name}: {error}");
-        let body = replaced(&record.body, b"{\"format\":1,\"min_reader\":1,", b"{\"format\":3,\"min_reader\":2,");
-        for text in [error.to_string(), Body::decode(&body).unwrap_err()] {
-            assert!(["format 3", "format 2", "format 1"].iter().all(|part| text.contains(part)), "{name}: {text}");
+        let body = replaced(&record.body, b"{\"format\":1,\"min_reader\":1,", b"{\"format\":4,\"min_reader\":3,");
+        for (text, parts) in [
+            (error.to_string(), ["format 3", "format 2", "format 1"]),
+            (Body::decode(&body).unwrap_err(), ["format 4", "format 3", "format 2"]),
+        ] {
+            assert!(parts.iter().all(|part| text.contains(part)), "{name}: {text}");
         }
     }
 }
@@ -327,7 +330,7 @@ fn checkpoints_with_any_flipped_bit_are_refused() {
 fn checkpoints_for_newer_readers_are_refused_with_both_versions() {
     for (name, _, root, _) in checkpoints() {
         let bytes = golden(&format!("checkpoint/{name}.checkpoint"));
-        let newer = resealed(&replaced(&bytes, b"{\"format\":1,\"min_reader\":1,\"kind\"", b"{\"format\":3,\"min_reader\":2,\"kind\""));
+        let newer = resealed(&replaced(&bytes, b"{\"format\":1,\"min_reader\":1,\"kind\"", b"{\"format\":4,\"min_reader\":3,\"kind\""));
         let error = Root::decode(REGION, root.image.version, &Bytes::from(newer)).unwrap_err();
         assert!(matches!(error, RootError::Envelope(DecodeError::TooNew(_))), "{name}: {error}");
         // The key and its value stand beside each other in the footer, each behind its length.

@@ -1,0 +1,41 @@
+//! Tests of what may be typed after `tessera region`.
+
+use clap::Parser;
+use tessera_manifest::id::Nonce;
+
+use super::args::{RegionArgs, Verb};
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    args: RegionArgs,
+}
+
+fn parse(words: &[&str]) -> Result<Verb, clap::Error> {
+    Line::try_parse_from([&["region"], words].concat()).map(|line| line.args.verb)
+}
+
+const ID: &str = "00000000000000000000000000000abc";
+
+#[test]
+fn a_log_is_named_by_its_id_and_given_up_with_yes_only() {
+    let Verb::AbandonWal(args) = parse(&["abandon-wal", "home", "1024/7", "--wal", ID]).unwrap() else { panic!("abandon-wal") };
+    assert_eq!((args.region.to_string().as_str(), args.wal, args.yes, args.json), ("1024/7", Nonce(0xabc), false, false));
+    let Verb::AbandonWal(args) = parse(&["abandon-wal", "home", "1024/7", "--wal", ID, "--yes", "--json"]).unwrap() else {
+        panic!("abandon-wal")
+    };
+    assert!(args.yes && args.json);
+}
+
+#[test]
+fn a_log_is_never_given_up_by_a_short_name_or_by_none() {
+    for words in [
+        &["abandon-wal", "home", "1024/7"][..],
+        &["abandon-wal", "home", "1024/7", "--wal", "abc"],
+        &["abandon-wal", "home", "1024/7", "--wal"],
+        &["abandon-wal", "home", "--wal", ID],
+        &["abandon-wal", "home", "1024", "--wal", ID],
+    ] {
+        assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");
+    }
+}
