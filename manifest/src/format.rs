@@ -45,7 +45,7 @@ pub const CHANGES: &[Change] = &[
 ];
 
 /// The newest version that this build writes and reads: the last in [`CHANGES`]. What does not need it is written in the
-/// version that it needs, see [`version`].
+/// version that it needs, see `version`.
 #[must_use]
 pub const fn current(format: Format) -> Change {
     let mut index = CHANGES.len();
