@@ -7,7 +7,7 @@ mod types;
 
 use std::sync::Arc;
 
-use tessera_engine::wal::{LocalWal, Options, SyncMode};
+use tessera_engine::wal::{LocalWal, Options, SyncMode, WalError};
 
 use super::*;
 
@@ -30,7 +30,16 @@ impl World {
     /// A process whose log is on disk, so that what it acknowledged outlives it.
     pub(super) async fn open_durable(&self) -> Session {
         let options = Options { node: NodeId(0), segment_bytes: 1 << 20, sync: SyncMode::Always };
-        let wal = LocalWal::open(&self.folder.path().join("wal"), options, Env::system()).await.unwrap();
+        let mut tries = 0;
+        let wal = loop {
+            match LocalWal::open(&self.folder.path().join("wal"), options.clone(), Env::system()).await {
+                Ok(wal) => break wal,
+                // A process before that was dropped ends its tasks, and lets the folder go, when they run next.
+                Err(WalError::Locked { .. }) if tries < 3_000 => tries += 1,
+                Err(error) => panic!("{error}"),
+            }
+            tessera_manifest::env::sleep(std::time::Duration::from_millis(10)).await;
+        };
         self.open_with(Arc::new(wal)).await
     }
 }
