@@ -328,7 +328,7 @@ impl World {
     }
 
     async fn remap(&self, txn: TxnId, targets: &[(RegionId, Arc<Expr>)], stages: &[Staged], sources: Vec<Drained>) -> Result<u64> {
-        let epoch = |id: RegionId| stages.iter().find(|staged| staged.region == id).map(|staged| staged.epoch);
+        let epoch = |id: RegionId| stages.iter().find(|staged| staged.region == id).map(|staged| staged.version.epoch);
         let targets: Option<Vec<RemapTarget>> =
             targets.iter().map(|(id, rule)| Some(RemapTarget { region: *id, epoch: epoch(*id)?, rule: Arc::clone(rule) })).collect();
         let request = RemapRequest { txn, targets: targets.ok_or("a target is not staged")?, sources };

@@ -19,17 +19,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tessera_manifest::action::{RemapStaged, StageTarget};
+use tessera_manifest::action::RemapStaged;
 use tessera_manifest::env;
 use tessera_manifest::file::FileRef;
-use tessera_manifest::id::{Epoch, Generation, RegionId, Slot, TableId, TxnId};
+use tessera_manifest::id::{Generation, RegionId, Slot, TableId, TxnId};
 use tessera_manifest::log::load;
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::repartition::{Fenced, Reference, remap, write_remap};
 use tessera_manifest::rule::Expr;
-use tessera_manifest::set_hash::SetHash;
 use tessera_manifest::state::RegionState;
 use tessera_manifest::txn::Decided;
+
+pub use tessera_manifest::repartition::{Drained, Prepared, RemapPreview, RemapRequest, RemapTarget, Resolved, StageRequest, Staged};
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -55,99 +56,6 @@ pub trait ReadSet: Send + Sync + fmt::Debug {
     async fn publish(&self, table: TableId, txn: TxnId) -> Result<bool, String>;
 }
 
-/// How a region is to be staged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StageRequest {
-    /// The region.
-    pub region: RegionId,
-    /// The repartition of its group.
-    pub txn: TxnId,
-    /// The generation that the region is in.
-    pub base: Generation,
-    /// The generation of the rows that it takes from the fence on, and its own if the group commits.
-    pub generation: Generation,
-    /// Its generation if the group aborts.
-    pub abort: Generation,
-    /// What it becomes; `None` if it retires.
-    pub target: Option<StageTarget>,
-    /// The version of the schema under which the repartition was planned.
-    pub schema_version: u32,
-}
-
-/// A region that is fenced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Staged {
-    /// The region.
-    pub region: RegionId,
-    /// The version that staged it, which the decision names.
-    pub version: Slot,
-    /// The epoch of that version. A region that was opened since is in a later one, and says so to a stale remap.
-    pub epoch: Epoch,
-}
-
-/// A region that is ready to be fenced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Prepared {
-    /// Its visible files.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Their rows, deletes and overwritten rows included.
-    pub rows: u64,
-    /// Bytes of rows that came since and are not flushed.
-    pub memtable_bytes: u64,
-}
-
-/// A region whose visible files are frozen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
-    /// The region.
-    pub region: RegionId,
-    /// A version that has them.
-    pub version: Slot,
-    /// The hash of the visible references.
-    pub visible: SetHash,
-}
-
-/// A target of a remap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemapTarget {
-    /// The region.
-    pub region: RegionId,
-    /// Its present epoch.
-    pub epoch: Epoch,
-    /// The rule that it will have.
-    pub rule: Arc<Expr>,
-}
-
-/// A remap of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemapRequest {
-    /// The repartition.
-    pub txn: TxnId,
-    /// The targets to remap: all, or those whose remap was stale.
-    pub targets: Vec<RemapTarget>,
-    /// All sources, drained.
-    pub sources: Vec<Drained>,
-}
-
-/// What a remap would give a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemapPreview {
-    /// The region.
-    pub target: RegionId,
-    /// Files that it would refer to.
-    pub files: u64,
-    /// Those that lie in other regions' folders.
-    pub foreign_files: u64,
-    /// Bytes of all.
-    pub bytes: u64,
-    /// Rows of all, those that the target would not show included.
-    pub rows: u64,
-    /// Files whose rows have to be tested when they are read, until they are compacted.
-    pub residual_files: u64,
-}
-
 /// A target that has its references.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remapped {
@@ -155,15 +63,6 @@ pub struct Remapped {
     pub version: Slot,
     /// How many they are.
     pub references: u64,
-}
-
-/// A region of a group that is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resolved {
-    /// Its version.
-    pub version: Slot,
-    /// Whether it is no part of the table any more.
-    pub retired: bool,
 }
 
 /// What a region holds of a repartition that is not resolved.

@@ -9,6 +9,7 @@
 //! - The same input gives the same plan.
 
 mod remap;
+mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use crate::rule::{self, Expr, MeetError, TooComplex, ValidateError, Witness};
 use crate::schema::Schema;
 
 pub use remap::{Fenced, Reference, remap, write as write_remap};
+pub use step::{Drained, Prepared, RemapPreview, RemapRequest, RemapTarget, Resolved, StageRequest, Staged};
 
 #[cfg(test)]
 mod tests;

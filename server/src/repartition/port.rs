@@ -1,7 +1,7 @@
 //! The regions of this process, as repartitions ask for them.
 //!
 //! Invariants:
-//! - Every operation is the engine's, which says how it is idempotent; here types are carried over, and regions opened.
+//! - Every operation is the engine's, which says how it is idempotent; here regions are opened, and errors carried over.
 //! - A region that is not open is opened first: after a restart nobody else may have.
 //! - The node is not looked at: there is one.
 
@@ -10,7 +10,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tessera_engine::engine::Engine;
 use tessera_engine::error::Error;
-use tessera_engine::staging;
 use tessera_manifest::action::RemapStaged;
 use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::{Generation, NodeId, RegionId, TableId, TxnId};
@@ -19,7 +18,7 @@ use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::txn;
 use tessera_metaclient::repartition::{
-    Applied, Decided, Drained, PortError, Prepared, RegionPort, RemapPreview, RemapRequest, Resolved, StageRequest, Staged, Verdict,
+    Applied, Decided, Drained, PortError, Prepared, RegionPort, RemapPreview, RemapRequest, Resolved, StageRequest, Staged,
 };
 
 use crate::error::chain;
@@ -58,77 +57,32 @@ fn undecided(error: &tessera_manifest::error::Error) -> PortError {
     PortError { retryable, not_found: false, message: chain(error), code: None }
 }
 
-fn to_engine(request: &StageRequest) -> staging::StageRequest {
-    let StageRequest { region, txn, base, generation, abort, target, schema_version } = request.clone();
-    staging::StageRequest { region, txn, base, generation, abort, target, schema_version }
-}
-
-fn to_store(decided: &Decided) -> txn::Decided {
-    let Decided { txn, table, commit, abort, verdict } = decided.clone();
-    let verdict = match verdict {
-        Verdict::Commit { stages } => txn::Verdict::Commit { stages },
-        Verdict::Abort => txn::Verdict::Abort,
-    };
-    txn::Decided { txn, table, commit, abort, verdict }
-}
-
-fn of_store(decided: txn::Decided) -> Decided {
-    let txn::Decided { txn, table, commit, abort, verdict } = decided;
-    let verdict = match verdict {
-        txn::Verdict::Commit { stages } => Verdict::Commit { stages },
-        txn::Verdict::Abort => Verdict::Abort,
-    };
-    Decided { txn, table, commit, abort, verdict }
-}
-
 #[async_trait]
 impl RegionPort for Regions {
     async fn create_staged(&self, _: NodeId, meta: &RegionMeta, stage: &StageRequest) -> Result<Staged, PortError> {
-        let staged = self.engine.create_staged(meta.clone(), to_engine(stage)).await.map_err(|error| failed(&error))?;
-        Ok(Staged { region: staged.region, version: staged.version })
+        self.engine.create_staged(meta.clone(), stage.clone()).await.map_err(|error| failed(&error))
     }
 
     async fn prepare(&self, _: NodeId, region: RegionId, txn: TxnId) -> Result<Prepared, PortError> {
         self.open(region).await?;
-        let prepared = self.engine.prepare(region, txn).await.map_err(|error| failed(&error))?;
-        let staging::Prepared { files, bytes, rows, memtable_bytes } = prepared;
-        Ok(Prepared { files, bytes, rows, memtable_bytes })
+        self.engine.prepare(region, txn).await.map_err(|error| failed(&error))
     }
 
     async fn dry_run(&self, _: NodeId, targets: &[(RegionId, Arc<Expr>)], sources: &[RegionId]) -> Result<Vec<RemapPreview>, PortError> {
-        let previews = self.engine.dry_run(targets, sources).await.map_err(|error| failed(&error))?;
-        let shown = |preview: staging::RemapPreview| {
-            let staging::RemapPreview { target, files, foreign_files, bytes, rows, residual_files } = preview;
-            RemapPreview { target, files, foreign_files, bytes, rows, residual_files }
-        };
-        Ok(previews.into_iter().map(shown).collect())
+        self.engine.dry_run(targets, sources).await.map_err(|error| failed(&error))
     }
 
     async fn stage(&self, _: NodeId, request: &StageRequest) -> Result<Staged, PortError> {
-        let staged = self.engine.stage(to_engine(request)).await.map_err(|error| failed(&error))?;
-        Ok(Staged { region: staged.region, version: staged.version })
+        self.engine.stage(request.clone()).await.map_err(|error| failed(&error))
     }
 
     async fn drain(&self, _: NodeId, region: RegionId, txn: TxnId) -> Result<Drained, PortError> {
         self.open(region).await?;
-        let drained = self.engine.drain(region, txn).await.map_err(|error| failed(&error))?;
-        Ok(Drained { region: drained.region, version: drained.version, visible: drained.visible })
+        self.engine.drain(region, txn).await.map_err(|error| failed(&error))
     }
 
     async fn remap(&self, _: NodeId, request: &RemapRequest) -> Result<Vec<(RegionId, RemapStaged)>, PortError> {
-        let RemapRequest { txn, targets, sources } = request.clone();
-        let target = |target: tessera_metaclient::repartition::RemapTarget| staging::RemapTarget {
-            region: target.region,
-            epoch: target.epoch,
-            rule: target.rule,
-        };
-        let source = |source: Drained| staging::Drained { region: source.region, version: source.version, visible: source.visible };
-        let request = staging::RemapRequest {
-            txn,
-            targets: targets.into_iter().map(target).collect(),
-            sources: sources.into_iter().map(source).collect(),
-        };
-        self.engine.remap(request).await.map_err(|error| failed(&error))
+        self.engine.remap(request.clone()).await.map_err(|error| failed(&error))
     }
 
     async fn apply_remap(&self, _: NodeId, region: RegionId, remap: &RemapStaged) -> Result<Applied, PortError> {
@@ -142,15 +96,14 @@ impl RegionPort for Regions {
 
     async fn resolve(&self, _: NodeId, region: RegionId, base: Generation, decided: &Decided) -> Result<Resolved, PortError> {
         self.open(region).await?;
-        let resolved = self.engine.resolve(region, decided.txn, base, &to_store(decided)).await.map_err(|error| failed(&error))?;
-        Ok(Resolved { version: resolved.version, retired: resolved.retired })
+        self.engine.resolve(region, decided.txn, base, decided).await.map_err(|error| failed(&error))
     }
 
     async fn create_retired(&self, _: NodeId, meta: &RegionMeta, decided: &Decided) -> Result<(), PortError> {
         match self.engine.create_retired(meta.clone()).await {
             // It was created and staged before the abort was decided.
             Err(Error::Staged { region, .. }) => {
-                let resolved = self.engine.resolve(region, decided.txn, meta.generation, &to_store(decided)).await;
+                let resolved = self.engine.resolve(region, decided.txn, meta.generation, decided).await;
                 resolved.map_err(|error| failed(&error))?;
                 self.engine.create_retired(meta.clone()).await.map_err(|error| failed(&error))
             }
@@ -173,11 +126,10 @@ impl RegionPort for Regions {
     }
 
     async fn decide(&self, proposal: &Decided) -> Result<Decided, PortError> {
-        txn::decide(&self.context, to_store(proposal)).await.map(of_store).map_err(|error| undecided(&error))
+        txn::decide(&self.context, proposal.clone()).await.map_err(|error| undecided(&error))
     }
 
     async fn decided(&self, table: TableId, txn: TxnId) -> Result<Option<Decided>, PortError> {
-        let found = txn::read(&self.context, table, txn).await.map_err(|error| undecided(&error))?;
-        Ok(found.map(of_store))
+        txn::read(&self.context, table, txn).await.map_err(|error| undecided(&error))
     }
 }

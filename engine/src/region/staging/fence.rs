@@ -131,7 +131,7 @@ impl Region {
             let (txn, version) = (staging.stage.txn, staging.since);
             return match txn == request.txn {
                 false => Err(Error::Staged { region: self.id, txn }),
-                true if asks_for(request, &staging.stage) => Ok(Some(Staged { region: self.id, version, epoch: version.epoch })),
+                true if asks_for(request, &staging.stage) => Ok(Some(Staged { region: self.id, version })),
                 true => Err(self.otherwise(txn, "it is staged for other generations or another target")),
             };
         }

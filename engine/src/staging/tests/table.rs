@@ -257,7 +257,7 @@ impl Plan {
             sources.push(engine.drain(*region, self.txn).await?);
         }
         for (region, rule) in &self.targets {
-            let mut epoch = epochs.iter().find(|staged| staged.region == *region).unwrap().epoch;
+            let mut epoch = epochs.iter().find(|staged| staged.region == *region).unwrap().version.epoch;
             loop {
                 let target = RemapTarget { region: *region, epoch, rule: Arc::clone(rule) };
                 let request = RemapRequest { txn: self.txn, targets: vec![target], sources: sources.clone() };
@@ -311,7 +311,7 @@ impl Plan {
                 let published = kv.sets().read.values().any(|route| route.generation >= self.commit);
                 if !published {
                     self.admit(kv);
-                    let epochs = stages.iter().map(|(region, version)| Staged { region: *region, version: *version, epoch: version.epoch });
+                    let epochs = stages.iter().map(|(region, version)| Staged { region: *region, version: *version });
                     self.drain_and_remap(engine, &epochs.collect::<Vec<_>>()).await?;
                     self.publish(kv).await;
                 }
