@@ -195,6 +195,12 @@ pub enum Error {
         /// The column.
         column: String,
     },
+    /// Rows of the region are told apart by other columns than the request knows of.
+    #[error("the primary key of region {region} was changed meanwhile: run the statement again")]
+    KeyChanged {
+        /// The region.
+        region: RegionId,
+    },
     /// The region cannot become what an alteration says.
     #[error("region {region} cannot be altered")]
     Alter {
@@ -339,7 +345,7 @@ impl Error {
             Self::Options { .. } | Self::OutsideRule { .. } | Self::BatchShape { .. } | Self::SequencesUsedUp { .. } => ErrorClass::Invalid,
             Self::Alter { .. } | Self::AppendOnly { .. } => ErrorClass::Invalid,
             Self::SchemaBehind { .. } | Self::Overloaded { .. } | Self::SnapshotExpired { .. } => ErrorClass::Retry,
-            Self::ColumnDropped { .. } => ErrorClass::Refresh,
+            Self::ColumnDropped { .. } | Self::KeyChanged { .. } => ErrorClass::Refresh,
             Self::Manifest { source, .. } => source.class(),
             Self::Wal { source, .. } => source.class(),
             Self::CloseWal { source } => source.class(),

@@ -24,7 +24,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use pick::{Candidate, Pick, Reason, Settings, plan, space};
+pub use pick::{Candidate, Pick, Reason, Settings, plan, plan_up_to, space};
 pub use window::Windows;
 
 pub(crate) use run::{Input, Job, Output, run};

@@ -119,7 +119,14 @@ pub struct Pick {
 /// What to compact next, if anything. `files` are all visible files of the region.
 #[must_use]
 pub fn plan(files: &[Candidate], settings: &Settings, strategy: Strategy) -> Option<Pick> {
-    Planner::new(files, settings).plan(strategy)
+    plan_up_to(files, u64::MAX, settings, strategy)
+}
+
+/// The same among the files with rows up to a sequence. The others count all the same: a compaction may have merged a
+/// file of before that sequence with one of after it, and what lies between them is older than its deletes.
+#[must_use]
+pub fn plan_up_to(files: &[Candidate], upto: u64, settings: &Settings, strategy: Strategy) -> Option<Pick> {
+    Planner { upto, ..Planner::new(files, settings) }.plan(strategy)
 }
 
 /// The bytes of all files, and those of the largest run of each window: at most so much would be left if everything
@@ -133,7 +140,10 @@ pub fn space(files: &[Candidate], settings: &Settings) -> (u64, u64) {
 }
 
 struct Planner<'a> {
+    /// All visible files.
     files: &'a [Candidate],
+    /// Files with newer rows only are not picked.
+    upto: u64,
     settings: &'a Settings,
     windows: Windows,
 }
@@ -144,7 +154,12 @@ type Aged<'a> = Vec<&'a Candidate>;
 impl<'a> Planner<'a> {
     fn new(files: &'a [Candidate], settings: &'a Settings) -> Self {
         let windows = settings.window.map_or_else(|| Windows::infer(files, settings.ticks_per_second), Windows::new);
-        Self { files, settings, windows }
+        Self { files, upto: u64::MAX, settings, windows }
+    }
+
+    /// The files that may be picked.
+    fn eligible(&self) -> impl Iterator<Item = &'a Candidate> {
+        self.files.iter().filter(|file| file.sequences.0 <= self.upto)
     }
 
     fn plan(&self, strategy: Strategy) -> Option<Pick> {
@@ -169,7 +184,7 @@ impl<'a> Planner<'a> {
     /// The files by window; those too sparse to be cut up are together under `None`.
     fn by_window(&self) -> BTreeMap<Option<i64>, Aged<'a>> {
         let mut groups: BTreeMap<Option<i64>, Aged<'a>> = BTreeMap::new();
-        for file in self.files {
+        for file in self.eligible() {
             groups.entry(self.windows.holding(file.time)).or_default().push(file);
         }
         groups.values_mut().for_each(|group| group.sort_by_key(|file| (file.sequences.1, file.key)));
@@ -178,7 +193,7 @@ impl<'a> Planner<'a> {
 
     /// The oldest file that is foreign or over-wide, with as many more, in order of age, as make one full file.
     fn localize(&self) -> Option<Pick> {
-        let mut strays: Aged<'a> = self.files.iter().filter(|file| file.foreign || self.is_over_wide(file)).collect();
+        let mut strays: Aged<'a> = self.eligible().filter(|file| file.foreign || self.is_over_wide(file)).collect();
         strays.sort_by_key(|file| (file.sequences.1, file.key));
         let mut bytes = 0;
         let full = |file: &&&Candidate| {

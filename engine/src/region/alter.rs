@@ -88,20 +88,28 @@ impl Region {
         Ok(manifest)
     }
 
-    /// Takes over a state whose metadata may be others than the version's, or that a repartition has moved.
+    /// Takes over a state whose metadata may be others than the version's, or that a repartition has moved. Memtables whose
+    /// flush is in it go at the same moment, so that no reader sees a row in both.
     pub(super) async fn adopt(&self, state: RegionState) -> Result<(), Error> {
         let meta = state.meta().cloned().ok_or(Error::RegionNotFound { region: self.id })?;
         let version = self.pin();
+        let wal = self.shared.parts.wal.id();
         let same_staging = version.staged.as_ref().map(|staged| staged.txn) == state.staging().map(|staging| staging.stage.txn);
         if meta == version.meta && same_staging {
-            self.version.update(|version| version.state = state);
+            self.version.update(|version| {
+                version.state = state;
+                version.drop_landed(wal);
+            });
             self.end_doubt().await;
             return Ok(());
         }
         let options = TableOptions::parse(&meta.options).map_err(|source| Error::Options { region: self.id, source })?;
         let mut closed = self.gate.write().await;
         self.rotate(&closed);
-        self.version.update(|version| version.advance(state, meta, Arc::new(options)));
+        self.version.update(|version| {
+            version.advance(state, meta, Arc::new(options));
+            version.drop_landed(wal);
+        });
         if *closed == GateState::Doubt {
             *closed = GateState::Open;
         }

@@ -123,15 +123,6 @@ impl Region {
         }
         let state = manifest.state().clone();
         self.adopt(state.clone()).await?;
-        let wal = self.shared.parts.wal.id();
-        let landed = state.wals().iter().find(|named| named.id == wal).map(|named| named.flushed);
-        let staged = state.staging().map(|staging| staging.flushed(wal));
-        self.version.update(|version| {
-            version.frozen.retain(|frozen| landed.is_none_or(|landed| frozen.position > landed));
-            if let Some(rows) = &mut version.staged {
-                rows.frozen.retain(|frozen| staged.is_none_or(|staged| frozen.position > staged));
-            }
-        });
         self.in_flight.clear();
         self.release_behind(&state);
         Ok(())

@@ -91,8 +91,8 @@ impl Region {
         self.next_round(strategy, Sequence::from_u64(u64::MAX)).await
     }
 
-    /// One round over the files with rows up to a sequence. Those that it leaves out are newer than all that it sees.
-    async fn next_round(&self, strategy: Strategy, upto: Sequence) -> Result<Option<Report>, Error> {
+    /// One round over the files with rows up to a sequence.
+    pub(super) async fn next_round(&self, strategy: Strategy, upto: Sequence) -> Result<Option<Report>, Error> {
         let _turn = self.compactions.turn.lock().await;
         for _ in 0..limits::COMPACTION_OVERTAKEN_MAX {
             let gate = *self.gate.read().await;
@@ -139,9 +139,8 @@ impl Region {
         if state.is_dropped() || state.is_retired() || state.staging().is_some() || self.repartition.holds_compactions() {
             return None;
         }
-        let mut files = self.candidates(version);
-        files.retain(|file| file.sequences.0 <= upto.as_u64());
-        compaction::plan(&files, &Settings::of(&version.meta, &version.options), strategy)
+        let settings = Settings::of(&version.meta, &version.options);
+        compaction::plan_up_to(&self.candidates(version), upto.as_u64(), &settings, strategy)
     }
 
     async fn round(&self, strategy: Strategy, upto: Sequence) -> Result<Round, Error> {

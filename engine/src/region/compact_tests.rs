@@ -78,6 +78,28 @@ fn time_ranges(region: &Region) -> Vec<(i64, i64)> {
     ranges
 }
 
+/// A round for files up to a sequence, after one for all: what that merged across the sequence is not older than what it
+/// left out.
+#[tokio::test]
+async fn a_bounded_round_after_one_that_was_not_brings_no_deleted_row_back() {
+    let bench = Bench::new(LAST_ROW);
+    let engine = bench.start().await;
+    let region = bench.create(&engine).await;
+    put(&region, &[row("s", 5, 1.0), row("s", 200, 1.0)]).await;
+    region.flush().await.unwrap();
+    let upto = region.pin().state.flushed_sequence();
+    put(&region, &[row("a", 5, 1.0)]).await;
+    region.flush().await.unwrap();
+    region.write(request(&region, OpType::Delete, &[row("a", 5, 0.0), row("a", 200, 0.0)])).await.unwrap();
+    region.flush().await.unwrap();
+    let before = read(&region, everything()).await;
+    assert_eq!(before, [row("s", 5, 1.0), row("s", 200, 1.0)]);
+    for bound in [Sequence::from_u64(u64::MAX), upto] {
+        region.next_round(Strategy::Regular, bound).await.unwrap();
+        assert_eq!(read(&region, everything()).await, before, "up to {bound:?}");
+    }
+}
+
 #[tokio::test]
 async fn compaction_makes_one_run_per_window_and_drops_idle_deletes() {
     let bench = Bench::new(LAST_ROW);

@@ -7,7 +7,7 @@ use tessera_manifest::log::{Hold, Holds};
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::RuleVersion;
 use tessera_manifest::state::RegionState;
-use tessera_manifest::wal::WalPosition;
+use tessera_manifest::wal::{WalId, WalPosition};
 
 use super::staging::StagedRows;
 use crate::budget::Budget;
@@ -88,6 +88,16 @@ impl Version {
         };
         all.push(frozen);
         *active = empty;
+    }
+
+    /// Drops the frozen memtables whose rows are in files of the state, as its flushed positions say.
+    pub(super) fn drop_landed(&mut self, wal: WalId) {
+        let landed = self.state.wals().iter().find(|named| named.id == wal).map(|named| named.flushed);
+        self.frozen.retain(|frozen| landed.is_none_or(|landed| frozen.position > landed));
+        let staged = self.state.staging().map(|staging| staging.flushed(wal));
+        if let Some(rows) = &mut self.staged {
+            rows.frozen.retain(|frozen| staged.is_none_or(|staged| frozen.position > staged));
+        }
     }
 
     /// The memtables that readers see, oldest first.

@@ -8,6 +8,7 @@
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::DataType as ArrowType;
 use tessera_manifest::file::ColumnStats;
 use tessera_manifest::schema::{Column, ColumnDefault};
 use tessera_manifest::value::Value;
@@ -51,6 +52,10 @@ fn convert(column: &Column, array: &ArrayRef) -> Result<ArrayRef, Error> {
     }
     let narrowed = |_| Error::Narrowed { column: column.name.clone(), from: array.data_type().clone(), to: column.data_type };
     let cast = cast_with_options(array, &target, &EXACT).map_err(narrowed)?;
+    if matches!((array.data_type(), &target), (ArrowType::Float32, ArrowType::Float64)) {
+        // Nothing is lost, and the way back may lead to other bits: those of a NaN that signals are not kept.
+        return Ok(cast);
+    }
     // A cast may round where the type of the rows is the wider one: then the way back does not lead to the same values.
     let back = cast_with_options(&cast, array.data_type(), &EXACT).map_err(narrowed)?;
     let same = back.len() == array.len() && back.to_data() == array.to_data();
@@ -65,7 +70,8 @@ fn convert(column: &Column, array: &ArrayRef) -> Result<ArrayRef, Error> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, Int16Array, Int64Array};
+    use arrow::array::{AsArray, Float32Array, Float64Array, Int16Array, Int64Array};
+    use arrow::datatypes::Float64Type;
     use tessera_manifest::schema::SemanticType;
     use tessera_manifest::value::DataType;
 
@@ -93,6 +99,14 @@ mod tests {
                 assert_eq!(wide.null_count(), narrow.null_count());
             }
         }
+    }
+
+    #[test]
+    fn a_nan_that_signals_is_widened_to_a_nan() {
+        let signalling: ArrayRef = Arc::new(Float32Array::from(vec![f32::from_bits(0x7F80_0001), 1.5]));
+        let wide = conform_column(&field(DataType::Float64), Some(&signalling), 2).unwrap();
+        let wide = wide.as_primitive::<Float64Type>();
+        assert!(wide.value(0).is_nan() && wide.value(1) == 1.5);
     }
 
     #[test]

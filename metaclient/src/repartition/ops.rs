@@ -120,6 +120,18 @@ impl Ops<'_> {
         Ok(Event::Created(every(all(works, REPARTITION_PARALLEL_MAX).await)?))
     }
 
+    /// Makes sure that the new regions are open where they are to be; they were created before. A failure is tried again
+    /// only at once, since writes may wait.
+    pub(super) async fn open_new(&self) -> Result<(), Failure> {
+        let mut tries = 1;
+        loop {
+            match self.create().await {
+                Err(failure) if failure.retryable && tries < REPARTITION_STAGES_MAX => tries += 1,
+                created => return created.map(|_| ()),
+            }
+        }
+    }
+
     /// Gets the sources ready, and tries the remap.
     pub(super) async fn prepare(&self) -> Result<Event, Failure> {
         let prepare = |source: &PlannedSource| {

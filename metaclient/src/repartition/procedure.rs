@@ -247,7 +247,12 @@ impl Repartition {
         let known = self.tools.port.decided(self.data.table, group.txn).await.map_err(step_error)?;
         let (mut cause, mut fenced_unix_ms) = (None, None);
         let decided: Decided = match known {
-            Some(decided) => decided,
+            Some(decided) => {
+                if decided.verdict != Verdict::Abort {
+                    self.open_new(&ops).await;
+                }
+                decided
+            }
             None => {
                 let now = context.env().unix_ms();
                 fenced_unix_ms = Some(now);
@@ -271,6 +276,19 @@ impl Repartition {
         let planned = if commit { admit } else { turn_back };
         let decided_unix_ms = context.env().unix_ms();
         Ok(Ok((Event::Decided { decided, cause, fenced_unix_ms, decided_unix_ms }, planned)))
+    }
+
+    /// Opens the new regions of a group that is committed and may not be admitted yet. One that cannot be opened holds up
+    /// its own rows only, until it gets its references.
+    async fn open_new(&self, ops: &Ops<'_>) {
+        let opened = tokio::select! {
+            biased;
+            opened = ops.open_new() => opened.map_err(|failure| failure.cause.message),
+            () = env::sleep(REPARTITION_STAGE_MAX) => Err("it takes too long".to_owned()),
+        };
+        if let Err(cause) = opened {
+            tracing::warn!(txn = %ops.group.txn, cause, "a new region is not open");
+        }
     }
 
     /// What forbids to fence the group.
@@ -372,11 +390,16 @@ fn expired() -> Cause {
     Cause::new("the time that it was given is up")
 }
 
-/// Stages the sources, unless that takes too long: a clock only proposes to abort.
+/// Stages the sources, unless that takes too long: a clock only proposes to abort. The new regions are opened before, since
+/// they take rows right after the decision: after a restart nobody else has, as no route leads to them yet.
 async fn stage_in_time(ops: &Ops<'_>) -> Result<Vec<(RegionId, Slot)>, Cause> {
+    let stage = async {
+        ops.open_new().await?;
+        ops.stage().await
+    };
     tokio::select! {
         biased;
-        staged = ops.stage() => staged.map_err(|failure| failure.cause),
+        staged = stage => staged.map_err(|failure| failure.cause),
         () = env::sleep(REPARTITION_STAGE_MAX) => {
             Err(Cause::new(format!("its sources were not fenced within {} s", REPARTITION_STAGE_MAX.as_secs())))
         }

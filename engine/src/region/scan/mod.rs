@@ -189,7 +189,8 @@ impl Region {
     ///
     /// # Errors
     /// Those of [`scan`](Self::scan), and [`Error::ColumnDropped`] when a column of an earlier schema is wanted that
-    /// was dropped since: its values go with each flush.
+    /// was dropped since: its values go with each flush. [`Error::KeyChanged`] when the primary key got columns since:
+    /// rows that they tell apart would be one.
     pub async fn scan_under(&self, schema: Option<Arc<Schema>>, request: ScanRequest) -> Result<RegionScan, Error> {
         let fenced = *self.gate.read().await == super::GateState::Fenced;
         if fenced {
@@ -231,10 +232,13 @@ impl Region {
         Ok(RegionScan { schema, order, files, files_skipped: skipped, plan })
     }
 
-    /// That the region still has the columns that are wanted under an earlier schema.
+    /// That the region still tells its rows apart as an earlier schema does, and has the columns that are wanted under it.
     fn check_columns(&self, present: &Schema, planned: &Schema, wanted: Option<&[usize]>) -> Result<(), Error> {
         if planned.version() >= present.version() {
             return Ok(());
+        }
+        if planned.primary_key() != present.primary_key() {
+            return Err(Error::KeyChanged { region: self.id });
         }
         let mut columns = planned.columns().iter().enumerate().filter(|(at, _)| wanted.is_none_or(|wanted| wanted.contains(at)));
         match columns.find(|(_, column)| present.column(column.id).is_none()) {

@@ -206,7 +206,10 @@ async fn a_new_tag_tells_rows_apart_and_older_rows_have_its_default() {
     region.flush().await.unwrap();
     let default = Some(ColumnDefault::Value(Value::String("eu".into())));
     let tag = Column { default, ..column(0, "dc", DataType::String, SemanticType::Tag) };
+    let planned = Arc::clone(&region.meta().schema);
     alter(&region, &[ColumnChange::Add { column: tag, place: Place::First }]).await;
+    let late = region.scan_under(Some(planned), everything()).await;
+    assert!(matches!(late.err(), Some(Error::KeyChanged { .. })), "under the earlier key two rows may be one");
     let at = |dc: &str, ts: i64, v: f64| vec![Value::String(dc.into()), Value::String("a".into()), Value::Timestamp(ts), Value::Float(v)];
     put(&region, &[at("eu", 1, 10.0), at("us", 1, 20.0)]).await;
     assert_eq!(read(&region, everything()).await, [at("eu", 1, 10.0), at("eu", 2, 2.0), at("us", 1, 20.0)]);

@@ -4,6 +4,7 @@ use tessera_manifest::schema::{Column, ColumnChange, Place};
 
 use super::alter::altered;
 use super::*;
+use crate::testing::{Fault, PlanStore};
 
 async fn start_on(store: &Arc<Outage>) -> (TempDir, Engine, Arc<Region>) {
     let dir = TempDir::new().unwrap();
@@ -50,4 +51,52 @@ async fn rows_of_a_truncation_in_doubt_go_once_it_is_known() {
     assert_eq!(read(&region, everything()).await, [row("later", 1, 2.0)]);
     engine.close().await.unwrap();
     assert_eq!(region.shared.budget.held(), 0);
+}
+
+/// The gate is read after the state is taken over, and may have to be waited for: until then nobody sees a row twice.
+#[tokio::test]
+async fn rows_of_a_flush_in_doubt_are_seen_once_at_every_moment() {
+    let (dir, store) = (TempDir::new().unwrap(), PlanStore::new());
+    let engine = start(dir.path(), Arc::new(store.clone()), Config::default()).await;
+    engine.stop_background().await;
+    let options = BTreeMap::from([("append_mode".to_owned(), "true".to_owned())]);
+    let region = engine.create_region(RegionMeta { options, ..meta(Expr::always()) }).await.unwrap();
+    let rows = [row("a", 1, 1.0), row("b", 2, 2.0), row("c", 3, 3.0)];
+    put(&region, &rows).await;
+    store.plan(|op| match op.path.contains("/manifest/") {
+        true if op.verb == "put" => Fault::Lost,
+        true => Fault::Refused,
+        false => Fault::None,
+    });
+    assert!(matches!(region.flush().await, Err(Error::Manifest { .. })));
+    store.heal();
+    // The manifest is about to be opened again. Then somebody who wants the gate for himself waits for a reader.
+    let before = region.pin().state.version();
+    let held = store.hold_puts("/manifest/");
+    let flush = tokio::spawn({
+        let region = Arc::clone(&region);
+        async move { region.flush().await }
+    });
+    store.waiting.acquire().await.unwrap().forget();
+    let reader = region.gate.read().await;
+    let writer = tokio::spawn({
+        let region = Arc::clone(&region);
+        async move { drop(region.gate.write().await) }
+    });
+    tokio::task::yield_now().await;
+    held.add_permits(100);
+    while region.pin().state.version() == before {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(region.known().rows, Some(rows.len() as u64));
+    // Whoever asked for the flush goes away.
+    flush.abort();
+    assert!(flush.await.unwrap_err().is_cancelled());
+    drop(reader);
+    writer.await.unwrap();
+    assert_eq!(read(&region, everything()).await, rows);
+    put(&region, &[row("d", 4, 4.0)]).await;
+    region.flush().await.unwrap();
+    assert_eq!(region.known().rows, Some(rows.len() as u64 + 1));
+    drop(engine);
 }
