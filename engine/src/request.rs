@@ -135,6 +135,15 @@ pub struct RuleCost {
 
 pub use crate::region::RegionScan;
 
+/// Files of a region that a repartition gave it and compaction has not rewritten yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unlocalized {
+    /// Files in the folders of other regions.
+    pub foreign_files: usize,
+    /// Files with rows that are not the region's, or may be: scans filter what they read of them.
+    pub residual_files: usize,
+}
+
 /// What there is of a region, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegionInfo {

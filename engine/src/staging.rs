@@ -187,6 +187,16 @@ impl Engine {
         self.region(region)?.staging().await
     }
 
+    /// Asks for a compaction of a region, which rewrites the files of other regions and those with rows of other regions
+    /// first. It runs when its turn comes.
+    ///
+    /// # Errors
+    /// [`Error::RegionNotFound`] for a region that is not open.
+    pub fn localize(&self, region: RegionId) -> Result<(), Error> {
+        self.region(region)?.localize();
+        Ok(())
+    }
+
     /// What a remap would give each target if nothing were written until then. Reads the states of open regions here, of
     /// others from the store; what can fail in a remap fails here.
     ///

@@ -25,14 +25,14 @@ mod open;
 mod stage;
 mod violation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
 use crate::action::{Action, CheckpointRef, Edit, Flushed, Pin, SegmentRef, Truncate};
 use crate::file::{Doomed, FileRef, Removed, StagedFile};
-use crate::id::{Epoch, FileKey, Generation, Nonce, RegionId, Sequence, Slot};
+use crate::id::{ColumnId, Epoch, FileKey, Generation, Nonce, RegionId, Sequence, Slot};
 use crate::meta::RegionMeta;
 use crate::set_hash::SetHash;
 use crate::wal::{AbandonedWal, WalId, WalRef};
@@ -197,6 +197,12 @@ impl RegionState {
     #[must_use]
     pub fn knows(&self, key: FileKey) -> bool {
         self.books.knows(&key) || self.staging_knows(&key)
+    }
+
+    /// The columns that scopes of visible files name: none of them can be dropped.
+    #[must_use]
+    pub fn scope_columns(&self) -> BTreeSet<ColumnId> {
+        self.books.scopes.values().flat_map(|(scope, _)| scope.columns()).collect()
     }
 
     /// What the region holds of a repartition that is not resolved yet.

@@ -170,8 +170,19 @@ fn claims_of_runners_are_read_as_they_were_written() {
 
 #[test]
 fn procedures_are_read_as_they_were_written() {
+    check("procedure", &procedure());
+}
+
+#[test]
+fn procedures_of_version_1_take_nobodys_place() {
+    let found = decode::<Record>(&Key::from("some/key"), &read("v001_procedure.hex"));
+    assert_eq!(found, Ok(Record { in_place_of: None, ..procedure() }));
+    assert!(matches!(decode::<Record>(&Key::from("some/key"), &read("v001_procedure.flipped.hex")), Err(ValueError::Damaged { .. })));
+}
+
+fn procedure() -> Record {
     let state = |version, text: &'static str| State { version, bytes: text.as_bytes().into() };
-    let record = Record {
+    Record {
         id: "01JCZ7-drop_table.1024".parse().unwrap(),
         kind: "drop_table".into(),
         input: state(1, "{\"table\":1024}"),
@@ -188,10 +199,10 @@ fn procedures_are_read_as_they_were_written() {
         epoch: 7,
         writes: 9,
         queued_after: Revision(4242),
+        in_place_of: Some("01JCZ7-repartition".parse().unwrap()),
         submitted_unix_ms: 1_700_000_000_123,
         written_unix_ms: 1_700_000_000_456,
-    };
-    check("procedure", &record);
+    }
 }
 
 #[test]

@@ -1,7 +1,13 @@
 //! What there is of a region, for people.
 
+use std::collections::BTreeSet;
+
+use tessera_manifest::id::ColumnId;
+use tessera_manifest::rule::Expr;
+
 use super::Region;
-use crate::request::RegionInfo;
+use super::scan::file_residual;
+use crate::request::{RegionInfo, Unlocalized};
 
 impl Region {
     /// What there is of it.
@@ -19,5 +25,23 @@ impl Region {
             memtable_bytes: version.memtables().chain(version.staged_memtables()).map(|memtable| memtable.bytes()).sum(),
             memtable_rows: version.memtables().map(|memtable| memtable.rows()).sum(),
         }
+    }
+
+    /// What repartitions left for compaction to rewrite; zero once the region is as if it had been created with its rule.
+    #[must_use]
+    pub fn unlocalized(&self) -> Unlocalized {
+        let version = self.pin();
+        let mut found = Unlocalized::default();
+        for listed in version.state.files().values() {
+            found.foreign_files += usize::from(listed.file.key.origin != self.id);
+            found.residual_files += usize::from(file_residual(&version, &listed.file) != Expr::always());
+        }
+        found
+    }
+
+    /// The columns that tell which rows of shared files are the region's: an alteration may not take them away.
+    #[must_use]
+    pub fn scope_columns(&self) -> BTreeSet<ColumnId> {
+        self.pin().state.scope_columns()
     }
 }

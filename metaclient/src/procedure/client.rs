@@ -32,8 +32,8 @@ pub enum Submitted {
 /// A handle to the procedures of a cluster; cheap to clone. It runs nothing.
 #[derive(Debug, Clone)]
 pub struct Procedures {
-    kv: Arc<dyn KvBackend>,
-    env: Env,
+    pub(super) kv: Arc<dyn KvBackend>,
+    pub(super) env: Env,
 }
 
 impl Procedures {
@@ -49,7 +49,32 @@ impl Procedures {
     /// # Errors
     /// [`ProcedureError::IdInUse`] when the id stands for something else; [`ProcedureError::TooLarge`].
     pub async fn submit(&self, id: &ProcedureId, procedure: &dyn Procedure) -> Result<Submitted, ProcedureError> {
-        let record = self.plan_record(id, procedure);
+        self.store(self.plan_record(id, procedure)).await
+    }
+
+    /// Stores a procedure that ends a blocked one, if that is still blocked when the runner sees it, and takes over its
+    /// locks in the same transaction: whoever waits for them waits on. What the blocked one leaves is for the new one to
+    /// end. If the other is not blocked any more, the new one queues for its locks like any. Else as
+    /// [`submit`](Self::submit).
+    ///
+    /// # Errors
+    /// [`ProcedureError::LocksNotHeld`] when the other does not hold all that the new one needs;
+    /// [`ProcedureError::NotFound`] when there is no such procedure; else as [`submit`](Self::submit).
+    pub async fn submit_in_place_of(
+        &self,
+        blocked: &ProcedureId,
+        id: &ProcedureId,
+        procedure: &dyn Procedure,
+    ) -> Result<Submitted, ProcedureError> {
+        let record = Record { in_place_of: Some(blocked.clone()), ..self.plan_record(id, procedure) };
+        if !self.row(blocked).await?.0.record.locks.covers(&record.locks) {
+            return Err(ProcedureError::LocksNotHeld { id: id.clone(), by: blocked.clone() });
+        }
+        self.store(record).await
+    }
+
+    async fn store(&self, record: Record) -> Result<Submitted, ProcedureError> {
+        let id = &record.id;
         let (key, value) = (row_key(id), values::encode(&record));
         check_size(id, &value, &*self.kv)?;
         for _ in 0..ATTEMPTS_MAX {
@@ -65,7 +90,8 @@ impl Procedures {
             }
             let Some(entry) = answer.entry(0) else { continue };
             let known: Record = values::decode_entry(entry)?;
-            let same = known.kind == record.kind && known.input == record.input && known.locks == record.locks;
+            let same = (&known.kind, &known.input, &known.locks, &known.in_place_of)
+                == (&record.kind, &record.input, &record.locks, &record.in_place_of);
             return if same { Ok(Submitted::Known) } else { Err(ProcedureError::IdInUse { id: id.clone(), kind: known.kind }) };
         }
         Err(ProcedureError::Contended { what: key.to_string() })
@@ -90,6 +116,7 @@ impl Procedures {
             epoch: 0,
             writes: 1,
             queued_after: Revision(0),
+            in_place_of: None,
             submitted_unix_ms: now,
             written_unix_ms: now,
         }
@@ -104,7 +131,7 @@ impl Procedures {
     }
 
     /// The row, and the store's revision at the read.
-    async fn row(&self, id: &ProcedureId) -> Result<(Row, Revision), ProcedureError> {
+    pub(super) async fn row(&self, id: &ProcedureId) -> Result<(Row, Revision), ProcedureError> {
         let answer = self.kv.get(&row_key(id)).await?;
         let entry = answer.entry.ok_or_else(|| ProcedureError::NotFound { id: id.clone() })?;
         Ok((Row::of(&entry)?, answer.revision))
@@ -146,17 +173,12 @@ impl Procedures {
         let refused = |reason: Refused| ProcedureError::Refused { id: id.clone(), verb, reason };
         for _ in 0..ATTEMPTS_MAX {
             let (row, _) = self.row(id).await?;
-            let mut record = row.record.after(event(&row)).map_err(refused)?;
+            let record = row.record.after(event(&row)).map_err(refused)?;
             if record == row.record {
                 return Ok(record);
             }
-            record.writes = record.writes.saturating_add(1);
-            record.written_unix_ms = self.env.unix_ms();
-            let key = row_key(id);
-            let unchanged = Compare::ModRevision { key: key.clone(), revision: row.written };
-            let txn = Txn::new().when(unchanged).then([Op::put(key, values::encode(&record))]);
-            if self.kv.txn(txn).await?.succeeded {
-                return Ok(record);
+            if let Some(stored) = self.replace(&row, record).await? {
+                return Ok(stored);
             }
         }
         Err(ProcedureError::Contended { what: row_key(id).to_string() })

@@ -63,6 +63,14 @@ pub enum ProcedureError {
         /// Why not.
         reason: Refused,
     },
+    /// It cannot take the place of another one.
+    #[error("procedure '{id}' cannot take the place of '{by}', which does not hold all the locks that it needs")]
+    LocksNotHeld {
+        /// Its id.
+        id: ProcedureId,
+        /// The other.
+        by: ProcedureId,
+    },
     /// Another runner took over.
     #[error("the runner of epoch {epoch} was fenced: another runner has taken over")]
     Fenced {
@@ -84,7 +92,11 @@ impl ProcedureError {
         match self {
             Self::Kv { source } => source.class(),
             Self::Value { source } => source.class(),
-            Self::NotFound { .. } | Self::IdInUse { .. } | Self::TooLarge { .. } | Self::Refused { .. } => ErrorClass::Invalid,
+            Self::NotFound { .. }
+            | Self::IdInUse { .. }
+            | Self::TooLarge { .. }
+            | Self::Refused { .. }
+            | Self::LocksNotHeld { .. } => ErrorClass::Invalid,
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::Contended { .. } => ErrorClass::Retry,
         }

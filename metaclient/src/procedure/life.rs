@@ -6,9 +6,12 @@
 //! - A cancel that was accepted ends in a rollback: it is accepted only before the point of no return, and a
 //!   record with an accepted cancel takes no result of a forward step.
 //! - Locks are given up only by a transition to a phase that is over.
+//! - Only a procedure that failed for good and is blocked can be ended by another one in its place; what is left of it is
+//!   that one's to end.
 
 use std::time::Duration;
 
+use super::id::ProcedureId;
 use super::record::{Blocked, Direction, Phase, Progress, Record, State};
 use crate::kv::Revision;
 use crate::limits::PROCEDURE_ERROR_BYTES_MAX;
@@ -77,6 +80,11 @@ pub enum Event {
         /// The record's revision, behind which it queues again.
         now: Revision,
     },
+    /// Another procedure takes its place, and its locks.
+    Superseded {
+        /// That one.
+        by: ProcedureId,
+    },
 }
 
 /// Why an event does not fit the record.
@@ -91,6 +99,9 @@ pub enum Refused {
     /// There is nothing to try again.
     #[error("it has not failed")]
     NotFailed,
+    /// It goes on by itself, or could be read by another program.
+    #[error("it is not blocked by a failure")]
+    NotBlocked,
     /// The event cannot happen in that phase.
     #[error("that cannot happen in its phase")]
     Impossible,
@@ -140,6 +151,7 @@ impl Record {
             },
             Event::Cancel => record.cancel()?,
             Event::Retry { now } => record.retry(now)?,
+            Event::Superseded { by } => record.supersede(&by)?,
         }
         Ok(record)
     }
@@ -228,6 +240,17 @@ impl Record {
             }
             Phase::Done | Phase::Failed | Phase::Cancelled => return Err(Refused::Over),
         }
+        Ok(())
+    }
+
+    fn supersede(&mut self, by: &ProcedureId) -> Result<(), Refused> {
+        if !matches!(self.phase, Phase::Blocked { on: Blocked::Failed, .. }) {
+            return Err(Refused::NotBlocked);
+        }
+        // Over for good: a retry is refused, since what it would go on with is the other's now.
+        self.phase = Phase::Cancelled;
+        let why = self.error.take().unwrap_or_default();
+        self.error = Some(bounded(format!("procedure {by} took its place; it was blocked: {why}")));
         Ok(())
     }
 

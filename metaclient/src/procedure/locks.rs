@@ -57,6 +57,21 @@ impl Locks {
         self
     }
 
+    /// A resource that cannot be held by both at once, if there is one.
+    #[must_use]
+    pub fn conflict<'a>(&'a self, other: &Self) -> Option<&'a str> {
+        let alone = |resource: &str, mode: LockMode| {
+            other.0.get(resource).is_some_and(|held| mode == LockMode::Exclusive || *held == LockMode::Exclusive)
+        };
+        self.iter().find(|(resource, mode)| alone(resource, *mode)).map(|(resource, _)| resource)
+    }
+
+    /// Whether who holds these may do whatever who holds `other` may.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        other.iter().all(|(resource, mode)| self.0.get(resource).is_some_and(|held| *held >= mode))
+    }
+
     /// The resources with their modes, in byte order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, LockMode)> {
         self.0.iter().map(|(resource, mode)| (resource.as_str(), *mode))

@@ -7,7 +7,8 @@
 //!   was overtaken, or slept, changes nothing when it wakes.
 //! - Before the point of no return a procedure can be cancelled or fail, and is then undone step by step; after
 //!   it, it only goes forward.
-//! - Locks follow from the records ([`plan_grants`]); a procedure that is not over keeps them over restarts.
+//! - Locks follow from the records ([`plan_grants`]); a procedure that is not over keeps them over restarts. Those of a
+//!   blocked one pass to who takes its place, in the transaction that ends it; nobody else can get them in between.
 //! - The life of a record is a pure state machine ([`Record::after`]); the runner only acts it out.
 //!
 //! ```text
@@ -20,6 +21,8 @@
 //!                |          blocked, forward           blocked, back             |
 //!                |             +-----> done                                      |
 //!                +------------------------- retry -------------------------------+
+//!
+//!   blocked --- another takes its place ---> cancelled
 //! ```
 
 mod client;
@@ -28,6 +31,7 @@ mod fence;
 mod id;
 mod life;
 mod locks;
+mod obstacle;
 mod record;
 mod runner;
 mod steps;
@@ -39,6 +43,7 @@ pub use self::fence::{Fence, RunnerClaim};
 pub use self::id::{ParseProcedureIdError, ProcedureId};
 pub use self::life::{Event, Next, Refused, Retry};
 pub use self::locks::{Claim, LockMode, Locks, Standing, plan_grants};
+pub use self::obstacle::{Waited, Wish, find_obstacle};
 pub use self::record::{Blocked, Direction, Phase, Progress, Record, State};
 pub use self::runner::{Runner, RunnerOptions, RunnerState};
 pub use self::steps::{Commit, Load, Procedure, Registry, Status, StepContext};

@@ -85,6 +85,12 @@ impl Phase {
         matches!(self, Self::Done | Self::Failed | Self::Cancelled)
     }
 
+    /// Whether it cannot go on by itself.
+    #[must_use]
+    pub fn is_blocked(self) -> bool {
+        matches!(self, Self::Blocked { .. })
+    }
+
     /// Whether nothing more happens by itself.
     #[must_use]
     pub fn is_settled(self) -> bool {
@@ -141,6 +147,8 @@ pub struct Record {
     pub writes: u64,
     /// Its place in the queue is not before this revision: set when it is queued again.
     pub queued_after: Revision,
+    /// The blocked procedure that it is to end, and whose locks it takes over.
+    pub in_place_of: Option<ProcedureId>,
     /// When it was submitted, in milliseconds since 1970; for people only.
     pub submitted_unix_ms: u64,
     /// When the record was written, in milliseconds since 1970; for people only.

@@ -9,6 +9,17 @@ use crate::catalog::TableRef;
 /// Rules of a table that an error lists at most.
 const RULES_SHOWN_MAX: usize = 8;
 
+/// What the error of a repartition begins with that was refused when its turn came; the [`PlanError`] follows.
+pub const REFUSED: &str = "the statement cannot be planned: ";
+
+/// A plan that was refused by the rules that the table has when its turn comes.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", REFUSED.trim_end_matches(": "))]
+pub(super) struct Refused {
+    /// Why.
+    pub source: PlanError,
+}
+
 /// Why a statement cannot be planned. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -130,12 +141,30 @@ pub enum PlanError {
         what: &'static str,
     },
     /// Routes of a group do not fit in one transaction.
-    #[error("{regions} regions change together, more than the {regions_max} that the metadata store can publish at once: do it in steps")]
+    #[error(
+        "{regions} regions change together, and to publish that takes {ops} operations in one transaction of the metadata \
+         store, which takes {ops_max}: do it in steps, or raise etcd's --max-txn-ops on all its servers and here"
+    )]
     GroupTooLarge {
-        /// How many.
+        /// How many regions.
         regions: usize,
+        /// Operations, those besides routes included.
+        ops: usize,
         /// The limit.
-        regions_max: usize,
+        ops_max: usize,
+    },
+    /// Routes of a group are too large for one transaction.
+    #[error(
+        "{regions} regions change together, and to publish that takes {bytes} bytes in one transaction of the metadata \
+         store, which takes {bytes_max}: do it in steps, use shorter rules, or raise etcd's --max-request-bytes"
+    )]
+    GroupTooWide {
+        /// How many regions.
+        regions: usize,
+        /// Bytes, those besides routes included.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
     },
     /// The table would have more regions than a table may have.
     #[error("table '{table}' would have {regions} regions, more than the {regions_max} that a table may have")]

@@ -29,7 +29,7 @@ mod state;
 
 pub use self::allocate::{NearAllocator, NewRegion, ResourceAllocator};
 pub use self::draft::{DraftError, draft};
-pub use self::error::PlanError;
+pub use self::error::{PlanError, REFUSED};
 pub use self::group::{Cause, Event, Group, GroupStep, Impossible, Times};
 pub use self::outcome::{GroupOutcome, Outcome};
 pub use self::plan::{PlannedGroup, PlannedSource, PlannedTarget, RepartitionPlan, plan};

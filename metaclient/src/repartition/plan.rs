@@ -15,7 +15,9 @@ use super::error::PlanError;
 use super::port::RemapPreview;
 use super::request::{Request, Wanted};
 use crate::catalog::{Route, TableInfo};
+use crate::kv::Limits;
 use crate::limits::REGIONS_MAX;
+use crate::values;
 
 /// A region whose rows move.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +74,18 @@ impl PlannedGroup {
         self.targets.iter().filter(|target| target.is_new)
     }
 
+    /// Operations and bytes of the routes in the largest transaction that publishes something of the group: an abort
+    /// writes the sources into both sets; a commit writes the targets into one, and deletes the retired.
+    fn publication(&self) -> (usize, usize) {
+        let bytes = |region: RegionId, node: NodeId, generation: Generation, rule: &Expr| {
+            values::encode(&Route { region, node, generation, rule: rule.clone() }).len() + ROUTE_KEY_BYTES
+        };
+        let sources: usize = self.sources.iter().map(|source| bytes(source.region, source.node, Generation::MAX, &source.rule)).sum();
+        let targets: usize = self.targets.iter().map(|target| bytes(target.region, target.node, Generation::MAX, &target.rule)).sum();
+        let (abort, commit) = (self.sources.len().saturating_mul(2), self.regions().count());
+        (abort.max(commit), (2 * sources).max(targets + self.retired().count() * ROUTE_KEY_BYTES))
+    }
+
     /// All regions of the group, each once: the sources, then the new ones.
     pub fn regions(&self) -> impl Iterator<Item = RegionId> {
         self.sources.iter().map(|source| source.region).chain(self.created().map(|target| target.region))
@@ -121,17 +135,22 @@ impl RepartitionPlan {
         TableInfo { next_region_number: self.next_region_number, next_generation: self.next_generation, ..info.clone() }
     }
 
-    /// Checks that the routes of each group fit in a transaction of so many operations.
+    /// Checks that each publication of each group fits in one transaction of a store with these limits, in which
+    /// `besides_bytes` are taken by what is stored with the routes.
     ///
     /// # Errors
-    /// [`PlanError::GroupTooLarge`].
-    pub fn check_size(&self, txn_ops_max: usize) -> Result<(), PlanError> {
-        let regions_max = txn_ops_max.saturating_sub(BESIDES_ROUTES);
+    /// [`PlanError::GroupTooLarge`]; [`PlanError::GroupTooWide`].
+    pub fn check_size(&self, limits: &Limits, besides_bytes: usize) -> Result<(), PlanError> {
         for group in &self.groups {
-            // An abort publishes both sets; a commit writes the targets and deletes the retired.
-            let regions = group.sources.len().saturating_mul(2).max(group.regions().count());
-            if regions > regions_max {
-                return Err(PlanError::GroupTooLarge { regions: group.regions().count(), regions_max: regions_max / 2 });
+            let regions = group.regions().count();
+            let (ops, bytes) = group.publication();
+            let ops = ops.saturating_add(BESIDES_ROUTES);
+            if ops > limits.txn_ops_max {
+                return Err(PlanError::GroupTooLarge { regions, ops, ops_max: limits.txn_ops_max });
+            }
+            let bytes = bytes.saturating_add(besides_bytes);
+            if bytes > limits.txn_bytes_max {
+                return Err(PlanError::GroupTooWide { regions, bytes, bytes_max: limits.txn_bytes_max });
             }
         }
         Ok(())
@@ -176,6 +195,9 @@ fn describe(preview: &RemapPreview) -> String {
 
 /// Operations of a publication beside those of routes: the table, the procedure's record, and two to spare.
 const BESIDES_ROUTES: usize = 4;
+
+/// Bytes of the key of a route, and to spare.
+const ROUTE_KEY_BYTES: usize = 64;
 
 /// Plans what `request` asks of a table with these routes. `bytes` estimates how many bytes of a region satisfy a new
 /// rule: a region keeps its number where most of its bytes stay.

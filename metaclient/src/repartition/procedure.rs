@@ -20,7 +20,8 @@ use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::{NodeId, RegionId, Slot, TxnId};
 
 use super::allocate::{NearAllocator, NewRegion, ResourceAllocator};
-use super::draft::draft;
+use super::draft::{DraftError, draft};
+use super::error::Refused;
 use super::group::{Cause, Event, Group, GroupStep};
 use super::ops::{Failure, Ops};
 use super::outcome::Outcome;
@@ -29,8 +30,9 @@ use super::port::{Decided, PortError, RegionPort, Verdict};
 use super::request::Request;
 use super::state::{Data, Options, STALL_MAX, Stage, Turn};
 use crate::catalog::{Catalog, Planned, Route, TableInfo, TableView, WriteSet};
-use crate::limits::{REPARTITION_ATTEMPTS_MAX, REPARTITION_REPORT_INTERVAL, REPARTITION_STAGE_MAX};
+use crate::limits::{PROCEDURE_SLACK_BYTES, REPARTITION_ATTEMPTS_MAX, REPARTITION_REPORT_INTERVAL, REPARTITION_STAGE_MAX};
 use crate::procedure::{Commit, Load, Locks, Procedure, Retry, State, Status, StepContext, StepError};
+use crate::values;
 
 /// The kind under which it is registered.
 pub const KIND: &str = "repartition";
@@ -115,15 +117,20 @@ impl Repartition {
         }
         let view = self.view(context).await?;
         let drafted = draft(&view, &*self.tools.port, &self.data.request).await;
-        let plan = drafted.map_err(|error| StepError::of_class(error.class(), error))?;
-        plan.check_size(context.kv().limits().txn_ops_max).map_err(StepError::fatal)?;
+        let plan = drafted.map_err(|error| match error {
+            DraftError::Plan { source } => StepError::fatal(Refused { source }),
+            other => StepError::of_class(other.class(), other),
+        })?;
         let mut info = plan.table_after(&view.info);
         if plan.groups.is_empty() {
             info.partition_columns.clone_from(&plan.columns);
         }
         let txns: Vec<TxnId> = plan.groups.iter().map(|_| TxnId(context.env().ulid())).collect();
         self.data.stage = if plan.groups.is_empty() { Stage::Finish } else { Stage::Allocate };
-        self.data.set_plan(plan, txns);
+        self.data.set_plan(plan.clone(), txns);
+        // Each publication stores the procedure and the table with it, so their sizes count too.
+        let besides = values::encode(&info).len() + 2 * self.data.to_state().bytes.len() + PROCEDURE_SLACK_BYTES;
+        plan.check_size(&context.kv().limits(), besides).map_err(|source| StepError::fatal(Refused { source }))?;
         Ok(self.next(view.plan_table(&info)))
     }
 
@@ -170,7 +177,25 @@ impl Repartition {
             }
             Turn::Wait(wait) => Ok(Status::Later(wait)),
             Turn::Group(at) => self.group(context, at).await,
+            Turn::Blocked(groups) => self.blocked(context, &groups).await,
         }
+    }
+
+    /// Tries each of the groups that need somebody to act, so that one whose cause is gone does not wait for the others.
+    async fn blocked(&mut self, context: &StepContext, groups: &[usize]) -> Result<Status, StepError> {
+        let mut failures = Vec::new();
+        for at in groups {
+            let view = self.view(context).await?;
+            self.refresh_nodes(*at, &view);
+            match self.act(context, *at, &view).await? {
+                Ok((event, planned)) => return self.advance(*at, event, planned),
+                Err(failure) if failure.retryable => return self.stall(context, *at, failure),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let code = failures.iter().find_map(|failure| failure.cause.code);
+        let causes: Vec<String> = failures.into_iter().map(|failure| failure.cause.message).collect();
+        Err(coded(&causes.join("; "), code))
     }
 
     async fn group(&mut self, context: &StepContext, at: usize) -> Result<Status, StepError> {
@@ -244,7 +269,11 @@ impl Repartition {
         let targets: Vec<Route> = group.plan.targets.iter().map(|target| route(target, group)).collect();
         let admit = view.plan_write_set(&WriteSet { targets: &targets, retired: &retired, columns: &self.data.columns });
         let turn_back = view.plan_abort(group.abort, &sources);
-        let known = self.tools.port.decided(self.data.table, group.txn).await.map_err(step_error)?;
+        let known = match self.tools.port.decided(self.data.table, group.txn).await {
+            Ok(known) => known,
+            Err(error) if error.retryable => return Err(step_error(error)),
+            Err(error) => return Ok(Err(Failure::of(None, error))),
+        };
         let (mut cause, mut fenced_unix_ms) = (None, None);
         let decided: Decided = match known {
             Some(decided) => {
@@ -355,9 +384,15 @@ impl Repartition {
         if group.is_before_fence() && (!failure.retryable || tries >= REPARTITION_ATTEMPTS_MAX) {
             return self.advance(at, Event::Failed(failure.cause), Planned::default());
         }
-        if !group.is_before_fence() && !self.data.others_can_go_on(at) {
+        if !group.is_before_fence() && !self.data.others_can_go_on(at) && (failure.retryable || self.data.is_alone(at)) {
             return Err(failed_step(&failure));
         }
+        self.stall(context, at, failure)
+    }
+
+    /// Stores why a group waits, so that the others go first.
+    fn stall(&mut self, context: &StepContext, at: usize, failure: Failure) -> Result<Status, StepError> {
+        let tries = self.data.groups[at].tries.saturating_add(1);
         let wait = Retry { longest: STALL_MAX / 2, ..RETRY }.wait(tries, u64::from(tries));
         let not_before = context.env().unix_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let stalled = Event::Stalled { cause: failure.cause, blocked: !failure.retryable, not_before_unix_ms: Some(not_before) };

@@ -85,12 +85,14 @@ pub struct Data {
 }
 
 /// What is next among the groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn {
     /// The next step of this group.
     Group(usize),
     /// Nothing for so long.
     Wait(Duration),
+    /// None can go on by itself: each is tried once, since somebody may have acted.
+    Blocked(Vec<usize>),
     /// All groups are over.
     Over,
 }
@@ -152,13 +154,20 @@ impl Data {
         if let Some(shortest) = left().filter(|(_, group)| !group.blocked).map(|(_, group)| wait(group)).min() {
             return Turn::Wait(shortest);
         }
-        left().next().map_or(Turn::Over, |(at, _)| Turn::Group(at))
+        let blocked: Vec<usize> = left().map(|(at, _)| at).collect();
+        if blocked.is_empty() { Turn::Over } else { Turn::Blocked(blocked) }
     }
 
     /// Whether another group than `at` can go on by itself.
     #[must_use]
     pub fn others_can_go_on(&self, at: usize) -> bool {
         self.groups.iter().enumerate().any(|(other, group)| other != at && !group.is_over() && !group.blocked)
+    }
+
+    /// Whether every other group than `at` is over.
+    #[must_use]
+    pub fn is_alone(&self, at: usize) -> bool {
+        self.groups.iter().enumerate().all(|(other, group)| other == at || group.is_over())
     }
 
     /// How far it is.

@@ -143,6 +143,7 @@ pub const CHANGES: &[VersionChange] = &[
     VersionChange { kind: Kind::Holder, ver: 1, min_reader_ver: 1, what: "name, permits, since when" },
     VersionChange { kind: Kind::Node, ver: 1, min_reader_ver: 1, what: "id, address, program version, incarnation, start time" },
     VersionChange { kind: Kind::Database, ver: 2, min_reader_ver: 1, what: "options" },
+    VersionChange { kind: Kind::Procedure, ver: 2, min_reader_ver: 1, what: "the blocked procedure whose place it takes" },
 ];
 
 #[cfg(test)]

@@ -113,6 +113,10 @@ pub struct ProcedureMessage {
     /// When it was written, in milliseconds since 1970.
     #[prost(uint64, tag = "21")]
     pub written_unix_ms: u64,
+    /// The blocked procedure that it is to end, and whose locks it takes over.
+    #[prost(string, optional, tag = "22")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place_of: Option<String>,
 }
 
 impl Stored for RunnerClaim {
@@ -192,6 +196,7 @@ impl Stored for Record {
             epoch,
             writes,
             queued_after,
+            in_place_of,
             submitted_unix_ms,
             written_unix_ms,
         } = self;
@@ -219,12 +224,14 @@ impl Stored for Record {
             queued_after: queued_after.0,
             submitted_unix_ms: *submitted_unix_ms,
             written_unix_ms: *written_unix_ms,
+            in_place_of: in_place_of.as_ref().map(ToString::to_string),
         }
     }
 
     fn from_message(message: ProcedureMessage) -> Result<Self, Malformed> {
         let phase = PHASES.iter().find(|(number, _)| *number == message.phase).map(|(_, phase)| *phase);
         let permille = u16::try_from(message.progress_permille).ok().filter(|permille| *permille <= 1000);
+        let in_place_of = message.in_place_of.as_deref().map(str::parse);
         let strange = |part, number: u32| Malformed::Number { part, number: number.into() };
         Ok(Self {
             id: message.id.parse().map_err(|_| Malformed::Missing { part: "id" })?,
@@ -246,6 +253,7 @@ impl Stored for Record {
             epoch: message.epoch,
             writes: message.writes,
             queued_after: Revision(message.queued_after),
+            in_place_of: in_place_of.transpose().map_err(|_| Malformed::Missing { part: "id" })?,
             submitted_unix_ms: message.submitted_unix_ms,
             written_unix_ms: message.written_unix_ms,
         })

@@ -19,7 +19,9 @@ use tessera_engine::engine::Engine;
 use tessera_manifest::env::{Env, Stopwatch};
 use tessera_manifest::id::RegionId;
 use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
+use tessera_metaclient::procedure::{Locks, Procedures};
 
+use crate::ddl::procedure::{from_procedure, obstructed};
 use crate::error::{Code, ServerError, chain};
 use crate::query::limits;
 use crate::router::{Next, Patience, RouteTable, Waiting};
@@ -114,11 +116,9 @@ impl Catalogs {
     /// # Errors
     /// When the catalog does not answer.
     pub async fn find(&self, database: &str, name: &str) -> Result<Option<Arc<Table>>, ServerError> {
-        match self.catalog.table_by_name(&TableRef::new(database, name)).await {
-            Ok(info) => self.with_routes(info).await,
-            Err(CatalogError::TableNotFound { .. } | CatalogError::DatabaseNotFound { .. }) => Ok(None),
-            Err(error) => Err(from_catalog(&error)),
-        }
+        let found = RouteTable::find(&self.catalog, &TableRef::new(database, name)).await.map_err(|error| from_catalog(&error))?;
+        let found = found.filter(|(_, sets)| !sets.read.routes.is_empty());
+        Ok(found.map(|(info, sets)| Arc::new(Table { info, sets })))
     }
 
     /// The tables of a database, by name, closed ones included.
@@ -207,10 +207,11 @@ impl Catalogs {
     /// The table once its rows are read where they are written; waits for a repartition that is between the two.
     ///
     /// # Errors
-    /// A table that was dropped or is closed, or a repartition that takes too long.
+    /// A table that was dropped or is closed, or a repartition that takes too long, or is blocked.
     pub async fn settled(&self, table: Arc<Table>) -> Result<Arc<Table>, ServerError> {
         let (watch, mut patience, mut table) = (Stopwatch::start(), Patience::default(), table);
         while !table.sets.is_settled() {
+            self.check_unobstructed(&table).await?;
             let Next::Wait(pause) = patience.refused(watch.elapsed(), limits::REPARTITION_WAIT_MAX) else {
                 let text = format!("table {} is being repartitioned: try again later", table.shown());
                 return Err(ServerError::new(Code::RegionBusy, text));
@@ -219,6 +220,17 @@ impl Catalogs {
             table = Arc::new(Table { info: table.info.clone(), sets });
         }
         Ok(table)
+    }
+
+    /// That no procedure which is blocked keeps the table from being repartitioned to the end.
+    ///
+    /// # Errors
+    /// [`obstructed`]; or when the catalog does not answer.
+    pub async fn check_unobstructed(&self, table: &Table) -> Result<(), ServerError> {
+        let client = Procedures::new(Arc::clone(self.catalog.kv()), self.env.clone());
+        let locks = Locks::none().exclusive(format!("table/{}", table.info.id));
+        let by = client.obstacle(&locks).await.map_err(|error| from_procedure(&error))?;
+        by.map_or(Ok(()), |by| Err(obstructed(&by)))
     }
 
     fn still_there(&self, table: &Table, sets: RouteTable) -> Result<RouteTable, ServerError> {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array};
+use tessera_engine::request::Unlocalized;
 use tessera_engine::staging::StagingInfo;
 use tessera_manifest::id::RegionId;
 use tessera_metaclient::catalog::Route;
@@ -28,6 +29,8 @@ pub struct Partition {
     pub write: Option<Route>,
     /// What a repartition has staged in it.
     pub staging: Option<StagingInfo>,
+    /// What earlier ones left for compaction to rewrite; `None` where the region is not served.
+    pub unlocalized: Option<Unlocalized>,
     /// Why it is not served; `None` if it is.
     pub error: Option<String>,
 }
@@ -43,7 +46,9 @@ impl Partition {
             };
             let find = |routes: &[Route]| routes.iter().find(|route| route.region == region).cloned();
             let (read, write) = (find(table.routes()), find(table.write_routes()));
-            partitions.push(Self { table: Arc::clone(table), region, read, write, staging, error });
+            let open = catalogs.engine.region(region).ok().filter(|_| error.is_none());
+            let unlocalized = open.map(|open| open.unlocalized());
+            partitions.push(Self { table: Arc::clone(table), region, read, write, staging, unlocalized, error });
         }
         partitions
     }
@@ -103,6 +108,16 @@ impl Partition {
         let written = self.write.as_ref().map(|route| u64::from(route.generation.as_u32()));
         staged.or_else(|| written.filter(|written| Some(*written) != self.generation()))
     }
+
+    /// Files in the folders of other regions.
+    fn foreign_files(&self) -> Option<u64> {
+        self.unlocalized.map(|left| left.foreign_files as u64)
+    }
+
+    /// Files of which scans filter out rows that are not its own.
+    fn residual_files(&self) -> Option<u64> {
+        self.unlocalized.map(|left| left.residual_files as u64)
+    }
 }
 
 /// What is staged in a region, or why it is not served.
@@ -127,6 +142,8 @@ pub(super) fn present(partitions: &[Partition]) -> Vec<(&'static str, ArrayRef)>
         ("staging_since", Arc::new(since.collect::<TimestampMillisecondArray>())),
         ("new_generation", number(Partition::new_generation)),
         ("new_rule", Arc::new(partitions.iter().map(Partition::new_rule).collect::<StringArray>())),
+        ("foreign_files", number(Partition::foreign_files)),
+        ("residual_files", number(Partition::residual_files)),
     ]
 }
 

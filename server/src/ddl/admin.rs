@@ -22,7 +22,7 @@ use crate::sql::split::split;
 
 /// The functions, for messages.
 const FUNCTIONS: &str = "flush_table('table'), flush_region(region), compact_table('table'[, strategy]), \
-    compact_region(region[, strategy]), procedure_state('id'), cancel_procedure('id'), rollback_repartition('id'); a strategy is 'regular' or 'strict_window'";
+    compact_region(region[, strategy]), procedure_state('id'), cancel_procedure('id'), retry_procedure('id'), rollback_repartition('id'); a strategy is 'regular' or 'strict_window'";
 
 /// Runs an administrative function; the answer is one row with a zero, as in GreptimeDB; that of
 /// `procedure_state` is its JSON.
@@ -41,6 +41,7 @@ pub async fn run(function: &str, arguments: &[String], session: &str, ddl: &Ddl)
         ("compact_region", [region, strategy @ ..]) => compact(&[region_id(region)?], strategy_of(strategy)?, catalogs).await?,
         ("procedure_state", [id]) => return procedure_state(id, ddl).await,
         ("rollback_repartition", [id]) => return repartition::rollback(id, ddl).await,
+        ("retry_procedure", [id]) => return shown(&title(function, arguments), &repartition::retry(id, ddl).await?),
         ("cancel_procedure", [id]) => return shown(&title(function, arguments), &repartition::cancel(id, ddl).await?),
         (
             "flush_table"
@@ -49,7 +50,8 @@ pub async fn run(function: &str, arguments: &[String], session: &str, ddl: &Ddl)
             | "compact_region"
             | "procedure_state"
             | "rollback_repartition"
-            | "cancel_procedure",
+            | "cancel_procedure"
+            | "retry_procedure",
             _,
         ) => {
             return Err(ServerError::new(Code::InvalidArguments, format!("ADMIN {function} takes other arguments: {FUNCTIONS}")));

@@ -11,15 +11,15 @@
 //!   has an alteration that was begun: it is finished, at the next start or before the next alteration of the table.
 //! - Everything that a region could refuse is refused before the first region is altered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use tessera_engine::options::{SkippingIndex, TableOptions};
 use tessera_engine::region::Region;
 use tessera_engine::request::Alteration;
-use tessera_manifest::id::ColumnId;
-use tessera_manifest::schema::{ColumnChange, EvolveError, Schema};
+use tessera_manifest::id::{ColumnId, RegionId};
+use tessera_manifest::schema::{Column, ColumnChange, EvolveError, Schema};
 use tessera_metaclient::catalog::{CatalogError, TableInfo};
 
 use super::create::{check_name, define_column, writable};
@@ -40,8 +40,12 @@ pub async fn alter_table(database: &str, name: &str, clauses: &[AlterClause], dd
     writable(database)?;
     let catalogs = &ddl.tools.catalogs;
     let table = catalogs.table(database, name).await?;
+    // Said at once, before anything is waited for.
+    catalogs.check_unobstructed(&table).await?;
     let table = settle(catalogs.settled(table).await?, catalogs).await?;
     let new = plan(&table.info, clauses, sessions)?;
+    let named = table.info.partition_columns.iter().copied().collect();
+    check_columns(&table.info, &new, &named, &table.regions(), catalogs)?;
     if unchanged(&table.info, &new) {
         return Ok(());
     }
@@ -107,6 +111,44 @@ fn check_merge_mode(present: &BTreeMap<String, String>, new: &BTreeMap<String, S
 fn refused(error: &EvolveError) -> ServerError {
     let code = if matches!(error, EvolveError::NoColumn { .. }) { Code::ColumnNotFound } else { Code::InvalidArguments };
     ServerError::new(code, error.to_string())
+}
+
+/// That no column is dropped, or gets another type, that tells which rows of a table are in which region: by the rules,
+/// whose columns are `named`, or by what files that regions share stand for until they are localized.
+///
+/// # Errors
+/// Such a column; a region that is not open.
+pub(super) fn check_columns(
+    old: &TableInfo,
+    new: &TableInfo,
+    named: &BTreeSet<ColumnId>,
+    regions: &[RegionId],
+    catalogs: &Catalogs,
+) -> Result<(), ServerError> {
+    let changed = |column: &&Column| new.schema.column(column.id).is_none_or(|now| now.data_type != column.data_type);
+    let changed: Vec<&Column> = old.schema.columns().iter().filter(changed).collect();
+    for region in regions {
+        let open = catalogs.engine.region(*region).map_err(|error| from_engine(&error))?;
+        if changed.is_empty() {
+            continue;
+        }
+        let scopes = open.scope_columns();
+        for Column { id, name, .. } in &changed {
+            let text = if named.contains(id) {
+                format!("column '{name}' is part of the partition rules: repartition the table without it first")
+            } else if scopes.contains(id) {
+                format!(
+                    "files of region {region} hold rows of other regions since a repartition, and column '{name}' tells which: \
+                     run ADMIN compact_table('{}'), which rewrites them, and then the statement again",
+                    old.table_ref()
+                )
+            } else {
+                continue;
+            };
+            return Err(ServerError::new(Code::InvalidArguments, text));
+        }
+    }
+    Ok(())
 }
 
 /// Whether an alteration changes nothing but the version.

@@ -2,10 +2,14 @@
 //!
 //! Invariant: once a drop marker is there, or may be, no write to the table begins any more: its rows would be gone when
 //! the drop is finished.
+//!
+//! A repartition or an alteration that is blocked would keep the table for ever; the drop takes its place, and its locks
+//! with it, so that nothing else comes in between.
 
 use futures::{StreamExt, stream};
 use tessera_manifest::id::{RegionId, TableId};
 use tessera_metaclient::catalog::CatalogError;
+use tessera_metaclient::procedure::{Procedure, Record};
 
 use super::create::writable;
 use super::marker::Drop;
@@ -17,7 +21,8 @@ use crate::query::limits;
 /// Drops a table; whether there was one (it may be missing where that is fine).
 ///
 /// # Errors
-/// An unknown table, or a store that does not answer: the table is closed then, and a procedure goes on with the drop.
+/// An unknown table, or a store that does not answer: the table is closed then, and a procedure goes on with the drop. A
+/// blocked procedure that is neither a repartition nor an alteration.
 pub async fn drop_table(database: &str, name: &str, if_exists: bool, ddl: &Ddl) -> Result<bool, ServerError> {
     writable(database)?;
     let catalogs = &ddl.tools.catalogs;
@@ -26,7 +31,15 @@ pub async fn drop_table(database: &str, name: &str, if_exists: bool, ddl: &Ddl) 
         Err(error) if if_exists && matches!(error.code, Code::TableNotFound | Code::DatabaseNotFound) => return Ok(false),
         Err(error) => return Err(error),
     };
-    let output = ddl.procedures.carry_out(&procedure::DropTable::new(&table, ddl.tools.clone())).await?;
+    let plan = |over: Option<&Record>| {
+        let drop = procedure::DropTable::new(&table, ddl.tools.clone());
+        match over {
+            Some(blocked) => drop.over(blocked),
+            None => Some(drop),
+        }
+    };
+    let locks = procedure::DropTable::new(&table, ddl.tools.clone()).locks();
+    let output = ddl.procedures.carry_out_over(&locks, plan).await?;
     match output == procedure::GONE {
         false => Ok(true),
         true if if_exists => Ok(false),

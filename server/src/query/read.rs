@@ -118,6 +118,7 @@ async fn attempt<T>(
     let Planned { state, plan, tables } = planned;
     let Prepared { plan, settled, with } = prepare(plan).map_err(Refused::for_good)?;
     if let Some(table) = settled.filter(|table| !table.sets.is_settled()) {
+        catalogs.check_unobstructed(&table).await.map_err(Refused::for_good)?;
         let text = format!("table {} is being repartitioned, and a statement that reads what it writes waits for that", table.shown());
         return Err(Refused { refusal: Some(Refusal::Stale), error: ServerError::new(Code::RegionBusy, text) });
     }

@@ -20,4 +20,4 @@ pub mod statement;
 
 pub use port::Regions;
 pub use read_set::CatalogReadSet;
-pub use statement::{cancel, rollback, run};
+pub use statement::{cancel, retry, rollback, run};

@@ -120,9 +120,9 @@ impl RegionPort for Regions {
         Ok(())
     }
 
-    async fn localize(&self, _: NodeId, _: RegionId) -> Result<(), PortError> {
-        // A resolution wakes the scheduler, which localizes before anything else when its turn comes.
-        Ok(())
+    async fn localize(&self, _: NodeId, region: RegionId) -> Result<(), PortError> {
+        self.open(region).await?;
+        self.engine.localize(region).map_err(|error| failed(&error))
     }
 
     async fn decide(&self, proposal: &Decided) -> Result<Decided, PortError> {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use tessera_manifest::env;
-use tessera_metaclient::procedure::{ParseProcedureIdError, ProcedureId, Record};
-use tessera_metaclient::repartition::{Data, Options, Repartition, Request, inverse};
+use tessera_metaclient::procedure::{Locks, ParseProcedureIdError, Phase, ProcedureId, Record};
+use tessera_metaclient::repartition::{Data, Options, REFUSED, Repartition, Request, inverse};
 
 use super::answer;
 use super::request::{check, request};
 use crate::catalog::{Table, from_catalog};
 use crate::ddl::Ddl;
 use crate::ddl::create::writable;
-use crate::ddl::procedure::{from_procedure, is_stuck, outcome};
+use crate::ddl::procedure::{from_procedure, is_stuck, obstructed, outcome};
 use crate::error::{Code, ServerError, chain};
 use crate::service::Output;
 use crate::sql::ast::RepartitionOptions;
@@ -30,7 +30,13 @@ pub async fn run(statement: &sql::Repartition, session: &str, ddl: &Ddl) -> Resu
     writable(database)?;
     let table = ddl.tools.catalogs.table(database, table).await?;
     let request = request(&statement.change, &table)?;
-    check(&request, &table)?;
+    if let Err(refused) = check(&request, &table) {
+        // Who waits is checked against the rules that it finds: they may be those that it names by then.
+        let rivals = ddl.procedures.client().rivals(&locks_of(&table)).await.map_err(|error| from_procedure(&error))?;
+        if rivals.is_empty() {
+            return Err(refused);
+        }
+    }
     submit(&table, request, statement.options, ddl).await
 }
 
@@ -63,6 +69,20 @@ pub async fn cancel(id: &str, ddl: &Ddl) -> Result<Record, ServerError> {
     client.wait_until(&id, settled).await.map_err(|error| from_procedure(&error))
 }
 
+/// `ADMIN retry_procedure('id')`: lets a procedure that is blocked go on where it was, or one that waits after a failure
+/// try again at once. How it stands then.
+///
+/// # Errors
+/// A procedure that has not failed, or is over.
+pub async fn retry(id: &str, ddl: &Ddl) -> Result<Record, ServerError> {
+    ddl.procedures.client().retry(&parse(id)?).await.map_err(|error| from_procedure(&error))
+}
+
+/// The lock of a table, which a repartition needs alone.
+fn locks_of(table: &Table) -> Locks {
+    Locks::none().exclusive(format!("table/{}", table.info.id))
+}
+
 /// The id of a procedure.
 ///
 /// # Errors
@@ -78,8 +98,11 @@ async fn record(id: &ProcedureId, ddl: &Ddl) -> Result<Record, ServerError> {
 async fn submit(table: &Table, request: Request, options: RepartitionOptions, ddl: &Ddl) -> Result<Output, ServerError> {
     let catalogs = &ddl.tools.catalogs;
     ddl.procedures.check_running().await?;
-    let RepartitionOptions { timeout, wait } = options;
-    let (options, env) = (Options { timeout, ..Options::DEFAULT }, &catalogs.env);
+    let RepartitionOptions { timeout, wait, localize } = options;
+    let (options, env) = (Options { timeout, localize }, &catalogs.env);
+    if let Some(by) = ddl.procedures.obstacle(&locks_of(table)).await? {
+        return Err(obstructed(&by));
+    }
     let procedure = Repartition::new(&table.info, request, options, env, ddl.tools.repartition.clone());
     let id = ProcedureId::fresh(env);
     ddl.procedures.client().submit(&id, &procedure).await.map_err(|error| from_procedure(&error))?;
@@ -87,14 +110,23 @@ async fn submit(table: &Table, request: Request, options: RepartitionOptions, dd
         return answer::submitted(&id);
     }
     let record = wait_for(&id, timeout, ddl).await?;
+    if let Some(refused) = unplanned(&record) {
+        return Err(refused);
+    }
     let text = outcome(&record)?;
     answer::done(&id, &text)
 }
 
+/// Why a repartition was refused when its turn came, if it was: by the rules that the table has by then.
+fn unplanned(record: &Record) -> Option<ServerError> {
+    let error = record.error.as_deref().filter(|_| record.phase == Phase::Failed)?;
+    let why = error.strip_prefix(REFUSED)?;
+    Some(ServerError::new(Code::InvalidArguments, why))
+}
+
 /// Waits until the procedure is over, or needs somebody, or the statement has waited long enough.
 async fn wait_for(id: &ProcedureId, timeout: Option<Duration>, ddl: &Ddl) -> Result<Record, ServerError> {
-    let client = ddl.procedures.client();
-    let ended = client.wait_until(id, |record| record.phase.is_settled() || is_stuck(record));
+    let ended = ddl.procedures.settled(id);
     let patience = async {
         match timeout {
             Some(timeout) => env::sleep(timeout.saturating_add(GRACE)).await,
@@ -103,7 +135,7 @@ async fn wait_for(id: &ProcedureId, timeout: Option<Duration>, ddl: &Ddl) -> Res
     };
     tokio::select! {
         biased;
-        record = ended => record.map_err(|error| from_procedure(&error)),
+        record = ended => record,
         () = patience => {
             let text = format!("the repartition goes on as procedure {id}, beyond the time that the statement waits: see ADMIN procedure_state('{id}')");
             Err(ServerError::new(Code::RegionBusy, text))

@@ -3,16 +3,18 @@
 //! Invariants:
 //! - A [`Routes`] is one revision of a set: its stamp holds the revision of each route, so that two equal stamps are the
 //!   same routes, nodes and epochs included, and any write to a route makes another stamp.
+//! - A table is found with its routes as of one revision: its columns are those that its rules are about.
 //! - A wait ends when the set has another stamp, or after its time; it never misses a change between read and watch.
 
 use std::time::Duration;
 
 use tessera_manifest::env;
 use tessera_manifest::id::{RegionId, TableId};
-use tessera_metaclient::catalog::{Catalog, CatalogError, Route};
-use tessera_metaclient::keys::{self, RouteSet};
-use tessera_metaclient::kv::{Entry, KvBackend, KvError, Op, RangeRequest, Revision, Txn};
-use tessera_metaclient::values;
+use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
+use tessera_metaclient::keys::{self, MetaKey, RouteSet};
+use tessera_metaclient::kv::{Entry, KvBackend, KvError, Op, RangeRequest, Revision, Txn, TxnAnswer};
+use tessera_metaclient::limits::ATTEMPTS_MAX;
+use tessera_metaclient::values::{self, TableName};
 
 /// One route set of a table, as of one revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,35 @@ impl Routes {
 }
 
 impl RouteTable {
+    /// The table of this name with both its sets, all of one revision; `None` if there is none. Two requests: one for the
+    /// id, one for the rest.
+    ///
+    /// # Errors
+    /// [`CatalogError::Contended`] when the name goes from table to table; when the store fails or holds what cannot be read.
+    pub async fn find(catalog: &Catalog, name: &TableRef) -> Result<Option<(TableInfo, Self)>, CatalogError> {
+        let kv = catalog.kv();
+        let by_name = MetaKey::TableName { database: name.database.clone(), name: name.name.clone() }.to_key();
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(entry) = kv.get(&by_name).await?.entry else { return Ok(None) };
+            let TableName(id) = values::decode_entry(&entry)?;
+            let range = |set| Op::Range { request: RangeRequest::new(keys::routes(set, id)) };
+            let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write), Op::get(MetaKey::Table { id }.to_key())]);
+            let answer = kv.txn(txn).await?;
+            let info: Option<TableInfo> = answer.entry(2).map(values::decode_entry).transpose()?;
+            // Between the two requests the table may have been dropped or renamed; then the name is read again.
+            if let Some(info) = info.filter(|info| info.table_ref() == *name) {
+                return Ok(Some((info, Self::of(&answer)?)));
+            }
+        }
+        Err(CatalogError::Contended { what: name.to_string() })
+    }
+
+    /// The sets that the first two operations of a transaction read.
+    fn of(answer: &TxnAnswer) -> Result<Self, CatalogError> {
+        let (read, write) = (Routes::of(answer.entries(0))?, Routes::of(answer.entries(1))?);
+        Ok(Self { read, write, revision: answer.revision })
+    }
+
     /// Reads both sets in one transaction. A table that is not there has no routes.
     ///
     /// # Errors
@@ -59,8 +90,7 @@ impl RouteTable {
         let range = |set| Op::Range { request: RangeRequest::new(keys::routes(set, table)) };
         let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write)]);
         let answer = catalog.kv().txn(txn).await?;
-        let (read, write) = (Routes::of(answer.entries(0))?, Routes::of(answer.entries(1))?);
-        Ok(Self { read, write, revision: answer.revision })
+        Self::of(&answer)
     }
 
     /// Routes that are read and written alike, as of no revision: for tests of what works on them.

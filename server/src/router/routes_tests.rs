@@ -7,8 +7,7 @@ use tessera_manifest::id::{ColumnId, Generation, NodeId, Nonce, RegionNumber};
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, Schema, SemanticType};
 use tessera_manifest::value::{DataType, TimeUnit};
-use tessera_metaclient::catalog::{Bootstrap, TableInfo};
-use tessera_metaclient::keys::MetaKey;
+use tessera_metaclient::catalog::Bootstrap;
 use tessera_metaclient::kv::MemoryBackend;
 
 use super::*;
@@ -79,4 +78,15 @@ async fn a_wait_sees_changes_from_before_it_began() {
     assert_eq!(after.write.routes[0].generation, Generation::new(2).unwrap());
     // Nothing more happens: the wait ends with its time, with what is there.
     assert_eq!(after.changed(&catalog, table, LONG).await.unwrap().write.stamp, after.write.stamp);
+}
+
+#[tokio::test]
+async fn a_table_is_found_by_its_name_with_its_routes() {
+    let (catalog, table) = catalog().await;
+    let (info, sets) = RouteTable::find(&catalog, &TableRef::new("public", "t")).await.unwrap().unwrap();
+    assert_eq!((info.id, sets), (table, RouteTable::load(&catalog, table).await.unwrap()));
+    assert!(RouteTable::find(&catalog, &TableRef::new("public", "u")).await.unwrap().is_none());
+    assert!(RouteTable::find(&catalog, &TableRef::new("other", "t")).await.unwrap().is_none());
+    catalog.drop_table(&TableRef::new("public", "t"), 1).await.unwrap();
+    assert!(RouteTable::find(&catalog, &TableRef::new("public", "t")).await.unwrap().is_none());
 }

@@ -173,12 +173,14 @@ pub struct RepartitionOptions {
     pub timeout: Option<Duration>,
     /// Whether the statement waits for the end; else it answers the id of the procedure.
     pub wait: bool,
+    /// Whether files that regions share are rewritten right after it; else when their region is compacted next.
+    pub localize: bool,
 }
 
 impl Default for RepartitionOptions {
-    /// Waits to the end.
+    /// Waits to the end, and has shared files rewritten.
     fn default() -> Self {
-        Self { timeout: None, wait: true }
+        Self { timeout: None, wait: true, localize: true }
     }
 }
 

@@ -5,7 +5,7 @@
 //! ALTER TABLE t MERGE PARTITION (rule, rule, ...)
 //! ALTER TABLE t REPARTITION (rule, ...) [ON COLUMNS (column, ...)] INTO (rule, ...)
 //! ALTER TABLE t PARTITION ON COLUMNS (column, ...) (rule, ...)
-//!   ... [WITH (timeout = '5m', wait = false)]
+//!   ... [WITH (timeout = '5m', wait = false, localize = false)]
 //! ```
 //!
 //! Rules are kept as texts here, for they mean something only to a table's columns.
@@ -160,7 +160,8 @@ fn options(cursor: &mut Cursor<'_>) -> Result<RepartitionOptions, ServerError> {
         match name.as_str() {
             "timeout" => options.timeout = Some(duration(&value).ok_or_else(|| bad("is no length of time, as in '5m' or '1h 30m'"))?),
             "wait" => options.wait = flag()?,
-            _ => return Err(bad("is not known: options are timeout, wait")),
+            "localize" => options.localize = flag()?,
+            _ => return Err(bad("is not known: options are timeout, wait, localize")),
         }
     }
     Ok(options)

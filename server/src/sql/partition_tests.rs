@@ -21,14 +21,14 @@ fn a_split_names_one_rule_and_what_it_becomes() {
     assert_eq!(split.name, TableName { database: Some("m".into()), table: "t".into() });
     let into = texts(&["host < 'c'", "host >= 'c' AND host < 'h, ('"]);
     assert_eq!(split.change, PartitionChange::Split { rule: "host < 'h, (' AND dc IN (1, 2)".into(), into });
-    assert_eq!(split.options, RepartitionOptions { timeout: None, wait: true });
+    assert_eq!(split.options, RepartitionOptions { timeout: None, wait: true, localize: true });
 }
 
 #[test]
 fn a_merge_and_a_repartition_name_lists_of_rules() {
-    let merge = read("alter table t merge partition (a < 1, a >= 1 and a < 5) with (timeout = '1h 30m', wait = false)");
+    let merge = read("alter table t merge partition (a < 1, a >= 1 and a < 5) with (timeout = '1h 30m', wait = false, localize = false)");
     assert_eq!(merge.change, PartitionChange::Merge { rules: texts(&["a < 1", "a >= 1 and a < 5"]) });
-    assert_eq!(merge.options, RepartitionOptions { timeout: Some(Duration::from_secs(5400)), wait: false });
+    assert_eq!(merge.options, RepartitionOptions { timeout: Some(Duration::from_secs(5400)), wait: false, localize: false });
     let replace =
         read("alter table t repartition (a < 1, a >= 1) on columns (b, \"C\") into (b < 2, b >= 2 and \"C\" = 1, b >= 2 and \"C\" != 1)");
     let (from, into) = (texts(&["a < 1", "a >= 1"]), texts(&["b < 2", "b >= 2 and \"C\" = 1", "b >= 2 and \"C\" != 1"]));
@@ -69,9 +69,10 @@ fn what_cannot_be_read_says_why() {
         ("alter table t repartition () into (a < 1)", "a rule in each list"),
         ("alter table t repartition (a < 1) into ()", "a rule in each list"),
         ("alter table t merge partition (a < 1, a >= 1) with (wait = 'maybe')", "neither true nor false"),
+        ("alter table t merge partition (a < 1, a >= 1) with (localize = 1)", "neither true nor false"),
         ("alter table t merge partition (a < 1, a >= 1) with (timeout = '5 parsecs')", "no length of time"),
         ("alter table t merge partition (a < 1, a >= 1) with (timeout = '0s')", "no length of time"),
-        ("alter table t merge partition (a < 1, a >= 1) with (speed = 'high')", "options are timeout, wait"),
+        ("alter table t merge partition (a < 1, a >= 1) with (speed = 'high')", "options are timeout, wait, localize"),
         (deep.as_str(), "more than 1000 operators"),
     ];
     for (sql, part) in cases {

@@ -1,6 +1,7 @@
 //! SQL against a whole process without its ways in: memory for objects and metadata, a log that keeps nothing.
 
 mod alter;
+mod budgets;
 mod crashes;
 mod ddl;
 mod dml;

@@ -119,6 +119,13 @@ guards! {
     DropMarkersKept "drop-markers-kept" "2: a drop marker is never deleted"
     ReconcileReadsMarkers "reconcile-reads-markers" "11: drop markers keep an old backup from bringing dropped tables back"
     DropAfterResolve "drop-after-resolve" "9: a region that is staged is resolved before it is dropped (in the code)"
+
+    BlockedGivesWay "blocked-gives-way" "9: a drop takes the place of a repartition that is blocked (in the code)"
+    OnlyBlockedGivesWay "only-blocked-gives-way" "9: a repartition that goes on by itself is waited for (in the code)"
+    LockHandedOver "lock-handed-over" "10: one transaction ends the blocked procedure and begins the one in its place (in the code)"
+    TakeOverAfterLastStep "take-over-after-last-step" "10: a lock changes hands when no step of its holder is under way or repeated (in the code)"
+    SupersededIsOver "superseded-is-over" "10: a procedure whose place was taken cannot be retried (in the code)"
+    UndropGoesOn "undrop-goes-on" "9: an undrop goes on with a repartition that the drop left (not in the code, which has no undrop yet)"
 }
 
 impl Display for Guard {

@@ -6,7 +6,7 @@
 
 use crate::explore::{Limits, Outcome, World, explore};
 use crate::guard::Guards;
-use crate::world::{Collect, Dropped, Groups, History, Repartition, Schema, Segments, SlotLog, SplitMerge, TakeOver, WritePath};
+use crate::world::{Blocked, Collect, Dropped, Groups, History, Repartition, Schema, Segments, SlotLog, SplitMerge, TakeOver, WritePath};
 
 /// The cap of a scenario in CI: 2 million states stay under 1 GiB in every world.
 pub const CI_STATES_MAX: usize = 2_000_000;
@@ -319,4 +319,7 @@ fn collections(all: &mut Vec<Scenario>) {
     }));
     let dropped = |guards| Dropped { guards, drops: 2, undrops: 2, restores: 1 };
     all.push(of(("dropped", "undrop"), "2 drops, 2 undrops, 1 old backup", CI, dropped));
+    let blocked = |hopeless| move |guards| Blocked { guards, hopeless };
+    all.push(of(("blocked", "mended"), "a repartition, ALTER, DROP, undrop; the cause can be taken away", CI, blocked(false)));
+    all.push(of(("blocked", "hopeless"), "a repartition, ALTER, DROP, undrop; the cause is there for good", CI, blocked(true)));
 }

@@ -49,7 +49,10 @@ impl Region {
         drop(manifest);
         self.release_behind(&state);
         self.let_compactions_go(txn);
-        self.shared.scheduler.compact_soon(self.id);
+        if !decided.commits() {
+            // It had waited for the repartition. After a commit whoever wants files to be rewritten says so.
+            self.shared.scheduler.compact_soon(self.id);
+        }
         let version = state.version().ok_or(Error::NotStaged { region: self.id, txn })?;
         Ok(Resolved { version, retired: state.is_retired() })
     }
@@ -88,6 +91,11 @@ impl Region {
             self.let_compactions_go(txn);
             self.shared.scheduler.compact_soon(self.id);
         }
+    }
+
+    /// Asks for a compaction, which takes files that a repartition left first.
+    pub(crate) fn localize(&self) {
+        self.shared.scheduler.compact_soon(self.id);
     }
 
     /// The state that scans see.

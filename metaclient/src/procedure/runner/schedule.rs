@@ -4,6 +4,8 @@
 //! - What it knows of a record is as of some revision; it never goes back to an older one.
 //! - Nothing is granted on the word of memory alone: the write compares the record, and a procedure that is
 //!   believed to hold locks may at worst have given them up already.
+//! - Locks change hands in one transaction, which ends the blocked procedure and compares both records; and only when no
+//!   task of ours drives the blocked one, which might still be in a step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use super::super::fence::{Fenced, RunnerClaim};
 use super::super::id::ProcedureId;
 use super::super::life::{Event, Next};
 use super::super::locks::{Claim, Standing, plan_grants};
-use super::super::record::{Blocked, Phase};
+use super::super::record::{Blocked, Phase, Record};
 use super::super::steps::Commit;
 use super::super::writer::{Row, RowWriter, Written, row_key};
 use super::drive::drive;
@@ -55,6 +57,8 @@ pub(super) struct Scheduler {
     driven: BTreeMap<ProcedureId, Driven>,
     /// Procedures whose grant was tried and not answered, with the revision of the record that it was to replace.
     doubtful: BTreeMap<ProcedureId, Revision>,
+    /// The same of procedures that were to take another one's place.
+    taking_over: BTreeMap<ProcedureId, Revision>,
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
 }
 
@@ -66,6 +70,7 @@ impl Scheduler {
             unreadable: BTreeSet::new(),
             driven: BTreeMap::new(),
             doubtful: BTreeMap::new(),
+            taking_over: BTreeMap::new(),
             ended: mpsc::channel(16),
         }
     }
@@ -204,6 +209,7 @@ impl Scheduler {
         }
         if !self.shared.paused.get() {
             self.wake_readable().await?;
+            self.hand_over().await?;
             self.grant().await?;
         }
         self.prune().await
@@ -229,9 +235,13 @@ impl Scheduler {
 
     /// Writes `event` to a record that nobody drives.
     async fn write(&mut self, row: &Row, event: Event) -> Result<Option<Row>, ProcedureError> {
+        self.write_with(row, event, Commit::default()).await
+    }
+
+    async fn write_with(&mut self, row: &Row, event: Event, commit: Commit) -> Result<Option<Row>, ProcedureError> {
         let writer = self.writer(&row.record.id);
         writer.learn(row.clone()).await;
-        match writer.write(row, event, Commit::default()).await? {
+        match writer.write(row, event, commit).await? {
             Written::Stored => {}
             Written::Fenced => return Err(ProcedureError::Fenced { epoch: self.shared.fence.epoch() }),
             Written::RowMoved | Written::ConditionsFailed => {
@@ -259,6 +269,42 @@ impl Scheduler {
         self.write_all(rows, &Event::Readable).await
     }
 
+    /// Lets procedures take the place of blocked ones, with their locks.
+    async fn hand_over(&mut self) -> Result<(), ProcedureError> {
+        let rows = &self.rows;
+        // What was not answered may still arrive, until one of the two records is another than it was to replace.
+        let waits = |row: &Row| row.record.in_place_of.as_ref().and_then(|id| rows.get(id)).is_some_and(|row| row.record.phase.is_blocked());
+        self.taking_over.retain(|id, replaced| rows.get(id).is_some_and(|row| row.written == *replaced && waits(row)));
+        let blocked = |row: &Row| {
+            let other = rows.get(row.record.in_place_of.as_ref().filter(|_| row.record.phase == Phase::Queued)?)?;
+            let free = !self.driven.contains_key(&other.record.id) && other.record.locks.covers(&row.record.locks);
+            let ended = other.record.after(Event::Superseded { by: row.record.id.clone() }).ok().filter(|_| free)?;
+            Some((row.clone(), other.clone(), ended))
+        };
+        let pairs: Vec<(Row, Row, Record)> = rows.values().filter_map(blocked).collect();
+        for (row, other, ended) in pairs {
+            tracing::warn!(id = %row.record.id, in_place_of = %other.record.id, "a procedure takes the place of a blocked one");
+            self.taking_over.insert(row.record.id.clone(), row.written);
+            let record = Record {
+                epoch: self.shared.fence.epoch(),
+                writes: ended.writes.saturating_add(1),
+                written_unix_ms: self.shared.env.unix_ms(),
+                ..ended
+            };
+            let key = row_key(&record.id);
+            let unmoved = Compare::ModRevision { key: key.clone(), revision: other.written };
+            let commit = Commit::default().when(unmoved).then([Op::put(key, values::encode(&record))]);
+            let written = self.write_with(&row, Event::Granted, commit).await?;
+            self.taking_over.remove(&row.record.id);
+            // Else somebody changed one of the two, and both are looked at again when that is seen.
+            if let Some(taken) = written {
+                self.learn(Row { record, created: other.created, written: taken.written });
+                self.drive(taken).await;
+            }
+        }
+        Ok(())
+    }
+
     async fn grant(&mut self) -> Result<(), ProcedureError> {
         if !self.unreadable.is_empty() {
             return Ok(());
@@ -268,7 +314,8 @@ impl Scheduler {
         self.doubtful.retain(|id, replaced| rows.get(id).is_some_and(|row| row.written == *replaced));
         // While a task drives a procedure it may be in a step, whatever the record says: after an unknown outcome it
         // repeats the step, and the write of the first attempt can still arrive.
-        let holds = |id: &ProcedureId| self.driven.contains_key(id) || self.doubtful.contains_key(id);
+        let unsure = |id: &ProcedureId| self.doubtful.contains_key(id) || self.taking_over.contains_key(id);
+        let holds = |id: &ProcedureId| self.driven.contains_key(id) || unsure(id);
         let claims = self.rows.iter().map(|(id, row)| {
             let (ticket, locks) = (row.record.ticket(row.created), &row.record.locks);
             Claim { ticket, id, standing: if holds(id) { Standing::Holds } else { row.record.standing() }, locks }

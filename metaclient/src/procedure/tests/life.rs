@@ -27,6 +27,7 @@ fn record() -> Record {
         epoch: 0,
         writes: 1,
         queued_after: Revision(0),
+        in_place_of: None,
         submitted_unix_ms: 0,
         written_unix_ms: 0,
     }

@@ -2,6 +2,7 @@
 
 mod life;
 mod matrix;
+mod places;
 mod sim;
 mod verbs;
 

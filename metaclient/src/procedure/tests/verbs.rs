@@ -74,7 +74,7 @@ async fn a_paused_runner_starts_no_step_until_it_is_resumed() {
 
 /// Waits at its first step for a key, counts how many wait at once, and then is done.
 #[derive(Debug)]
-struct Gate(Locks);
+pub(super) struct Gate(pub(super) Locks);
 
 #[async_trait]
 impl Procedure for Gate {
@@ -198,7 +198,7 @@ async fn an_accepted_cancel_survives_the_runner() {
 
 /// Does what the key `how` says, and is done when there is none.
 #[derive(Debug)]
-struct Flaky(bool);
+pub(super) struct Flaky(pub(super) bool);
 
 #[async_trait]
 impl Procedure for Flaky {
@@ -242,7 +242,7 @@ impl Procedure for Flaky {
     }
 }
 
-async fn say(kv: &Arc<dyn KvBackend>, how: Option<&str>) {
+pub(super) async fn say(kv: &Arc<dyn KvBackend>, how: Option<&str>) {
     let op = how.map_or_else(|| Op::delete("how"), |how| Op::put("how", how.to_owned()));
     kv.txn(Txn::new().then([op])).await.unwrap();
 }

@@ -23,7 +23,7 @@ use self::fake::{Row, World, holds};
 use self::port::FakePort;
 use super::*;
 use crate::catalog::{Bootstrap, Catalog, Route, TableInfo, TableView};
-use crate::kv::{KvBackend, MemoryBackend};
+use crate::kv::{KvBackend, Limits, MemoryBackend};
 use crate::procedure::{Phase, ProcedureId, Procedures, Record, Registry, Runner, RunnerOptions};
 use crate::testing::FaultKv;
 
@@ -164,7 +164,10 @@ impl Cluster {
     }
 
     async fn new(rules: &[&str], columns: &[u32]) -> Self {
-        let kv: Arc<dyn KvBackend> = Arc::new(MemoryBackend::new());
+        Self::on(Arc::new(MemoryBackend::new()), rules, columns).await
+    }
+
+    async fn on(kv: Arc<dyn KvBackend>, rules: &[&str], columns: &[u32]) -> Self {
         let bootstrap = Bootstrap { cluster: Nonce(1), incarnation: Nonce(2), unix_ms: 3 };
         let catalog = Catalog::bootstrap(Arc::clone(&kv), bootstrap).await.unwrap().0;
         assert_eq!(catalog.allocate_table_id(None).await.unwrap(), TABLE);

@@ -116,12 +116,16 @@ fn a_group_whose_routes_do_not_fit_in_a_transaction_is_refused() {
     let bounds: Vec<String> = (0..40).map(|at| format!("a >= {} AND a < {}", at * 10, at * 10 + 10)).collect();
     let rules: Vec<&str> = bounds.iter().map(String::as_str).chain(["a < 0", "a >= 400"]).collect();
     let plan = planned(&rules, &[0], &Request::PartitionOn { columns: vec![], rules: vec![] }).unwrap();
-    assert!(plan.check_size(128).is_ok());
-    let error = plan.check_size(64).unwrap_err();
+    let of = |txn_ops_max, txn_bytes_max| Limits { txn_ops_max, txn_bytes_max, ..Limits::EMBEDDED };
+    assert!(plan.check_size(&of(128, 1 << 20), 4096).is_ok());
+    let error = plan.check_size(&of(64, 1 << 20), 4096).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "42 regions change together, more than the 30 that the metadata store can publish at once: do it in steps"
+        "42 regions change together, and to publish that takes 88 operations in one transaction of the metadata store, which takes \
+         64: do it in steps, or raise etcd's --max-txn-ops on all its servers and here"
     );
+    let error = plan.check_size(&of(128, 8192), 4096).unwrap_err().to_string();
+    assert!(error.contains("bytes in one transaction") && error.contains("--max-request-bytes"), "{error}");
 }
 
 #[test]

@@ -220,6 +220,131 @@ async fn a_group_that_cannot_go_on_blocks_with_its_reason_after_the_others_are_d
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_whose_cause_is_gone_does_not_wait_for_one_that_stays_blocked() {
+    for first in [0, 1] {
+        let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+        let id = cluster.submit("p", two_groups(), Options::DEFAULT).await;
+        let runner = cluster.start_refusing(|ask| (ask.name() == "drain").then(|| PortError::fatal("the disk is on fire"))).await;
+        let record = cluster.settled(&id).await;
+        assert!(record.phase.is_blocked(), "{record:?}");
+        assert_eq!(record.error.as_deref(), Some("region 1024/0: the disk is on fire; region 1024/1: the disk is on fire"));
+        runner.close().await;
+        // One of the two disks is exchanged, then the other.
+        let runner = cluster.start_refusing(never("drain", first)).await;
+        cluster.procedures().retry(&id).await.unwrap();
+        let record = cluster.settled(&id).await;
+        assert_eq!(record.error, Some(format!("region 1024/{first}: the disk is on fire")));
+        let committed = Data::from_state(&record.state).unwrap().groups.iter().filter(|group| group.step == GroupStep::Done).count();
+        assert_eq!(committed, 1, "{first}");
+        runner.close().await;
+        let runner = cluster.start_refusing(|_| None).await;
+        cluster.procedures().retry(&id).await.unwrap();
+        assert_eq!(cluster.settled(&id).await.phase, Phase::Done);
+        runner.close().await;
+        cluster.check("both disks").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_tried_again_after_its_decision_does_not_hold_up_the_others() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let id = cluster.submit("p", two_groups(), Options::DEFAULT).await;
+    let busy = |ask: &Ask| (ask.name() == "drain" && ask.region() == Some(region(0))).then(|| PortError::retryable("the store is slow"));
+    let runner = cluster.start_refusing(busy).await;
+    let step_of = async |at: usize| Data::from_state(&cluster.procedures().procedure(&id).await.unwrap().state).unwrap().groups.get(at).map(|group| group.step);
+    while step_of(1).await != Some(GroupStep::Done) {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(step_of(0).await, Some(GroupStep::Drain));
+    let record = cluster.procedures().procedure(&id).await.unwrap();
+    assert_eq!(record.phase, Phase::Running, "{record:?}");
+    runner.close().await;
+    let runner = cluster.start_refusing(|_| None).await;
+    assert_eq!(cluster.settled(&id).await.phase, Phase::Done);
+    runner.close().await;
+    cluster.check("a slow store").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_cannot_be_read_blocks_its_group_and_not_the_others() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let id = cluster.submit("p", two_groups(), Options::DEFAULT).await;
+    let asked = Mutex::new(0);
+    let damaged = move |ask: &Ask| {
+        let first = ask.name() == "decided" && {
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            // That of the first group is asked for first, and again when it is tried once more.
+            *asked != 2
+        };
+        first.then(|| PortError::fatal("the decision is damaged"))
+    };
+    let runner = cluster.start_refusing(damaged).await;
+    let record = cluster.settled(&id).await;
+    assert!(record.phase.is_blocked(), "{record:?}");
+    assert_eq!(record.error.as_deref(), Some("the decision is damaged"));
+    let steps: Vec<GroupStep> = Data::from_state(&record.state).unwrap().groups.iter().map(|group| group.step).collect();
+    assert_eq!(steps, [GroupStep::Fence, GroupStep::Done]);
+    runner.close().await;
+    let runner = cluster.start_refusing(|_| None).await;
+    cluster.procedures().retry(&id).await.unwrap();
+    assert_eq!(cluster.settled(&id).await.phase, Phase::Done);
+    runner.close().await;
+    cluster.check("the decision was mended").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_localizing_no_compaction_is_asked_for() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let id = cluster.submit("p", split(), Options { localize: false, ..Options::DEFAULT }).await;
+    let runner = cluster.start_refusing(|_| None).await;
+    assert_eq!(cluster.settled(&id).await.phase, Phase::Done);
+    runner.close().await;
+    assert!(cluster.world.inner().regions.values().all(|region| region.localized == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_the_store_cannot_publish_at_once_is_refused_before_anything_is_done() {
+    for (limits, named) in [
+        (Limits { txn_ops_max: 12, ..Limits::EMBEDDED }, "--max-txn-ops"),
+        (Limits { txn_bytes_max: 12_000, ..Limits::EMBEDDED }, "--max-request-bytes"),
+    ] {
+        let cluster = Cluster::on(Arc::new(MemoryBackend::with_limits(limits)), &HALVES, &[0]).await;
+        let bounds: Vec<String> = (0..12).map(|at| format!("a >= {} AND a < {}", at * 2, at * 2 + 2)).collect();
+        let rules: Vec<&str> = bounds.iter().map(String::as_str).chain(["a < 0", "a >= 24"]).collect();
+        let all = Request::Repartition { from: rules_of(&HALVES), into: rules_of(&rules), columns: None };
+        let before = cluster.shown().await;
+        let id = cluster.submit("p", all, Options::DEFAULT).await;
+        let runner = cluster.start_refusing(|_| None).await;
+        let record = cluster.settled(&id).await;
+        assert_eq!(record.phase, Phase::Failed, "{record:?}");
+        assert!(record.error.as_deref().unwrap().contains(named), "{record:?}");
+        runner.close().await;
+        assert_eq!(cluster.shown().await, before);
+        assert_eq!(cluster.view().await.info.next_generation, generation(2), "nothing was drawn");
+        let asked = cluster.world.inner().asked.clone();
+        assert!(asked.iter().all(|ask| *ask == "dry_run"), "{asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repartition_that_waited_is_planned_by_the_rules_that_it_finds() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    let merge = Request::Merge { rules: rules_of(&["a < -20", "a >= -20 AND a < 10"]) };
+    let (first, second, third) =
+        (cluster.submit("p1", split(), Options::DEFAULT).await, cluster.submit("p2", merge.clone(), Options::DEFAULT).await, cluster.submit("p3", merge, Options::DEFAULT).await);
+    let runner = cluster.start_refusing(|_| None).await;
+    assert_eq!(cluster.settled(&first).await.phase, Phase::Done);
+    assert_eq!(cluster.settled(&second).await.phase, Phase::Done, "when it was submitted there was no such rule");
+    let refused = cluster.settled(&third).await;
+    assert_eq!(refused.phase, Phase::Failed, "its rules are gone");
+    assert!(refused.error.unwrap().contains("no region of table 'public.t' has the rule a < -20; it has"));
+    runner.close().await;
+    cluster.check("three in a row").await;
+    assert_eq!(cluster.shown().await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_before_the_fence_leaves_nothing_and_locks_are_free_again() {
     let cluster = Cluster::with_rows(&HALVES, &[0]).await;
     let id = cluster.submit("p", split(), Options::DEFAULT).await;

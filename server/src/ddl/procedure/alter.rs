@@ -4,22 +4,25 @@
 //! - Regions first, the catalog last, as `ddl::alter` says. Both take an alteration that they have had as done.
 //! - Until the first region is altered it can be undone, for nothing was done; from then on it only goes forward, since a
 //!   schema does not go back.
+//! - What a region would refuse is refused by the check: a column that a rule names, or a scope of a file, is neither
+//!   dropped nor of another type afterwards. Under the lock of the table neither can come to be.
 //! - The name that a table gets is locked, so that no CREATE takes it between check and publication.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tessera_manifest::id::RegionId;
+use tessera_manifest::id::{ColumnId, RegionId};
 use tessera_metaclient::catalog::TableInfo;
 use tessera_metaclient::procedure::{Commit, Locks, Procedure, Retry, State, Status, StepContext, StepError};
 use tessera_metaclient::values::{self, Kind, json};
 
 use super::{Tools, coded, encode};
 use crate::catalog::{Table, from_catalog};
-use crate::ddl::alter::alteration;
+use crate::ddl::alter::{alteration, check_columns};
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::from_engine;
 use crate::query::limits;
@@ -102,9 +105,9 @@ impl AlterTable {
         }
         let sets = RouteTable::load(&self.tools.catalogs.catalog, self.before.id).await.map_err(|error| coded(&from_catalog(&error)))?;
         self.regions = sets.regions();
-        for region in &self.regions {
-            self.tools.catalogs.engine.region(*region).map_err(|error| coded(&from_engine(&error)))?;
-        }
+        let mut named: BTreeSet<ColumnId> = present.partition_columns.iter().copied().collect();
+        named.extend(sets.read.routes.iter().chain(&sets.write.routes).flat_map(|route| route.rule.columns()));
+        check_columns(&self.before, &self.after, &named, &self.regions, &self.tools.catalogs).map_err(|error| coded(&error))?;
         self.step = Step::Regions;
         Ok(Status::Next(Commit::progress("altering the regions", 1, 3)))
     }

@@ -5,13 +5,18 @@
 //!   acts on it. A store that does not answer is asked until it does.
 //! - No statement touches the table from before the marker is written.
 //! - The name of the marker is drawn before the procedure is submitted, so that there is one.
+//! - In the place of a blocked repartition it drops the regions that were to be created, too, and before the regions go it
+//!   decides what was not decided: as abort, unless somebody was faster. A region that cannot follow a commit stays
+//!   staged, with all its files and its tombstone: what the marker's verdict needs is there, purge or undrop.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tessera_manifest::id::{Generation, NodeId, RegionId, TxnId};
 use tessera_metaclient::catalog::Catalog;
-use tessera_metaclient::procedure::{Commit, Locks, Procedure, Retry, State, Status, StepContext, StepError};
+use tessera_metaclient::procedure::{Blocked, Commit, Locks, Phase, Procedure, Record, Retry, State, Status, StepContext, StepError};
+use tessera_metaclient::repartition::{self, Decided, Group, Verdict};
 
 use super::create::with;
 use super::{Tools, coded, encode};
@@ -46,6 +51,28 @@ pub(super) struct Data {
     /// The name of the marker.
     marker: String,
     drop: Drop,
+    /// What the blocked repartition in whose place it is left open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    open: Vec<Open>,
+}
+
+/// A group of a repartition that was not over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Open {
+    txn: TxnId,
+    commit: Generation,
+    abort: Generation,
+    /// Its regions, each with its node and the generation that it was in.
+    regions: Vec<(RegionId, NodeId, Generation)>,
+}
+
+impl Open {
+    fn of(group: &Group) -> Self {
+        let sources = group.plan.sources.iter().map(|source| (source.region, source.node, source.generation));
+        let created = group.plan.created().map(|target| (target.region, target.node, Generation::FIRST));
+        Self { txn: group.txn, commit: group.commit, abort: group.abort, regions: sources.chain(created).collect() }
+    }
 }
 
 /// A DROP TABLE.
@@ -67,8 +94,22 @@ impl DropTable {
             unix_ms: env.unix_ms(),
             regions: table.regions(),
         };
-        let data = Data { step: Step::Mark, marker: env.ulid().to_string(), drop };
+        let data = Data { step: Step::Mark, marker: env.ulid().to_string(), drop, open: Vec::new() };
         Self { data, tools }
+    }
+
+    /// The drop in the place of a blocked procedure; `None` where that is none which a drop may end.
+    #[must_use]
+    pub fn over(self, blocked: &Record) -> Option<Self> {
+        let open = match (blocked.phase, blocked.kind.as_str()) {
+            (Phase::Blocked { on: Blocked::Failed, .. }, super::alter::KIND) => Vec::new(),
+            (Phase::Blocked { on: Blocked::Failed, .. }, repartition::KIND) => {
+                let data = repartition::Data::from_state(&blocked.state).ok()?;
+                data.groups.iter().filter(|group| !group.is_over()).map(Open::of).collect()
+            }
+            _ => return None,
+        };
+        Some(Self { data: Data { open, ..self.data }, ..self })
     }
 
     pub(super) fn load(data: Data, tools: Tools) -> Self {
@@ -86,6 +127,11 @@ impl DropTable {
         if !listed.is_empty() {
             self.data.drop.regions = listed;
         }
+        let open: Vec<RegionId> = self.data.open.iter().flat_map(|group| &group.regions).map(|(region, ..)| *region).collect();
+        let regions = &mut self.data.drop.regions;
+        regions.extend(open);
+        regions.sort_unstable();
+        regions.dedup();
         let Data { marker, drop, .. } = &self.data;
         marker::write(&self.tools.store, marker, drop).await.map_err(|error| coded(&error))?;
         self.data.step = Step::Leave;
@@ -100,14 +146,37 @@ impl DropTable {
         Ok(Status::Next(with(Commit::progress("dropping the regions", 2, 3), planned.unwrap_or_default())))
     }
 
-    async fn clear(&self, listed: bool) -> Status {
+    async fn clear(&self, listed: bool) -> Result<Status, StepError> {
         let Drop { table, regions, .. } = &self.data.drop;
         self.tools.catalogs.closed.close(*table, Why::Dropped);
+        for group in &self.data.open {
+            self.end(group).await?;
+        }
         let output = (if listed { "dropped" } else { GONE }).to_owned();
         // What cannot be dropped now has its tombstone, by which every start tries again.
         let all = drop_regions(*table, regions, &self.tools.catalogs).await;
         let commit = if all { with(Commit::default(), Catalog::plan_remove_tombstone(*table)) } else { Commit::default() };
-        Status::Done { output: Some(output), commit }
+        Ok(Status::Done { output: Some(output), commit })
+    }
+
+    /// Has the regions of a group follow its decision, as far as they can.
+    async fn end(&self, group: &Open) -> Result<(), StepError> {
+        let (port, table) = (&self.tools.repartition.port, self.data.drop.table);
+        let proposal = Decided { txn: group.txn, table, commit: group.commit, abort: group.abort, verdict: Verdict::Abort };
+        let decided = match port.decide(&proposal).await {
+            Ok(decided) => decided,
+            Err(error) if error.retryable => return Err(StepError::retryable(error)),
+            Err(error) => {
+                tracing::warn!(%table, txn = %group.txn, %error, "what a repartition of a dropped table decided cannot be read");
+                return Ok(());
+            }
+        };
+        for (region, node, base) in &group.regions {
+            if let Err(error) = port.resolve(*node, *region, *base, &decided).await {
+                tracing::warn!(%table, %region, %error, "a region of a dropped table does not follow its repartition");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -134,7 +203,7 @@ impl Procedure for DropTable {
         match self.data.step {
             Step::Mark => self.mark(context).await,
             Step::Leave => self.leave().await,
-            Step::Clear { listed } => Ok(self.clear(listed).await),
+            Step::Clear { listed } => self.clear(listed).await,
         }
     }
 

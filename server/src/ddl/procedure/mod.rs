@@ -31,7 +31,7 @@ use tessera_metaclient::repartition;
 pub use alter::AlterTable;
 pub use create::CreateTable;
 pub use drop::{DropTable, GONE};
-pub use run::{Procedures, from_procedure};
+pub use run::{Procedures, from_procedure, obstructed};
 pub(crate) use run::{is_stuck, outcome};
 
 use crate::catalog::Catalogs;

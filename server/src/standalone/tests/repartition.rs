@@ -1,7 +1,10 @@
 //! Repartition by SQL: what statements answer, and that no row is lost, doubled, or under the wrong rule meanwhile.
 
+mod alterations;
+mod blocked;
 mod bugs;
 mod crashes;
+mod deletes;
 mod statements;
 mod types;
 

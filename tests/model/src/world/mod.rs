@@ -32,3 +32,6 @@ pub use collect::Collect;
 
 mod dropped;
 pub use dropped::Dropped;
+
+mod blocked;
+pub use blocked::Blocked;

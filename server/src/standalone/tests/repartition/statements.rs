@@ -184,7 +184,7 @@ async fn groups_of_one_statement_are_answered_one_by_one() {
 async fn partitions_are_shown_with_their_regions() {
     let (_world, session) = filled("").await;
     let shown = session.rows("SHOW PARTITIONS t").await;
-    assert_eq!(shown, ["p0|1024/0|host < 'm'|0|1|LEADER||||", "p1|1024/1|host >= 'm'|0|1|LEADER||||"]);
+    assert_eq!(shown, ["p0|1024/0|host < 'm'|0|1|LEADER|||||0|0", "p1|1024/1|host >= 'm'|0|1|LEADER|||||0|0"]);
     session.repartition(SPLIT).await;
     assert_eq!(session.rows("SHOW PARTITIONS FROM public.t").await.len(), 3);
 }
