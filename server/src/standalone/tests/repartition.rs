@@ -1,7 +1,7 @@
 //! Repartition by SQL: what statements answer, and that no row is lost, doubled, or under the wrong rule meanwhile.
 
 mod bugs;
-mod crashes;
+mod matrix;
 mod statements;
 mod types;
 
