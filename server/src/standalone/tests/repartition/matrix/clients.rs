@@ -82,7 +82,7 @@ impl<'a> Clients<'a> {
         let (host, ts) = self.ledger.draw_delete().expect("rows are acknowledged faster than they are deleted");
         let sql = format!("DELETE FROM t WHERE host = '{host}' AND CAST(ts AS BIGINT) = {ts}");
         let Some(rows) = self.write(&sql).await else { return false };
-        assert_eq!(rows, 1, "{host} {ts} was acknowledged and not seen by a delete");
+        assert!(rows == 1 || self.ledger.is_volatile(), "{host} {ts} was acknowledged and not seen by a delete");
         self.ledger.acknowledge_delete((host, ts));
         true
     }

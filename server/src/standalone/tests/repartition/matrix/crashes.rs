@@ -70,6 +70,11 @@ fn a_change_of_all_regions_that_dies_anywhere_ends_with_every_row_once() {
 }
 
 #[test]
+fn a_repartition_without_a_log_that_dies_anywhere_keeps_what_was_flushed_and_ends() {
+    die_everywhere(CHANGES_ALL.without_log());
+}
+
+#[test]
 fn a_repartition_whose_time_is_up_and_that_dies_anywhere_leaves_what_was() {
     die_everywhere(CHANGES_ALL.with(Trouble::Timeout(8)));
 }

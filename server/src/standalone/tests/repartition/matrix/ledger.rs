@@ -10,7 +10,11 @@ pub(super) type Key = (String, u64);
 const HOSTS: [&str; 6] = ["alpha", "echo", "golf", "lima", "quebec", "zulu"];
 
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Known>);
+pub(super) struct Ledger {
+    known: Mutex<Known>,
+    /// Whether what is acknowledged may be lost with its process, unless it was flushed.
+    is_volatile: bool,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -24,8 +28,17 @@ struct Known {
 }
 
 impl Ledger {
+    /// A ledger of a table without a log.
+    pub(super) fn volatile() -> Self {
+        Self { is_volatile: true, ..Self::default() }
+    }
+
+    pub(super) fn is_volatile(&self) -> bool {
+        self.is_volatile
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap()
+        self.known.lock().unwrap()
     }
 
     /// Rows that nobody has sent before; from now on they may be there.
@@ -57,14 +70,15 @@ impl Ledger {
         self.known().deleted.insert(key);
     }
 
-    /// A repartition begins: what is acknowledged now is seen all through it, and the rest in the end.
-    pub(super) fn begin(&self) {
-        let mut known = self.known();
-        known.seen = known.acknowledged.clone();
+    /// What is acknowledged now is seen from now on: a repartition begins, which hides what is written during it, or is over.
+    pub(super) fn see(&self) {
+        if !self.is_volatile {
+            self.see_flushed();
+        }
     }
 
-    /// It is over.
-    pub(super) fn end(&self) {
+    /// The same, after a flush.
+    pub(super) fn see_flushed(&self) {
         let mut known = self.known();
         known.seen = known.acknowledged.clone();
     }
@@ -72,12 +86,13 @@ impl Ledger {
     /// What a query that begins now must find, and what it must not.
     pub(super) fn due(&self) -> Due {
         let known = self.known();
-        Due { present: known.seen.difference(&known.delete_sent).cloned().collect(), absent: known.deleted.clone() }
+        let absent = if self.is_volatile { BTreeSet::new() } else { known.deleted.clone() };
+        Due { present: known.seen.difference(&known.delete_sent).cloned().collect(), absent }
     }
 
     /// What there must be when nothing is under way.
     pub(super) fn due_in_the_end(&self) -> Due {
-        self.end();
+        self.see();
         self.due()
     }
 

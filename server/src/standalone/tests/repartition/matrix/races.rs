@@ -16,7 +16,7 @@ enum Wakes {
 
 /// A process falls asleep at a write, another takes over, and the first one wakes up. Whether it fell asleep.
 fn fall_asleep(disk: &Disk, ledger: &Ledger, scene: &Scene, slow: &Arc<Fuse>, at: u64, wakes: Wakes) -> bool {
-    ledger.begin();
+    ledger.see();
     disk.alone(async {
         let first = disk.open(slow, scene.store(disk)).await.unwrap();
         slow.light(at);
@@ -44,7 +44,7 @@ fn fall_asleep(disk: &Disk, ledger: &Ledger, scene: &Scene, slow: &Arc<Fuse>, at
             true
         };
         let ((), slept) = futures::join!(life, successor);
-        ledger.end();
+        ledger.see();
         slept
     })
 }
