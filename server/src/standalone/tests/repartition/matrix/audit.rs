@@ -17,10 +17,12 @@ use crate::doctor;
 
 const TABLE: TableId = TableId(1024);
 
-/// Whether the repartition changed the table; none if no procedure of it was stored, or it was undone before it was planned.
-pub(super) fn committed(records: &[Record]) -> Option<bool> {
-    let last = records.iter().filter(|record| record.kind == KIND).max_by_key(|record| record.submitted_unix_ms)?;
-    let outcome: Outcome = serde_json::from_str(last.output.as_deref()?).unwrap();
+/// Whether the repartition that came after so many others changed the table; none if no procedure of it was stored, or it was
+/// undone before its fence.
+pub(super) fn committed(records: &[Record], before: usize) -> Option<bool> {
+    let mut all: Vec<&Record> = records.iter().filter(|record| record.kind == KIND).collect();
+    all.sort_by_key(|record| record.submitted_unix_ms);
+    let outcome: Outcome = serde_json::from_str(all.get(before)?.output.as_deref()?).unwrap();
     Some(outcome.groups.iter().all(|group| group.committed))
 }
 

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use tessera_manifest::env::{Moment, Source, sleep};
 use tessera_metaclient::procedure::{Procedures, Record};
+use tessera_metaclient::repartition::KIND;
 
 use self::audit::{audit, committed};
 use self::clients::Clients;
@@ -140,8 +141,8 @@ enum Trouble {
     None,
     /// The statement's time is up after this many milliseconds.
     Timeout(u64),
-    /// Somebody cancels the procedure this long after it was begun.
-    Cancel(Duration),
+    /// Somebody cancels the procedure as soon as it is there.
+    Cancel,
     /// The second region cannot be flushed: the group is undone before its fence.
     Flush,
     /// The second region cannot be staged: the group is aborted while the first is staged.
@@ -198,7 +199,7 @@ impl Scene {
             Trouble::Stage => {
                 store.refuse(|name, bytes| name.contains("/0000000001/manifest/") && bytes.windows(7).any(|part| part == b"\"stage\""));
             }
-            Trouble::None | Trouble::Timeout(_) | Trouble::Cancel(_) => {}
+            Trouble::None | Trouble::Timeout(_) | Trouble::Cancel => {}
         }
         Arc::new(store)
     }
@@ -210,13 +211,17 @@ impl Scene {
             _ => self.sql.to_owned(),
         };
         let statement = session.batches(&sql);
-        let Trouble::Cancel(after) = self.trouble else { return statement.await.is_ok() };
+        let Trouble::Cancel = self.trouble else { return statement.await.is_ok() };
+        let client = session.server.procedures().client();
         let cancel = async {
-            sleep(after).await;
-            for record in session.server.procedures().client().list(None, 100).await.unwrap() {
-                // It is over, or past the point of no return.
-                let _ = session.execute(&format!("ADMIN cancel_procedure('{}')", record.id)).await;
-            }
+            let begun = loop {
+                let records = client.list(None, 100).await.unwrap();
+                if let Some(record) = records.into_iter().find(|record| record.kind == KIND && !record.phase.is_over()) {
+                    break record.id;
+                }
+                sleep(WAY).await;
+            };
+            session.execute(&format!("ADMIN cancel_procedure('{begun}')")).await.unwrap();
         };
         futures::join!(statement, cancel).0.is_ok()
     }
@@ -271,7 +276,7 @@ fn check(disk: &Disk, ledger: &Ledger, scene: &Scene, ends: &Ends, answered: Opt
         ledger.expect(&due, &session.keys().await.unwrap(), when);
         audit(session, disk, &records, when).await;
         let rules = sorted(session.rules().await);
-        let committed = committed(&records).unwrap_or(false);
+        let committed = committed(&records, scene.before.len()).unwrap_or(false);
         assert_eq!(rules, if committed { ends.after.clone() } else { ends.before.clone() }, "{when}: {records:#?}");
         assert!(answered.is_none_or(|done| done == committed), "{when}: {records:#?}");
         if matches!(scene.trouble, Trouble::None) {
