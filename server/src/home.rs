@@ -19,7 +19,7 @@ use std::sync::Arc;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
-use tessera_engine::wal::{LocalWal, Options, SyncMode};
+use tessera_engine::wal::{LocalWal, LogStore, Options, SyncMode};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, Nonce};
 use tessera_manifest::log::Context;
@@ -29,6 +29,8 @@ use tessera_metaclient::kv::{KvBackend, RedbBackend};
 
 use crate::config::{Config, MetadataBackend};
 use crate::error::{Code, ServerError, chain};
+#[cfg(feature = "failpoints")]
+use crate::failpoint::Stores;
 use crate::metadata;
 use crate::standalone::{Parts, Standalone};
 
@@ -36,6 +38,8 @@ use crate::standalone::{Parts, Standalone};
 const NODE: NodeId = NodeId(1);
 /// The metadata, below the data home.
 const METADATA: &str = "meta/metadata.redb";
+/// The log, below the data home.
+const WAL: &str = "wal";
 /// The object that names the cluster.
 const CLUSTER_OBJECT: &str = "tessera.json";
 /// The version of [`ClusterFile`] that is written, and the oldest reader of it.
@@ -134,13 +138,13 @@ impl Home {
             0 => SyncMode::Always,
             ms => SyncMode::Interval(std::time::Duration::from_millis(ms)),
         };
-        #[cfg(feature = "failpoints")]
-        let (kv, store, fuse) = crate::failpoint::of_environment(kv, store);
         let options = Options { node: NODE, segment_bytes: config.wal.segment_bytes, sync };
-        let wal = LocalWal::open(&self.dir.join("wal"), options, env.clone()).await;
-        let wal = wal.map_err(|error| ServerError::from_class(error.class(), &error))?;
+        let wal = LocalWal::open(&wal_folder(&self.dir), options, env.clone()).await;
+        let wal: Arc<dyn LogStore> = Arc::new(wal.map_err(|error| ServerError::from_class(error.class(), &error))?);
+        #[cfg(feature = "failpoints")]
+        let (Stores { kv, store, wal }, fuse) = crate::failpoint::of_environment(Stores { kv, store, wal });
         let engine = config.engine.to_engine();
-        let standalone = Standalone::open(Parts { kv, store, wal: Arc::new(wal), env, engine, node: NODE, cluster }).await?;
+        let standalone = Standalone::open(Parts { kv, store, wal, env, engine, node: NODE, cluster }).await?;
         #[cfg(feature = "failpoints")]
         fuse.light();
         Ok(standalone)
@@ -160,6 +164,12 @@ impl Home {
             .map_err(|error| ServerError::new(Code::StorageUnavailable, format!("cannot create {}: {error}", dir.display())))?;
         Ok(dir)
     }
+}
+
+/// The folder of the log of a data home.
+#[must_use]
+pub fn wal_folder(home: &Path) -> PathBuf {
+    home.join(WAL)
 }
 
 impl ClusterFile {

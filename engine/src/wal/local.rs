@@ -91,6 +91,14 @@ impl LocalWal {
         opened.unwrap_or(Err(WalError::Closed))
     }
 
+    /// Which log is in `dir`, without opening it; `None` where there is none. Whether it can be read is not looked at.
+    ///
+    /// # Errors
+    /// [`WalError::Identity`], [`WalError::Newer`], [`WalError::Io`].
+    pub fn identify(dir: &Path) -> Result<Option<WalId>, WalError> {
+        Ok(Meta::read(dir)?.map(|meta| WalId { kind: WalKind::Local, node: meta.node, log: meta.log }))
+    }
+
     pub(super) fn open_on(disk: Arc<dyn Disk>, dir: PathBuf, options: Options, env: Env) -> Result<Self, WalError> {
         check(&options)?;
         create_dir(&dir)?;

@@ -2,19 +2,22 @@
 //!
 //! Invariants:
 //! - Nothing is given up that was not named, and nothing without `--yes`.
+//! - The log of the data home itself is not given up without `--force`: its server replays it.
 //! - The record that gives a log up says from where on rows may be lost, and is never deleted.
 
 use std::time::Duration;
 
 use serde::Serialize;
+use tessera_engine::wal::LocalWal;
 use tessera_manifest::id::{NodeId, Nonce, RegionId, Slot};
 use tessera_manifest::log::{Context, Manifest, Opener, Settings, load};
 use tessera_manifest::state::RegionState;
-use tessera_manifest::wal::{WalPosition, WalRef};
+use tessera_manifest::wal::{WalId, WalPosition, WalRef};
 
 use super::args::AbandonWalArgs;
 use crate::cli::Exit;
 use crate::cli::verb::{Failure, View};
+use crate::home;
 use crate::manifest_cli::store::Place;
 use crate::manifest_cli::version::short;
 
@@ -40,6 +43,9 @@ pub(super) async fn run(args: &AbandonWalArgs) -> Result<AbandonView, Failure> {
     let _lock = if args.yes { place.lock()? } else { None };
     let state = load(&place.context, region).await?;
     let wal = listed(&state, args.wal)?;
+    if !args.force {
+        refuse_own(&place, region, wal.id)?;
+    }
     let staged_flushed = state.staging().map(|staging| staging.flushed(wal.id));
     let mut view = AbandonView { region, wal, staged_flushed, version: None };
     if args.yes {
@@ -76,6 +82,20 @@ fn listed(state: &RegionState, log: Nonce) -> Result<WalRef, Failure> {
     let there: Vec<String> = state.wals().iter().map(|wal| wal.id.to_string()).collect();
     let there = if there.is_empty() { "no log".to_owned() } else { format!("the {}", there.join(" and the ")) };
     refuse(format!("no row of it is only in log {log}; it names {there}"))
+}
+
+/// Refuses to give up the log of the data home that the store is in.
+fn refuse_own(place: &Place, region: RegionId, wal: WalId) -> Result<(), Failure> {
+    let Some(folder) = place.home().map(home::wal_folder) else { return Ok(()) };
+    // A log that does not even say which it is will not be opened by a server.
+    if LocalWal::identify(&folder).ok().flatten() != Some(wal) {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "the {wal} is not gone: it is the one in '{}'. Start the server of this data home, which replays it, and nothing is lost. If it is \
+         so damaged that region {region} does not open, and no copy of it can be had, say --force: nothing was changed",
+        folder.display()
+    )))
 }
 
 impl View for AbandonView {

@@ -62,7 +62,8 @@ pub(super) struct ShowArgs {
 ///
 /// A region does not open where a log that may hold rows of it cannot be read. This names that log as abandoned in the
 /// manifest, with the position behind which rows may be lost, for ever. Only this log of this region is given up. Without
-/// --yes it says what may be lost, and changes nothing.
+/// --yes it says what may be lost, and changes nothing. The log of the data home itself is not gone: it is given up with --force
+/// only, for one that is too damaged to be replayed.
 #[derive(Debug, Args)]
 pub(super) struct AbandonWalArgs {
     /// A data home, the folder `store` in one, or the URL of a store
@@ -75,6 +76,9 @@ pub(super) struct AbandonWalArgs {
     /// Do it: rows that are only in that log are lost
     #[arg(long)]
     pub(super) yes: bool,
+    /// Also where the log is that of the data home, which its server would replay
+    #[arg(long)]
+    pub(super) force: bool,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

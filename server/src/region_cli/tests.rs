@@ -21,10 +21,11 @@ const ID: &str = "00000000000000000000000000000abc";
 fn a_log_is_named_by_its_id_and_given_up_with_yes_only() {
     let Verb::AbandonWal(args) = parse(&["abandon-wal", "home", "1024/7", "--wal", ID]).unwrap() else { panic!("abandon-wal") };
     assert_eq!((args.region.to_string().as_str(), args.wal, args.yes, args.json), ("1024/7", Nonce(0xabc), false, false));
-    let Verb::AbandonWal(args) = parse(&["abandon-wal", "home", "1024/7", "--wal", ID, "--yes", "--json"]).unwrap() else {
+    assert!(!args.force);
+    let Verb::AbandonWal(args) = parse(&["abandon-wal", "home", "1024/7", "--wal", ID, "--yes", "--force", "--json"]).unwrap() else {
         panic!("abandon-wal")
     };
-    assert!(args.yes && args.json);
+    assert!(args.yes && args.force && args.json);
 }
 
 #[test]

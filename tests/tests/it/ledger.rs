@@ -2,7 +2,8 @@
 //!
 //! Writers insert rows with keys of their own, a deleter takes acknowledged ones away, scanners read everything over HTTP,
 //! and the table goes from one set of partition rules to another: splits, merges, N to M, other columns, none at all. Every
-//! second or so the process is killed. At any time:
+//! second or so the process is killed: from outside, or at a chosen write of its work or of its recovery
+//! (`TESSERA_FAIL_AT`). At any time:
 //!
 //! - no scan fails, or sees a row twice, or one that nobody sent;
 //! - a scan sees every row that was acknowledged before it began, and none whose delete was; except for what was
@@ -13,6 +14,7 @@
 //! `TESSERA_LEDGER_SECONDS` sets for how long it goes.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -20,11 +22,10 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use serde_json::Value;
 use tempfile::TempDir;
 use tessera_manifest::env::Stopwatch;
 
-use crate::support::{Server, random};
+use crate::support::{Server, random, try_settle};
 
 const SECONDS: u64 = 20;
 const WRITERS: usize = 3;
@@ -149,7 +150,7 @@ fn read(server: &Server, stop: &AtomicBool, ledger: &Mutex<Ledger>, scans: &Atom
         let due = ledger.lock().unwrap().due();
         let Some(found) = scan(server) else { return };
         // A broken answer is one of a process that was killed.
-        if stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) || !lives(server) {
             return;
         }
         expect(server, &due, &found, ledger);
@@ -177,20 +178,46 @@ fn repartition(server: &Server, stop: &AtomicBool, ledger: &Mutex<Ledger>, done:
 
 /// Waits until no procedure goes on; false when the server is gone.
 fn settle(server: &Server, ledger: &Mutex<Ledger>) -> bool {
-    let watch = Stopwatch::start();
-    loop {
-        let Ok(mut answer) = ureq::get(format!("{}/admin/procedures?limit=1000", server.url())).call() else { return false };
-        let Ok(body) = answer.body_mut().read_to_string() else { return false };
-        let list: Value = serde_json::from_str(&body).unwrap();
-        let list = list["procedures"].as_array().unwrap().clone();
-        let open: Vec<&Value> = list.iter().filter(|one| !["done", "failed"].contains(&one["status"].as_str().unwrap())).collect();
-        if open.is_empty() {
-            ledger.lock().unwrap().staged_from = None;
-            return true;
-        }
-        assert!(watch.elapsed() < Duration::from_secs(60), "{open:?}: {}", server.log());
-        thread::park_timeout(Duration::from_millis(10));
+    let is_settled = try_settle(server).is_some();
+    if is_settled {
+        ledger.lock().unwrap().staged_from = None;
     }
+    is_settled
+}
+
+/// How one life of the server ends, as `TESSERA_FAIL_AT` names it; none is by a kill from outside.
+fn end_of_life(random: &mut StdRng) -> Option<String> {
+    let side = if random.random() { "+" } else { "" };
+    match random.random_range(0..4) {
+        0 => Some(format!("{}{side}", random.random_range(0..600))),
+        1 => Some(format!("start:{}{side}", random.random_range(0..80))),
+        _ => None,
+    }
+}
+
+/// Whether the server lives, so that what it said last was whole.
+fn lives(server: &Server) -> bool {
+    server.send("SELECT 1", "json").is_ok()
+}
+
+/// Starts the server for one life; none when it dies while it recovers, or before it was looked at.
+fn begin_life(home: &Path, ledger: &Mutex<Ledger>, end: Option<&str>) -> Option<Server> {
+    let env: Vec<(&str, &str)> = end.map(|end| ("TESSERA_FAIL_AT", end)).into_iter().collect();
+    let server = match Server::try_start_with_env(home, SMALL, &env) {
+        Ok(server) => server,
+        Err(ended) => {
+            assert!(end.is_some() && ended.code.is_none(), "the server did not start: {ended:?}");
+            return None;
+        }
+    };
+    let due = ledger.lock().unwrap().due();
+    let found = scan(&server);
+    if !lives(&server) {
+        assert!(end.is_some(), "{}", server.log());
+        return None;
+    }
+    expect(&server, &due, &found.unwrap(), ledger);
+    Some(server)
 }
 
 #[test]
@@ -202,10 +229,13 @@ fn nothing_is_lost_or_doubled_while_a_table_is_repartitioned_and_its_process_kil
     server.run(CREATE);
     server.kill();
     let (watch, mut kills) = (Stopwatch::start(), 0);
+    let mut burnt = 0;
     while watch.elapsed() < Duration::from_secs(seconds()) {
-        let server = Server::start_with(home.path(), SMALL);
-        let due = ledger.lock().unwrap().due();
-        expect(&server, &due, &scan(&server).unwrap(), &ledger);
+        let end = end_of_life(&mut random);
+        let Some(server) = begin_life(home.path(), &ledger, end.as_deref()) else {
+            burnt += 1;
+            continue;
+        };
         let stop = AtomicBool::new(false);
         let life = Duration::from_millis(random.random_range(200..2_500));
         let seeds: (StdRng, StdRng) =
@@ -224,6 +254,7 @@ fn nothing_is_lost_or_doubled_while_a_table_is_repartitioned_and_its_process_kil
                 }
             });
             thread::park_timeout(life);
+            burnt += usize::from(!lives(server));
             stop.store(true, Ordering::Relaxed);
             server.kill_now();
         });
@@ -238,7 +269,7 @@ fn nothing_is_lost_or_doubled_while_a_table_is_repartitioned_and_its_process_kil
     assert_eq!(server.line("SELECT count(*) FROM t"), found.len().to_string());
     assert_eq!(server.line("SELECT count(DISTINCT leader_state) FROM information_schema.partitions"), "1");
     eprintln!(
-        "ledger: {} rows sent, {} acknowledged, {} deleted, {} scans, {} repartitions, {kills} kills",
+        "ledger: {} rows sent, {} acknowledged, {} deleted, {} scans, {} repartitions, {kills} kills, {burnt} deaths at a chosen write",
         ledger.lock().unwrap().sent.len(),
         due.present.len(),
         due.absent.len(),

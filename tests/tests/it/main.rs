@@ -10,10 +10,13 @@
 
 mod support;
 
+mod abandon;
 mod admin;
 mod compat;
 mod damage;
 mod ddl_crashes;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod kill9;
 mod ledger;
 mod manifest_cli;

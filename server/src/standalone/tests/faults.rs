@@ -1,17 +1,11 @@
 //! Lost metadata, damaged markers, metadata and logs that fail midway.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult,
-};
+use object_store::{ObjectStore, ObjectStoreExt};
 use tessera_engine::wal::{EntryStream, LogStore, NoopWal, Pending, WalError};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, RegionId, RegionNumber, TableId};
@@ -19,6 +13,7 @@ use tessera_manifest::wal::{WalId, WalPosition};
 use tessera_metaclient::keys::Switch;
 use tessera_metaclient::kv::MemoryBackend;
 
+use super::failing::FailingStore;
 use super::{CPU, Session, World};
 use crate::ddl::marker;
 use crate::error::Code;
@@ -121,10 +116,10 @@ async fn no_write_is_acknowledged_once_a_drop_is_decided() {
     let session = world.open().await;
     session.run(CPU).await;
     session.run("INSERT INTO cpu (host, ts) VALUES ('a', 1)").await;
-    store.refuse_markers(true);
+    store.refuse(|name, _| name.contains("/drop/"));
     let (code, message) = session.refused("DROP TABLE cpu").await;
     assert_eq!(code, Code::StorageUnavailable);
-    assert!(message.contains("no markers today") && message.contains("goes on with it: see ADMIN procedure_state('"), "{message}");
+    assert!(message.contains("/drop/") && message.contains("goes on with it: see ADMIN procedure_state('"), "{message}");
     for sql in ["INSERT INTO cpu (host, ts) VALUES ('a', 2)", "DELETE FROM cpu", "SELECT * FROM cpu"] {
         let (code, message) = session.refused(sql).await;
         assert_eq!(code, Code::RegionNotReady, "{message}");
@@ -133,7 +128,7 @@ async fn no_write_is_acknowledged_once_a_drop_is_decided() {
     // A restart comes, and after it the store back to its senses: nobody has to repeat anything.
     session.server.close().await.unwrap();
     let session = world.open().await;
-    store.refuse_markers(false);
+    store.heal();
     let client = session.server.procedures().client();
     for record in client.list(None, 10).await.unwrap() {
         client.retry(&record.id).await.ok();
@@ -148,9 +143,9 @@ async fn a_decided_drop_goes_on_by_itself_and_frees_the_name() {
     let world = World { store: Arc::clone(&store) as Arc<dyn ObjectStore>, ..World::new() };
     let session = world.open().await;
     session.run(CPU).await;
-    store.refuse_markers(true);
+    store.refuse(|name, _| name.contains("/drop/"));
     session.refused("DROP TABLE cpu").await;
-    store.refuse_markers(false);
+    store.heal();
     // Waits for the first drop, and finds nothing left.
     session.run("DROP TABLE IF EXISTS cpu").await;
     assert_eq!(session.refused("SELECT * FROM cpu").await.0, Code::TableNotFound);
@@ -273,52 +268,5 @@ impl LogStore for FaultyWal {
     }
     async fn close(&self) -> Result<(), WalError> {
         self.inner.close().await
-    }
-}
-
-/// An object store that at times takes no drop markers.
-#[derive(Debug, Default)]
-struct FailingStore {
-    inner: InMemory,
-    refuses: AtomicBool,
-}
-
-impl FailingStore {
-    fn refuse_markers(&self, refuses: bool) {
-        self.refuses.store(refuses, Ordering::SeqCst);
-    }
-}
-
-impl std::fmt::Display for FailingStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("failing store")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for FailingStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
-        if self.refuses.load(Ordering::SeqCst) && location.as_ref().contains("/drop/") {
-            return Err(object_store::Error::Generic { store: "failing store", source: "no markers today".into() });
-        }
-        self.inner.put_opts(location, payload, options).await
-    }
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, options).await
-    }
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        self.inner.get_opts(location, options).await
-    }
-    fn delete_stream(&self, locations: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
     }
 }

@@ -3,8 +3,8 @@
 mod alterations;
 mod blocked;
 mod bugs;
-mod crashes;
 mod deletes;
+mod matrix;
 mod statements;
 mod types;
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod files;
+mod procedures;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use tessera_manifest::env::Env;
 
 pub(crate) use answer::Refusal;
 pub(crate) use files::{Objects, files, flip_bit, one_file};
+pub(crate) use procedures::{settle, try_settle};
 pub(crate) use server::{Ended, Server, binary};
 
 /// The folder of the package.

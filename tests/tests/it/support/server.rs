@@ -66,8 +66,12 @@ impl Server {
 
     /// Starts a server with these settings and environment variables, on a free port.
     pub(crate) fn start_with_env(home: &Path, settings: &[&str], env: &[(&str, &str)]) -> Self {
-        let process = Process::spawn(home, "127.0.0.1:0", settings, env);
-        Self::wait(process).unwrap_or_else(|ended| panic!("the server did not start: {ended:?}"))
+        Self::try_start_with_env(home, settings, env).unwrap_or_else(|ended| panic!("the server did not start: {ended:?}"))
+    }
+
+    /// The same; one that ends before it is ready is given back.
+    pub(crate) fn try_start_with_env(home: &Path, settings: &[&str], env: &[(&str, &str)]) -> Result<Self, Ended> {
+        Self::wait(Process::spawn(home, "127.0.0.1:0", settings, env))
     }
 
     /// Starts a server as the user `uid` by a binary that this user may run.
@@ -127,8 +131,13 @@ impl Server {
     /// The answer to a GET of a path.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Reply {
-        let mut response = self.agent.get(format!("{}{path}", self.url)).call().unwrap_or_else(|error| panic!("{path}: {error}"));
-        Reply { status: response.status().as_u16(), body: response.body_mut().read_to_string().unwrap() }
+        self.try_get(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// The same; an error means that no whole answer came.
+    pub(crate) fn try_get(&self, path: &str) -> Result<Reply, ureq::Error> {
+        let mut response = self.agent.get(format!("{}{path}", self.url)).call()?;
+        Ok(Reply { status: response.status().as_u16(), body: response.body_mut().read_to_string()? })
     }
 
     /// The answer to a POST of this body to a path.
