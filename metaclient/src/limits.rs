@@ -76,6 +76,13 @@ pub const REPARTITION_PARALLEL_MAX: usize = 16;
 /// How long writes are stopped at most for sources to stage. Longer: the group is aborted.
 pub const REPARTITION_STAGE_MAX: Duration = Duration::from_secs(10);
 
+/// Least and most bytes of the texts that are kept of a group, one of why it waits or failed and one of what did not go
+/// well. Longer ones are cut.
+pub const REPARTITION_TEXT_BYTES: (usize, usize) = (100, 2048);
+
+/// Bytes of the texts of all groups of a repartition, while each has its least.
+pub const REPARTITION_TEXTS_BYTES: usize = 64 << 10;
+
 /// Attempts in a row to stage a source, and to decide, while writes are stopped. More failures to stage: the group is
 /// aborted. More failures to decide: the step is tried again later.
 pub const REPARTITION_STAGES_MAX: usize = 3;

@@ -166,6 +166,19 @@ pub enum PlanError {
         /// The limit.
         bytes_max: usize,
     },
+    /// The record of the repartition would outgrow what the metadata store takes.
+    #[error(
+        "{groups} groups of regions would change, and what is kept of them takes up to {bytes} bytes in one record of the \
+         metadata store, which takes {bytes_max}: do it in several statements"
+    )]
+    TooMuchToKeep {
+        /// How many groups.
+        groups: usize,
+        /// Bytes of the record, at most.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// The table would have more regions than a table may have.
     #[error("table '{table}' would have {regions} regions, more than the {regions_max} that a table may have")]
     TooManyRegions {

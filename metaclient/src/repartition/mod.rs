@@ -25,6 +25,7 @@ mod port;
 mod procedure;
 mod request;
 mod rollback;
+mod size;
 mod state;
 
 pub use self::allocate::{NearAllocator, NewRegion, ResourceAllocator};

@@ -21,7 +21,7 @@ use tessera_manifest::id::{NodeId, RegionId, Slot, TxnId};
 
 use super::allocate::{NearAllocator, NewRegion, ResourceAllocator};
 use super::draft::{DraftError, draft};
-use super::error::Refused;
+use super::error::{PlanError, Refused};
 use super::group::{Cause, Event, Group, GroupStep};
 use super::ops::{Failure, Ops};
 use super::outcome::Outcome;
@@ -125,12 +125,17 @@ impl Repartition {
         if plan.groups.is_empty() {
             info.partition_columns.clone_from(&plan.columns);
         }
+        let input = self.data.to_state().bytes.len();
         let txns: Vec<TxnId> = plan.groups.iter().map(|_| TxnId(context.env().ulid())).collect();
         self.data.stage = if plan.groups.is_empty() { Stage::Finish } else { Stage::Allocate };
         self.data.set_plan(plan.clone(), txns);
         // Each publication stores the procedure and the table with it, so their sizes count too.
-        let besides = values::encode(&info).len() + 2 * self.data.to_state().bytes.len() + PROCEDURE_SLACK_BYTES;
-        plan.check_size(&context.kv().limits(), besides).map_err(|source| StepError::fatal(Refused { source }))?;
+        let limits = context.kv().limits();
+        let (record, record_max) = (self.data.bytes_max(input), limits.value_bytes_max.saturating_sub(PROCEDURE_SLACK_BYTES));
+        let besides = values::encode(&info).len() + record + PROCEDURE_SLACK_BYTES;
+        let too_much = PlanError::TooMuchToKeep { groups: plan.groups.len(), bytes: record, bytes_max: record_max };
+        let kept = if record > record_max { Err(too_much) } else { plan.check_size(&limits, besides) };
+        kept.map_err(|source| StepError::fatal(Refused { source }))?;
         Ok(self.next(view.plan_table(&info)))
     }
 
@@ -227,6 +232,7 @@ impl Repartition {
     }
 
     fn advance(&mut self, at: usize, event: Event, planned: Planned) -> Result<Status, StepError> {
+        let event = event.bounded(self.data.text_bytes());
         self.data.groups[at] = self.data.groups[at].after(event).map_err(StepError::fatal)?;
         Ok(self.next(planned))
     }

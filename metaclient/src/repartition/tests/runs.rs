@@ -327,6 +327,30 @@ async fn a_group_that_the_store_cannot_publish_at_once_is_refused_before_anythin
     }
 }
 
+/// Whatever a record may take: it is refused by the plan, or it is done. After a decision it would be too late to find out.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_could_outgrow_the_store_is_refused_before_anything_is_done() {
+    let (mut refused, mut done) = (0, 0);
+    for value_bytes_max in (9_500..18_000).step_by(250) {
+        let limits = Limits { value_bytes_max, ..Limits::EMBEDDED };
+        let cluster = Cluster::on(Arc::new(MemoryBackend::with_limits(limits)), &HALVES, &[0]).await;
+        let id = cluster.submit("p", split(), Options::DEFAULT).await;
+        let runner = cluster.start_refusing(|_| None).await;
+        let record = cluster.settled(&id).await;
+        runner.close().await;
+        if record.phase == Phase::Done {
+            done += 1;
+            continue;
+        }
+        refused += 1;
+        assert_eq!(record.phase, Phase::Failed, "{value_bytes_max} bytes: {record:?}");
+        assert!(record.error.as_deref().unwrap().contains("several statements"), "{record:?}");
+        let asked = cluster.world.inner().asked.clone();
+        assert!(asked.iter().all(|ask| *ask == "dry_run"), "{value_bytes_max} bytes: {asked:?}");
+    }
+    assert!(refused > 0 && done > 0, "{refused} refused, {done} done");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_repartition_that_waited_is_planned_by_the_rules_that_it_finds() {
     let cluster = Cluster::with_rows(&HALVES, &[0]).await;
