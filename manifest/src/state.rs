@@ -205,6 +205,18 @@ impl RegionState {
         self.books.scopes.values().flat_map(|(scope, _)| scope.columns()).collect()
     }
 
+    /// The columns of which visible files hold values in their statistics, rules and scopes, in the types that they had when
+    /// the files were written: none of them can get another type.
+    #[must_use]
+    pub fn valued_columns(&self) -> BTreeSet<ColumnId> {
+        let mut columns = self.scope_columns();
+        for listed in self.books.visible.values() {
+            columns.extend(listed.file.meta.stats.iter().map(|stats| stats.column));
+            columns.extend(listed.file.meta.rule.columns());
+        }
+        columns
+    }
+
     /// What the region holds of a repartition that is not resolved yet.
     #[must_use]
     pub fn staging(&self) -> Option<&Staging> {

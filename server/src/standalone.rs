@@ -26,6 +26,7 @@ use tessera_metaclient::repartition::{RegionPort, Tools as RepartitionTools};
 use tokio::sync::Mutex;
 
 use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
+use crate::ddl::turns::Turns;
 use crate::ddl::{Ddl, Procedures, Tools, admin, alter, create, drop, procedure, recover, truncate, ttl};
 use crate::error::{Code, ServerError, chain};
 use crate::query::error::{from_engine, unwrap};
@@ -76,8 +77,7 @@ pub struct Standalone {
     ddl: Ddl,
     runner: Arc<Mutex<Option<Runner>>>,
     node: NodeId,
-    /// One alteration at a time, so that each begins with what the one before left.
-    alterations: Arc<Mutex<()>>,
+    alterations: Arc<Turns>,
     /// Looks for expired rows.
     expirer: Arc<ttl::Expirer>,
 }
@@ -191,7 +191,7 @@ impl Standalone {
             Statement::AlterDatabase { name, options } => alter::alter_database(&name, &options, &self.catalogs).await?,
             Statement::AlterTable { name, changes } => {
                 let database = name.database.as_deref().unwrap_or(session);
-                let _one_at_a_time = self.alterations.lock().await;
+                let _one_at_a_time = self.alterations.take(database, &name.table).await;
                 alter::alter_table(database, &name.table, &changes, &self.ddl, &self.sessions).await?;
             }
             Statement::Truncate { name, ranges } => {

@@ -104,7 +104,9 @@ impl Settings {
 impl Candidate {
     /// What the picker needs to know of a reference in a region.
     pub(crate) fn of(region: RegionId, meta: &RegionMeta, file: &FileRef) -> Self {
-        let own = file.key.origin == region && file.scope.is_all() && file.meta.rule == meta.rule;
+        // Values of a column that is no partition column any more keep that from getting another type.
+        let known = file.meta.stats.iter().all(|stats| meta.partition_columns.contains(&stats.column));
+        let own = file.key.origin == region && file.scope.is_all() && file.meta.rule == meta.rule && known;
         Self {
             key: file.key,
             time: file.meta.time_range,

@@ -44,4 +44,10 @@ impl Region {
     pub fn scope_columns(&self) -> BTreeSet<ColumnId> {
         self.pin().state.scope_columns()
     }
+
+    /// The columns of which the lists of files hold values: an alteration may not change their types.
+    #[must_use]
+    pub fn valued_columns(&self) -> BTreeSet<ColumnId> {
+        self.pin().state.valued_columns()
+    }
 }

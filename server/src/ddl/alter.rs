@@ -114,7 +114,8 @@ fn refused(error: &EvolveError) -> ServerError {
 }
 
 /// That no column is dropped, or gets another type, that tells which rows of a table are in which region: by the rules,
-/// whose columns are `named`, or by what files that regions share stand for until they are localized.
+/// whose columns are `named`, or by what files that regions share stand for until they are localized; and that none gets
+/// another type of which the regions' lists of files hold values.
 ///
 /// # Errors
 /// Such a column; a region that is not open.
@@ -127,18 +128,26 @@ pub(super) fn check_columns(
 ) -> Result<(), ServerError> {
     let changed = |column: &&Column| new.schema.column(column.id).is_none_or(|now| now.data_type != column.data_type);
     let changed: Vec<&Column> = old.schema.columns().iter().filter(changed).collect();
+    let retyped = changed.iter().any(|column| new.schema.column(column.id).is_some());
     for region in regions {
         let open = catalogs.engine.region(*region).map_err(|error| from_engine(&error))?;
         if changed.is_empty() {
             continue;
         }
         let scopes = open.scope_columns();
+        let valued = if retyped { open.valued_columns() } else { BTreeSet::new() };
         for Column { id, name, .. } in &changed {
             let text = if named.contains(id) {
                 format!("column '{name}' is part of the partition rules: repartition the table without it first")
             } else if scopes.contains(id) {
                 format!(
                     "files of region {region} hold rows of other regions since a repartition, and column '{name}' tells which: \
+                     run ADMIN compact_table('{}'), which rewrites them, and then the statement again",
+                    old.table_ref()
+                )
+            } else if valued.contains(id) && new.schema.column(*id).is_some() {
+                format!(
+                    "what is known of files of region {region} names values of column '{name}', by which the table was partitioned: \
                      run ADMIN compact_table('{}'), which rewrites them, and then the statement again",
                     old.table_ref()
                 )

@@ -23,6 +23,7 @@ pub mod procedure;
 pub mod recover;
 pub mod truncate;
 pub mod ttl;
+pub mod turns;
 
 pub use procedure::{Procedures, Tools};
 

@@ -78,3 +78,28 @@ async fn a_repartition_that_waited_is_checked_against_the_rules_that_it_finds() 
     session.expect_settled().await;
     assert_eq!(session.all().await.len(), 4);
 }
+
+/// Files keep statistics of the columns that the table was partitioned by, as values of the types that these had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_of_which_statistics_are_kept_gets_no_other_type_until_they_are_gone() {
+    let (_world, session) = Session::fresh().await;
+    session.run(
+        "CREATE TABLE n (host STRING, ts TIMESTAMP(3) TIME INDEX, x INT, PRIMARY KEY (host)) \
+         PARTITION ON COLUMNS (host) (host < 'm', host >= 'm') WITH (append_mode = 'true')",
+    )
+    .await;
+    session.repartition("ALTER TABLE n PARTITION ON COLUMNS (host, x) (host < 'f', host >= 'f')").await;
+    session.run("INSERT INTO n VALUES ('a', 1, 7), ('z', 1, 7)").await;
+    session.rows("ADMIN flush_table('n')").await;
+    session.run("ALTER TABLE n PARTITION ON COLUMNS (host) (host < 'f', host >= 'f')").await;
+    let widen = "ALTER TABLE n MODIFY COLUMN x DOUBLE";
+    if let Err(refused) = session.execute(widen).await {
+        assert!(refused.message.contains("column 'x'") && refused.message.contains("ADMIN compact_table('public.n')"), "{refused}");
+        session.rows("ADMIN compact_table('n')").await;
+        session.run(widen).await;
+    }
+    assert_eq!(session.rows("SELECT count(*) FROM n WHERE x >= 5").await, ["2"]);
+    session.repartition("ALTER TABLE n PARTITION ON COLUMNS (x) (x < 5.0, x >= 5.0)").await;
+    assert_eq!(session.rows("SELECT count(*) FROM n WHERE x >= 5").await, ["2"]);
+    assert_eq!(session.rows("SELECT count(*) FROM n").await, ["2"]);
+}
