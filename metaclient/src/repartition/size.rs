@@ -25,7 +25,9 @@ impl Event {
     /// The event with texts of at most `bytes_max` bytes; of notes, those that are not longer together.
     pub(super) fn bounded(mut self, bytes_max: usize) -> Self {
         match &mut self {
-            Self::Failed(cause) | Self::Stalled { cause, .. } | Self::Decided { cause: Some(cause), .. } => cut(&mut cause.message, bytes_max),
+            Self::Failed(cause) | Self::Stalled { cause, .. } | Self::Decided { cause: Some(cause), .. } => {
+                cut(&mut cause.message, bytes_max)
+            }
             Self::Resolved { notes } | Self::Undone { notes } | Self::Finished { notes } => {
                 let mut left = bytes_max / 2;
                 for note in &mut *notes {
@@ -86,7 +88,10 @@ fn widest_drained(region: RegionId) -> Drained {
 impl Data {
     /// Bytes of each text that is kept of a group: of a few groups all that there is to say, of many groups a little.
     pub(super) fn text_bytes(&self) -> usize {
-        REPARTITION_TEXTS_BYTES.checked_div(self.groups.len()).unwrap_or(usize::MAX).clamp(REPARTITION_TEXT_BYTES.0, REPARTITION_TEXT_BYTES.1)
+        REPARTITION_TEXTS_BYTES
+            .checked_div(self.groups.len())
+            .unwrap_or(usize::MAX)
+            .clamp(REPARTITION_TEXT_BYTES.0, REPARTITION_TEXT_BYTES.1)
     }
 
     /// The most bytes that the record of a procedure with this plan will have, but for those that every record has.

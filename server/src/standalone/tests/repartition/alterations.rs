@@ -83,11 +83,12 @@ async fn a_repartition_that_waited_is_checked_against_the_rules_that_it_finds() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_column_of_which_statistics_are_kept_gets_no_other_type_until_they_are_gone() {
     let (_world, session) = Session::fresh().await;
-    session.run(
-        "CREATE TABLE n (host STRING, ts TIMESTAMP(3) TIME INDEX, x INT, PRIMARY KEY (host)) \
+    session
+        .run(
+            "CREATE TABLE n (host STRING, ts TIMESTAMP(3) TIME INDEX, x INT, PRIMARY KEY (host)) \
          PARTITION ON COLUMNS (host) (host < 'm', host >= 'm') WITH (append_mode = 'true')",
-    )
-    .await;
+        )
+        .await;
     session.repartition("ALTER TABLE n PARTITION ON COLUMNS (host, x) (host < 'f', host >= 'f')").await;
     session.run("INSERT INTO n VALUES ('a', 1, 7), ('z', 1, 7)").await;
     session.rows("ADMIN flush_table('n')").await;
