@@ -92,11 +92,9 @@ impl ProcedureError {
         match self {
             Self::Kv { source } => source.class(),
             Self::Value { source } => source.class(),
-            Self::NotFound { .. }
-            | Self::IdInUse { .. }
-            | Self::TooLarge { .. }
-            | Self::Refused { .. }
-            | Self::LocksNotHeld { .. } => ErrorClass::Invalid,
+            Self::NotFound { .. } | Self::IdInUse { .. } | Self::TooLarge { .. } | Self::Refused { .. } | Self::LocksNotHeld { .. } => {
+                ErrorClass::Invalid
+            }
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::Contended { .. } => ErrorClass::Retry,
         }

@@ -273,7 +273,8 @@ impl Scheduler {
     async fn hand_over(&mut self) -> Result<(), ProcedureError> {
         let rows = &self.rows;
         // What was not answered may still arrive, until one of the two records is another than it was to replace.
-        let waits = |row: &Row| row.record.in_place_of.as_ref().and_then(|id| rows.get(id)).is_some_and(|row| row.record.phase.is_blocked());
+        let waits =
+            |row: &Row| row.record.in_place_of.as_ref().and_then(|id| rows.get(id)).is_some_and(|row| row.record.phase.is_blocked());
         self.taking_over.retain(|id, replaced| rows.get(id).is_some_and(|row| row.written == *replaced && waits(row)));
         let blocked = |row: &Row| {
             let other = rows.get(row.record.in_place_of.as_ref().filter(|_| row.record.phase == Phase::Queued)?)?;

@@ -161,15 +161,8 @@ async fn most_holders(kv: &Arc<dyn KvBackend>) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn the_lock_changes_hands_once_whatever_happens_to_the_runner() {
-    let faults = [
-        Fault::CrashBefore,
-        Fault::CrashAfter,
-        Fault::FreezeBefore,
-        Fault::FreezeAfter,
-        Fault::LoseAnswer,
-        Fault::Delay,
-        Fault::Fail,
-    ];
+    let faults =
+        [Fault::CrashBefore, Fault::CrashAfter, Fault::FreezeBefore, Fault::FreezeAfter, Fault::LoseAnswer, Fault::Delay, Fault::Fail];
     let mut disturbed = 0;
     for fault in faults {
         for at in 0..24 {

@@ -251,7 +251,9 @@ async fn a_group_that_is_tried_again_after_its_decision_does_not_hold_up_the_oth
     let id = cluster.submit("p", two_groups(), Options::DEFAULT).await;
     let busy = |ask: &Ask| (ask.name() == "drain" && ask.region() == Some(region(0))).then(|| PortError::retryable("the store is slow"));
     let runner = cluster.start_refusing(busy).await;
-    let step_of = async |at: usize| Data::from_state(&cluster.procedures().procedure(&id).await.unwrap().state).unwrap().groups.get(at).map(|group| group.step);
+    let step_of = async |at: usize| {
+        Data::from_state(&cluster.procedures().procedure(&id).await.unwrap().state).unwrap().groups.get(at).map(|group| group.step)
+    };
     while step_of(1).await != Some(GroupStep::Done) {
         sleep(Duration::from_millis(50)).await;
     }
@@ -331,8 +333,11 @@ async fn a_group_that_the_store_cannot_publish_at_once_is_refused_before_anythin
 async fn a_repartition_that_waited_is_planned_by_the_rules_that_it_finds() {
     let cluster = Cluster::with_rows(&HALVES, &[0]).await;
     let merge = Request::Merge { rules: rules_of(&["a < -20", "a >= -20 AND a < 10"]) };
-    let (first, second, third) =
-        (cluster.submit("p1", split(), Options::DEFAULT).await, cluster.submit("p2", merge.clone(), Options::DEFAULT).await, cluster.submit("p3", merge, Options::DEFAULT).await);
+    let (first, second, third) = (
+        cluster.submit("p1", split(), Options::DEFAULT).await,
+        cluster.submit("p2", merge.clone(), Options::DEFAULT).await,
+        cluster.submit("p3", merge, Options::DEFAULT).await,
+    );
     let runner = cluster.start_refusing(|_| None).await;
     assert_eq!(cluster.settled(&first).await.phase, Phase::Done);
     assert_eq!(cluster.settled(&second).await.phase, Phase::Done, "when it was submitted there was no such rule");

@@ -6,8 +6,8 @@ use tessera_manifest::env::Env;
 use tessera_metaclient::catalog::Catalog;
 use tessera_metaclient::keys::Switch;
 use tessera_metaclient::kv::KvBackend;
-use tessera_metaclient::repartition;
 use tessera_metaclient::procedure::{self, Locks, Phase, Procedure, ProcedureError, ProcedureId, Record, Waited};
+use tessera_metaclient::repartition;
 
 use super::decoded;
 use crate::catalog::from_catalog;
@@ -61,7 +61,11 @@ impl Procedures {
     ///
     /// # Errors
     /// As [`carry_out`](Self::carry_out).
-    pub async fn carry_out_over<P: Procedure>(&self, locks: &Locks, plan: impl Fn(Option<&Record>) -> Option<P>) -> Result<String, ServerError> {
+    pub async fn carry_out_over<P: Procedure>(
+        &self,
+        locks: &Locks,
+        plan: impl Fn(Option<&Record>) -> Option<P>,
+    ) -> Result<String, ServerError> {
         self.check_running().await?;
         let mut over = self.obstacle(locks).await?;
         for _ in 0..TAKE_OVERS_MAX {
@@ -79,7 +83,8 @@ impl Procedures {
                 Waited::Obstructed { by } => over = Some(by),
             }
         }
-        Err(over.map_or_else(|| ServerError::new(Code::RegionBusy, "the table is changed by many at once: try again"), |by| obstructed(&by)))
+        Err(over
+            .map_or_else(|| ServerError::new(Code::RegionBusy, "the table is changed by many at once: try again"), |by| obstructed(&by)))
     }
 
     /// Waits until a procedure is over, or needs somebody.
