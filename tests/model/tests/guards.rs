@@ -88,12 +88,12 @@ const ALONE: &[Caught] = &[
     (Guard::DropMarkersKept, "dropped/undrop", "a dropped table is back in the catalog, without its files"),
     (Guard::ReconcileReadsMarkers, "dropped/undrop", "a dropped table is back in the catalog, without its files"),
     (Guard::DropAfterResolve, "dropped/undrop", "a region is dropped in the middle of a repartition"),
-    (Guard::BlockedGivesWay, "blocked/hopeless", STUCK),
-    (Guard::OnlyBlockedGivesWay, "blocked/mended", "a step of a repartition runs beside another statement"),
-    (Guard::LockHandedOver, "blocked/hopeless", "an alteration begins in the middle of a repartition"),
-    (Guard::TakeOverAfterLastStep, "blocked/hopeless", "a step of a repartition runs beside another statement"),
-    (Guard::SupersededIsOver, "blocked/hopeless", "two statements hold the lock of a table"),
-    (Guard::UndropGoesOn, "blocked/hopeless", STUCK),
+    (Guard::BlockedGivesWay, "blocked/statements", STUCK),
+    (Guard::OnlyBlockedGivesWay, "blocked/statements", "a step of a repartition runs beside another statement"),
+    (Guard::LockHandedOver, "blocked/statements", "an alteration begins in the middle of a repartition"),
+    (Guard::TakeOverAfterLastStep, "blocked/statements", "a step of a repartition runs beside another statement"),
+    (Guard::SupersededIsOver, "blocked/statements", "two statements hold the lock of a table"),
+    (Guard::UndropGoesOn, "blocked/statements", "an alteration begins in the middle of a repartition"),
 ];
 
 /// Two guards that stand in for each other in a scenario: each may go alone, both may not.

@@ -312,8 +312,9 @@ async fn a_group_that_the_store_cannot_publish_at_once_is_refused_before_anythin
         (Limits { txn_bytes_max: 12_000, ..Limits::EMBEDDED }, "--max-request-bytes"),
     ] {
         let cluster = Cluster::on(Arc::new(MemoryBackend::with_limits(limits)), &HALVES, &[0]).await;
-        let bounds: Vec<String> = (0..12).map(|at| format!("a >= {} AND a < {}", at * 2, at * 2 + 2)).collect();
-        let rules: Vec<&str> = bounds.iter().map(String::as_str).chain(["a < 0", "a >= 24"]).collect();
+        // One of the new rules is across the old bound, so that all regions are one group.
+        let bounds: Vec<String> = (0..12).map(|at| format!("a >= {} AND a < {}", at * 2 + 1, at * 2 + 3)).collect();
+        let rules: Vec<&str> = bounds.iter().map(String::as_str).chain(["a < 1", "a >= 25"]).collect();
         let all = Request::Repartition { from: rules_of(&HALVES), into: rules_of(&rules), columns: None };
         let before = cluster.shown().await;
         let id = cluster.submit("p", all, Options::DEFAULT).await;

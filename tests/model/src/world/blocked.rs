@@ -40,6 +40,8 @@ pub struct State {
     in_step: bool,
     /// What keeps it from going forward is there.
     cause: bool,
+    /// Nobody can take it away.
+    for_good: bool,
     decided: bool,
     aborted: bool,
     staged: bool,
@@ -54,8 +56,6 @@ pub struct State {
 pub struct Blocked {
     /// Which rules hold.
     pub guards: Guards,
-    /// Whether the cause is there for good.
-    pub hopeless: bool,
 }
 
 impl State {
@@ -82,8 +82,9 @@ impl Blocked {
         if state.in_step {
             self.step_ends(state, steps);
         }
-        if state.cause && !self.hopeless {
+        if state.cause && !state.for_good {
             steps.change(format_args!("an operator takes the cause away"), state, |next| next.cause = false);
+            steps.change(format_args!("the cause is found to be there for good"), state, |next| next.for_good = true);
         }
         let again = state.superseded && state.repartition == Phase::Over && state.staged && !self.holds(Guard::SupersededIsOver);
         if state.repartition == Phase::Blocked || again {
@@ -190,6 +191,7 @@ impl World for Blocked {
             superseded: false,
             in_step: false,
             cause: true,
+            for_good: false,
             decided: false,
             aborted: false,
             staged: true,
