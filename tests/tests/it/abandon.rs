@@ -88,7 +88,7 @@ fn a_region_whose_log_is_gone_opens_with_what_was_flushed_once_the_log_is_given_
         let shown = expect(&["region", "show", path, region, "--json"], 0, &[]);
         let shown: Value = serde_json::from_str(&shown).unwrap();
         assert!(shown.to_string().contains(&lost), "{shown}");
-        expect(&["manifest", "log", path, region], 0, &["abandon", &lost]);
+        expect(&["manifest", "log", path, region], 0, &["by force without the local wal", &lost, "may be lost"]);
     }
     assert_eq!(server.terminate().code, Some(0));
     // The log turns up again: what was given up does not come back, and nothing written since is hurt.

@@ -324,13 +324,21 @@ fn undisturbed(scene: &Scene) -> (Ends, u64) {
     (ends, fuse.writes())
 }
 
-/// Which of so many cases are tried: `cases` of them, or as many as the environment says.
+/// Which of so many cases are tried, evenly spread: `cases` of them, or as many as the environment says.
 fn tried(all: u64, cases: u64) -> impl Iterator<Item = u64> {
     let cases = match std::env::var("TESSERA_CRASH_CASES") {
         Err(_) => cases,
         Ok(text) if text == "all" => all,
         Ok(text) => text.parse().expect("TESSERA_CRASH_CASES is a number or `all`"),
     };
-    let cases = cases.clamp(1, all.max(1));
-    (0..cases).map(move |case| case * all / cases)
+    // Steps of the golden section, coprime to the whole, so that every case comes once.
+    let mut step = (all * 618 / 1000).max(1);
+    while greatest_common_divisor(step, all) != 1 {
+        step += 1;
+    }
+    (0..cases.min(all)).map(move |case| case * step % all)
+}
+
+fn greatest_common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }

@@ -32,6 +32,8 @@ fn fall_asleep(disk: &Disk, ledger: &Ledger, scene: &Scene, slow: &Arc<Fuse>, at
                 () = slow.burnt() => {}
                 () = over.notified() => return false,
             }
+            // Its clients go elsewhere; what they have asked for is on its way.
+            clients.stop.store(true, Ordering::Relaxed);
             let fuse = unlit();
             let second = disk.open(&fuse, Arc::clone(&disk.store)).await.unwrap();
             if matches!(wakes, Wakes::Meanwhile) {
