@@ -86,8 +86,8 @@ staging p50        from there until that row is seen: drain, remap, publish, res
 total              the whole repartition
 rewritten          bytes of data files written by the repartition
 delayed window     the window where each request to the store takes --delay-ms longer, and how many such delays it is
-scan               all rows of the table after a split, before and after compaction has localized its files, beside a
-                   table that had the new rules from the start";
+scan               one field and the time of all rows of the table after a split, while no compaction runs, and after
+                   compaction has localized its files, beside a table that had the new rules from the start";
 
 /// One figure.
 struct Line {
@@ -162,6 +162,11 @@ fn region(number: u32) -> RegionId {
 
 fn generation(number: u32) -> Result<Generation> {
     Ok(Generation::new(number).ok_or("generations are used up")?)
+}
+
+/// The name of the repartition that draws this generation.
+fn txn(generation: u32) -> TxnId {
+    TxnId(Ulid(u128::from(generation) << 64 | 1))
 }
 
 fn cpu(options: &Options, hosts: u32, rows: u64) -> Result<Cpu> {
@@ -254,7 +259,7 @@ impl World {
 
     async fn repartition(&mut self, rules: Vec<Arc<Expr>>) -> Result<Took> {
         let watch = Stopwatch::start();
-        let txn = TxnId(Ulid(u128::from(self.next_generation) << 64 | 1));
+        let txn = self::txn(self.next_generation);
         let (commit, abort) = (generation(self.next_generation)?, generation(self.next_generation + 1)?);
         self.next_generation += 2;
         let sources = self.regions.clone();
@@ -335,6 +340,22 @@ impl World {
         let remaps = self.engine.remap(request).await?;
         let applied = try_join_all(remaps.into_iter().map(|(id, remap)| self.engine.apply_remap(id, remap))).await?;
         Ok(applied.iter().map(|applied| applied.references).sum())
+    }
+
+    /// Flushes, and lets no compaction run until it is released.
+    async fn hold_compactions(&self, txn: TxnId) -> Result<()> {
+        for (id, ..) in &self.regions {
+            self.engine.prepare(*id, txn).await?;
+        }
+        Ok(())
+    }
+
+    /// That the second region still reads files of the first.
+    async fn check_foreign(&self) -> Result<()> {
+        let (second, ..) = self.regions.last().ok_or("no region")?;
+        let scan = self.engine.region(*second)?.scan(ScanRequest::default()).await?;
+        let foreign = scan.files.iter().any(|file| file.key.origin != *second);
+        if foreign { Ok(()) } else { Err("check failed: the files were localized before they were read".into()) }
     }
 
     async fn close(self) -> Result<()> {
@@ -503,14 +524,22 @@ async fn scans(options: &Options, lines: &mut Vec<Line>) -> Result<()> {
     let cpu = cpu(options, 4_000, options.rows)?;
     let rows = cpu.rows();
     let ours = filled(options, &cpu, true).await?;
+    // A repartition writes one row more, which is in a file of its own: in both tables.
+    let targets: Vec<_> = ours.regions.iter().map(|(id, _, rule)| (*id, Arc::clone(rule))).collect();
+    ours.write(&targets, Generation::FIRST).await?;
+    ours.hold_compactions(txn(1)).await?;
     let from_the_start = scan_ms(&ours, rows).await?;
     ours.close().await?;
     let mut world = filled(options, &cpu, false).await?;
     let before = data_bytes(&world.folder.path().join("store"))?;
     world.turn().await?;
     let rewritten = data_bytes(&world.folder.path().join("store"))?.saturating_sub(before);
+    // Else the first scans would share the machine with the compactions that localize, and the last find them done.
+    world.hold_compactions(txn(world.next_generation)).await?;
+    world.check_foreign().await?;
     let after = scan_ms(&world, rows).await?;
     for (id, ..) in &world.regions {
+        world.engine.release(*id, txn(world.next_generation));
         world.engine.compact_region(*id, Strategy::default()).await?;
     }
     let localized = scan_ms(&world, rows).await?;

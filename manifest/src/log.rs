@@ -48,7 +48,7 @@ use replay::segments_of;
 
 pub use follower::Follower;
 pub use hold::{Hold, Holds};
-pub use read::{load, load_at, open_many, record_bodies};
+pub use read::{load, load_at, load_before, open_many, record_bodies};
 pub use retention::Retained;
 pub use rollback::{Refusal, RollbackError, plan_rollback};
 

@@ -103,6 +103,12 @@ impl Cursor {
         self.block().sequences.as_ref().map_or(self.rank, |sequences| sequences[row])
     }
 
+    /// Whether all rows of this run are newer than those of another; `None` if that differs from row to row.
+    #[inline]
+    pub(super) fn rank_above(&self, other: &Self) -> Option<bool> {
+        (self.block().sequences.is_none() && other.block().sequences.is_none()).then_some(self.rank > other.rank)
+    }
+
     /// Goes to `position`, which is not behind the end of the series. Says what lies there.
     #[inline]
     pub(super) fn go(&mut self, position: usize) -> At {

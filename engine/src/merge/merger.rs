@@ -16,7 +16,7 @@ use arrow::array::RecordBatch;
 use super::block::Need;
 use super::cursor::{At, Cursor};
 use super::gather::{Chunk, Place};
-use super::pair::{Side, interleave};
+use super::pair::{Side, interleave, ties};
 use super::{BATCH_ROWS, Dedup, Seen};
 use crate::sst::Error;
 
@@ -247,42 +247,68 @@ impl Merger {
         let Some(next_end) = self.cursors[next].single_until(None) else { return false };
         self.close_key();
         self.group.pop();
-        let held = if self.policy.order == RowOrder::Key {
-            Some([hold(&mut self.cursors[best], &mut self.chunk), hold(&mut self.cursors[next], &mut self.chunk)])
-        } else {
-            None
-        };
-        let kept = [std::mem::take(&mut self.cursors[best].kept), std::mem::take(&mut self.cursors[next].kept)];
-        let (passed, [left, right]) = self.pass_pair([(best, best_end), (next, next_end)], held, kept);
-        (self.cursors[best].kept, self.cursors[next].kept) = (left, right);
+        let pair = [(best, best_end), (next, next_end)];
+        let passed = if self.policy.order == RowOrder::Key { self.pass_in_order(pair) } else { self.pass_in_any_order(pair) };
         self.go(best, passed.0);
         self.go(next, passed.1);
         true
     }
 
-    /// Hands the rows of two cursors up to an end each to the chunk, where they are held, or adds them to what is kept.
-    /// Returns the rows behind those that are decided.
-    fn pass_pair(&mut self, pair: [(usize, usize); 2], held: Option<[u32; 2]>, mut kept: [Pieces; 2]) -> ((usize, usize), [Pieces; 2]) {
+    /// Hands the rows of two cursors up to an end each to the chunk, in order of time. Returns the rows behind those that are
+    /// decided.
+    fn pass_in_order(&mut self, pair: [(usize, usize); 2]) -> (usize, usize) {
         let Self { cursors, chunk, policy, .. } = self;
+        let held = pair.map(|(cursor, _)| hold(&mut cursors[cursor], chunk));
         let (left, right) = (&cursors[pair[0].0], &cursors[pair[1].0]);
         let (l, r) = (left.position, right.position);
         let (left_times, right_times) = (&left.block().times[l..pair[0].1], &right.block().times[r..pair[1].1]);
         let left_wins = |a: usize, b: usize| left.sequence_at(l + a) > right.sequence_at(r + b);
         let (left_block, right_block, drop) = (left.block(), right.block(), policy.drop_deletes);
         let mut gaps = (left.gap, right.gap);
-        let passed = match held {
-            None => interleave(left_times, right_times, &mut gaps, left_wins, |side, from, end| match side {
-                Side::Left => left_block.live_pieces(l + from, l + end, drop, |from, rows| keep(&mut kept[0], from, rows)),
-                Side::Right => right_block.live_pieces(r + from, r + end, drop, |from, rows| keep(&mut kept[1], from, rows)),
-            }),
-            Some(held) => interleave(left_times, right_times, &mut gaps, left_wins, |side, from, end| match side {
-                Side::Left => left_block.live_pieces(l + from, l + end, drop, |from, rows| chunk.push(held[0], from, rows)),
-                Side::Right => right_block.live_pieces(r + from, r + end, drop, |from, rows| chunk.push(held[1], from, rows)),
+        let passed = interleave(left_times, right_times, &mut gaps, left_wins, |side, from, end| match side {
+            Side::Left => left_block.live_pieces(l + from, l + end, drop, |from, rows| chunk.push(held[0], from, rows)),
+            Side::Right => right_block.live_pieces(r + from, r + end, drop, |from, rows| chunk.push(held[1], from, rows)),
+        });
+        (cursors[pair[0].0].gap, cursors[pair[1].0].gap) = gaps;
+        (l + passed.0, r + passed.1)
+    }
+
+    /// Adds the rows of two cursors up to an end each to what is kept of their blocks, but for those that lose against the
+    /// other's. Returns the rows behind those that are decided.
+    fn pass_in_any_order(&mut self, pair: [(usize, usize); 2]) -> (usize, usize) {
+        let mut kept = pair.map(|(cursor, _)| std::mem::take(&mut self.cursors[cursor].kept));
+        let (left, right) = (&self.cursors[pair[0].0], &self.cursors[pair[1].0]);
+        let (l, r) = (left.position, right.position);
+        let (left_times, right_times) = (&left.block().times[l..pair[0].1], &right.block().times[r..pair[1].1]);
+        let drop = self.policy.drop_deletes;
+        let keep_left = |kept: &mut Pieces, from, end| left.block().live_pieces(from, end, drop, |from, rows| keep(kept, from, rows));
+        let keep_right = |kept: &mut Pieces, from, end| right.block().live_pieces(from, end, drop, |from, rows| keep(kept, from, rows));
+        let (mut gaps, [left_kept, right_kept]) = ((left.gap, right.gap), &mut kept);
+        // What is kept goes from behind the last row that lost.
+        let (mut left_from, mut right_from) = (l, r);
+        let mut left_loses = |row: usize| {
+            keep_left(left_kept, left_from, row);
+            left_from = row + 1;
+        };
+        let mut right_loses = |row: usize| {
+            keep_right(right_kept, right_from, row);
+            right_from = row + 1;
+        };
+        let passed = match left.rank_above(right) {
+            Some(false) => ties(left_times, right_times, &mut gaps, |a, _| left_loses(l + a)),
+            Some(true) => ties(left_times, right_times, &mut gaps, |_, b| right_loses(r + b)),
+            None => ties(left_times, right_times, &mut gaps, |a, b| match left.sequence_at(l + a) > right.sequence_at(r + b) {
+                true => right_loses(r + b),
+                false => left_loses(l + a),
             }),
         };
         let ends = (l + passed.0, r + passed.1);
-        (cursors[pair[0].0].gap, cursors[pair[1].0].gap) = gaps;
-        (ends, kept)
+        keep_left(left_kept, left_from, ends.0);
+        keep_right(right_kept, right_from, ends.1);
+        for ((cursor, _), (kept, gap)) in pair.into_iter().zip(kept.into_iter().zip([gaps.0, gaps.1])) {
+            (self.cursors[cursor].kept, self.cursors[cursor].gap) = (kept, gap);
+        }
+        ends
     }
 
     /// Whether rows of the cursor's block must be decided one by one.

@@ -54,12 +54,37 @@ pub(super) fn interleave(
     (l, r)
 }
 
+/// Goes through two such lists as [`interleave`] does, for rows whose order does not count: calls `tie` for each time that
+/// both have. Returns how many rows of each were passed; those that are not in a tie are the only ones of their time.
+#[inline]
+pub(super) fn ties(left: &[i64], right: &[i64], gaps: &mut (Gap, Gap), mut tie: impl FnMut(usize, usize)) -> (usize, usize) {
+    let (mut l, mut r) = (0, 0);
+    while let (Some(_), Some(time)) = (left.get(l), right.get(r)) {
+        // Times ascend, so one that is the same proves that there is none before it.
+        let guess = l + gaps.0.usual;
+        if left.get(guess) == Some(time) {
+            tie(guess, r);
+            (l, r) = (guess + 1, r + 1);
+            continue;
+        }
+        l = before(left, l, *time, &mut gaps.0);
+        let Some(time) = left.get(l) else { break };
+        if *time == right[r] {
+            tie(l, r);
+            (l, r) = (l + 1, r + 1);
+        } else {
+            r = before(right, r, *time, &mut gaps.1);
+        }
+    }
+    (l, r)
+}
+
 /// The first row from `from` on whose time is not below `time`.
 #[inline]
 fn before(times: &[i64], from: usize, time: i64, gap: &mut Gap) -> usize {
     let at = from + gap.usual;
-    let above = at == from || times.get(at - 1).is_some_and(|last| *last < time);
-    if above && times.get(at).is_some_and(|next| *next >= time) {
+    let above = || at == from || times.get(at - 1).is_some_and(|last| *last < time);
+    if times.get(at).is_some_and(|next| *next == time || (*next > time && above())) {
         return at;
     }
     if times.last().is_some_and(|last| *last < time) {
@@ -120,6 +145,11 @@ mod tests {
             prop_assert_eq!(&out, &expected(&left, &right, left_wins));
             let passed = left[..l].iter().chain(&right[..r]).collect::<std::collections::BTreeSet<_>>();
             prop_assert_eq!(passed.len(), out.len(), "what is passed has come out");
+            let mut both = Vec::new();
+            let passed = ties(&left, &right, &mut Default::default(), |l, r| both.push((left[l], right[r])));
+            prop_assert_eq!(passed, (l, r), "as far as where the order counts");
+            let expected: Vec<(i64, i64)> = left.iter().filter(|time| right.contains(time)).map(|time| (*time, *time)).collect();
+            prop_assert_eq!(both, expected);
         }
     }
 }

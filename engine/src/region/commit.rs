@@ -7,7 +7,7 @@
 //! - After an unknown outcome nothing is dropped, released or deleted; the manifest is opened again, which ends the
 //!   epoch, and says what is in it.
 
-use tessera_manifest::action::{Action, Edit};
+use tessera_manifest::action::Action;
 use tessera_manifest::id::{Epoch, FileKey};
 use tessera_manifest::log::{Manifest, Outcome};
 use tessera_manifest::state::RegionState;
@@ -81,12 +81,7 @@ impl Region {
 
     /// Commits an edit that adds files of `begun`; when it fails, deletes those if no record names them for certain.
     /// They are in flight until the caller's version shows the state.
-    pub(super) async fn commit_files(&self, manifest: &mut Manifest, edit: Edit, begun: &[FileKey]) -> Result<RegionState, Error> {
-        self.commit_with_files(manifest, Action::Edit(edit), begun).await
-    }
-
-    /// The same with an edit of any kind.
-    pub(super) async fn commit_with_files(&self, manifest: &mut Manifest, edit: Action, begun: &[FileKey]) -> Result<RegionState, Error> {
+    pub(super) async fn commit_files(&self, manifest: &mut Manifest, edit: Action, begun: &[FileKey]) -> Result<RegionState, Error> {
         match self.try_commit(manifest, vec![edit]).await {
             Ok(state) => Ok(state),
             Err(failed) => {

@@ -13,7 +13,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tessera_manifest::action::Edit;
+use tessera_manifest::action::{Action, Edit};
 use tessera_manifest::file::FileRef;
 use tessera_manifest::id::{Epoch, FileKey, Sequence};
 use tessera_manifest::log::Manifest;
@@ -223,7 +223,7 @@ impl Region {
     ) -> Result<Round, Error> {
         let report = report(inputs, &outputs);
         let edit = Edit { add: outputs, remove: pick.inputs.clone(), ..Edit::new(version.meta.generation) };
-        let state = self.commit_files(&mut manifest, edit, &begun).await?;
+        let state = self.commit_files(&mut manifest, Action::Edit(edit), &begun).await?;
         self.version.update(|version| version.state = state);
         drop(manifest);
         self.in_flight.end(begun);

@@ -99,7 +99,7 @@ impl Region {
         let sequence = frozen.memtable.max_sequence();
         let flushed = vec![Flushed { wal: self.shared.parts.wal.id(), position: frozen.position, done: false }];
         let edit = Edit { add, flushed, sequence, ..Edit::new(version.meta.generation) };
-        let state = self.commit_files(&mut manifest, edit, &begun).await?;
+        let state = self.commit_files(&mut manifest, Action::Edit(edit), &begun).await?;
         self.flushed(frozen, state);
         drop(manifest);
         self.in_flight.end(begun);
@@ -178,12 +178,24 @@ impl Region {
     }
 
     /// Logs the drop; rows and files are gone for everybody.
+    ///
+    /// # Errors
+    /// [`Error::Staged`]: nothing is done, and writes go on. The manifest's, after which the region is closed.
     pub(crate) async fn drop_all(&self) -> Result<(), Error> {
         self.check_unstaged()?;
-        self.shut(GateState::Closed).await;
+        let before = std::mem::replace(&mut *self.gate.write().await, GateState::Closed);
+        // A compaction that commits waits for the manifest, so it is ended before that is taken.
         self.end_compaction().await;
         let mut manifest = self.manifest.lock().await;
         self.settle(&mut manifest).await?;
+        // It may have been staged before the gate was shut. What is in doubt is settled now.
+        if let Err(staged) = self.check_unstaged() {
+            let mut gate = self.gate.write().await;
+            if *gate == GateState::Closed && matches!(before, GateState::Open | GateState::Doubt) {
+                *gate = GateState::Open;
+            }
+            return Err(staged);
+        }
         if !manifest.state().is_dropped() {
             self.commit(&mut manifest, vec![Action::Drop(DropAction {})]).await?;
         }

@@ -115,7 +115,7 @@ impl Region {
         if edit.remove.is_empty() {
             return Ok(done);
         }
-        let state = self.commit_files(&mut manifest, edit, &begun).await?;
+        let state = self.commit_files(&mut manifest, Action::Edit(edit), &begun).await?;
         self.version.update(|version| version.state = state);
         drop(manifest);
         self.in_flight.end(begun);

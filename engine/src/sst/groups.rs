@@ -16,7 +16,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema as ArrowSchema};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::RowSelection;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, RowSelection};
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::file::metadata::RowGroupMetaData;
 use tessera_manifest::id::ColumnId;
@@ -28,6 +28,7 @@ use super::evolve::conform_column;
 use super::memory::Reserved;
 use super::pages::Group;
 use super::read::FileRead;
+use super::rule::Tests;
 use super::store_reader::StoreReader;
 use crate::merge::BATCH_ROWS;
 use crate::merge::block::{Block, BlockStream, Need, op_types_of, payload_batch, sequences_of, times_of};
@@ -94,21 +95,6 @@ impl FileRead {
             Meaning::OpType => self.footer.leaf_of(OP_TYPE_FIELD_ID).ok_or_else(missing).map(Some),
         }
     }
-
-    fn is_tag(&self, column: ColumnId) -> bool {
-        self.layout.schema().primary_key().contains(&column)
-    }
-
-    /// The conditions of the filter and of the exact predicate that name tags alone.
-    fn tag_conditions(&self) -> Vec<Expr> {
-        let all_tags = |expr: &Expr| expr.columns().iter().all(|column| self.is_tag(*column));
-        let parts = |expr: &Expr| match expr {
-            Expr::And(parts) => parts.clone(),
-            other => vec![other.clone()],
-        };
-        let exact = self.exact.iter().flat_map(|exact| parts(exact));
-        parts(&self.filter).into_iter().chain(exact).filter(|part| *part != Expr::always() && all_tags(part)).collect()
-    }
 }
 
 impl Reading {
@@ -122,25 +108,29 @@ impl Reading {
 
     async fn read_group(self: Arc<Self>, group: Group) -> Result<BlockStream, Error> {
         let rows = self.file.footer.rows_of(group.index);
+        let Tests { exact, of_rows, of_tags } = self.tests(group.index);
         // Tests of single rows need the tags of each.
-        let known = if self.tests_rows() || self.file.layout.keys().is_none() { None } else { self.file.known_series(group.index) };
+        let known = if of_rows || self.file.layout.keys().is_none() { None } else { self.file.known_series(group.index) };
         let series = match (&self.encoder, known) {
             (_, Some(known)) => Some(known),
-            (Some(encoder), None) if !self.tests_rows() && group.selected() * SERIES_SHARE >= rows => {
+            (Some(encoder), None) if !of_rows && group.selected() * SERIES_SHARE >= rows => {
                 Some(self.file.read_series(group.index, encoder).await?)
             }
             _ => None,
         };
-        let selected = match &series {
-            Some(series) => self.choose(series, &group.rows)?,
-            None => group.rows.clone(),
+        let (selected, exact) = match (&series, exact) {
+            (Some(series), _) => (self.choose(series, &group.rows, of_tags)?, None),
+            (None, Some(exact)) if !of_rows => match self.choose_by_runs(&group, &exact).await? {
+                Some(chosen) => (chosen, None),
+                None => (group.rows.clone(), Some(exact)),
+            },
+            (None, exact) => (group.rows.clone(), exact),
         };
         if selected.is_empty() {
             return Ok(stream::empty().boxed());
         }
-        let row_tests = series.is_none() && self.file.exact.is_some();
         let inline = if series.is_none() { self.inline_tags() } else { Vec::new() };
-        let wanted = self.wanted(&inline, row_tests)?;
+        let wanted = self.wanted(&inline, exact.as_deref())?;
         let selected = match &series {
             Some(series) => self.newest(&group, series, selected).await?,
             None => selected,
@@ -156,7 +146,7 @@ impl Reading {
             let _counted = &reserved;
             let batch = batch?;
             let stretches = series.as_ref().map(|series| series.select(&places.take(batch.num_rows() as u32)));
-            self.block(&wanted, batch, stretches, row_tests)
+            self.block(&wanted, batch, stretches, exact.as_deref())
         });
         Ok(blocks.boxed())
     }
@@ -171,14 +161,8 @@ impl Reading {
         self.need.times || self.file.time.is_some()
     }
 
-    /// Whether the exact predicate names more than tags.
-    fn tests_rows(&self) -> bool {
-        self.file.exact.as_ref().is_some_and(|exact| exact.columns().iter().any(|column| !self.file.is_tag(*column)))
-    }
-
     /// The rows of series that are wanted.
-    fn choose(&self, series: &Stretches, rows: &[Range<u32>]) -> Result<Vec<Range<u32>>, Error> {
-        let conditions = self.file.tag_conditions();
+    fn choose(&self, series: &Stretches, rows: &[Range<u32>], conditions: Vec<Expr>) -> Result<Vec<Range<u32>>, Error> {
         if conditions.is_empty() && self.file.seen.is_none() && !self.file.last_rows {
             return Ok(rows.to_vec());
         }
@@ -218,7 +202,7 @@ impl Reading {
         mask.map(Some).map_err(|error| Error::BatchShape { detail: error.to_string() })
     }
 
-    fn count_tested(&self, rows: usize) {
+    pub(super) fn count_tested(&self, rows: usize) {
         if let Some(tested) = &self.file.rows_tested {
             tested.fetch_add(rows as u64, Ordering::Relaxed);
             metrics::counter!("tessera_rule_rows_tested_total").increment(rows as u64);
@@ -226,7 +210,7 @@ impl Reading {
     }
 
     /// The columns to decode, by leaf.
-    fn wanted(&self, inline: &[ColumnId], row_tests: bool) -> Result<BTreeMap<usize, Meaning>, Error> {
+    fn wanted(&self, inline: &[ColumnId], exact: Option<&Expr>) -> Result<BTreeMap<usize, Meaning>, Error> {
         let layout = &self.file.layout;
         let columns: Vec<ColumnId> = layout.columns().map(|column| column.id).collect();
         let internal = |position: &usize| if *position == columns.len() { Meaning::Sequence } else { Meaning::OpType };
@@ -242,9 +226,7 @@ impl Reading {
             meanings.push(Meaning::OpType);
         }
         meanings.extend(inline.iter().copied().map(Meaning::User));
-        if row_tests {
-            meanings.extend(self.file.exact.iter().flat_map(|exact| exact.columns()).map(Meaning::User));
-        }
+        meanings.extend(exact.into_iter().flat_map(Expr::columns).map(Meaning::User));
         let mut leaves = BTreeMap::new();
         for meaning in meanings {
             if let Some(leaf) = self.file.leaf(meaning)? {
@@ -275,13 +257,24 @@ impl Reading {
         wanted: &BTreeMap<usize, Meaning>,
         selected: &[Range<u32>],
     ) -> Result<stream::BoxStream<'static, Result<RecordBatch, Error>>, Error> {
+        self.decode_with(&self.file.footer.reader, group, wanted, selected)
+    }
+
+    /// The same by other metadata of the file, which says what becomes of text.
+    pub(super) fn decode_with(
+        &self,
+        metadata: &ArrowReaderMetadata,
+        group: &Group,
+        wanted: &BTreeMap<usize, Meaning>,
+        selected: &[Range<u32>],
+    ) -> Result<stream::BoxStream<'static, Result<RecordBatch, Error>>, Error> {
         let file = &self.file;
         let rows = file.footer.rows_of(group.index);
         if wanted.is_empty() {
             return Ok(stream::iter(counts(selected)).boxed());
         }
         let mask = ProjectionMask::leaves(file.footer.reader.parquet_schema(), wanted.keys().copied());
-        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.reader(), file.footer.reader.clone())
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.reader(), metadata.clone())
             .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted).min(file.batch_rows_max))
             .with_projection(mask)
             .with_row_groups(vec![group.index]);
@@ -301,9 +294,12 @@ impl Reading {
         wanted: &BTreeMap<usize, Meaning>,
         batch: RecordBatch,
         stretches: Option<Stretches>,
-        row_tests: bool,
+        exact: Option<&Expr>,
     ) -> Result<Block, Error> {
-        let batch = if row_tests { self.test_rows(wanted, &batch)? } else { batch };
+        let batch = match exact {
+            Some(exact) => self.test_rows(exact, wanted, &batch)?,
+            None => batch,
+        };
         let rows = batch.num_rows();
         let found: HashMap<Meaning, &ArrayRef> = wanted.values().copied().zip(batch.columns()).collect();
         let layout = &self.file.layout;
@@ -346,9 +342,8 @@ impl Reading {
         Ok(block)
     }
 
-    /// The rows that satisfy the exact predicate.
-    fn test_rows(&self, wanted: &BTreeMap<usize, Meaning>, batch: &RecordBatch) -> Result<RecordBatch, Error> {
-        let Some(exact) = &self.file.exact else { return Ok(batch.clone()) };
+    /// The rows that satisfy a predicate.
+    fn test_rows(&self, exact: &Expr, wanted: &BTreeMap<usize, Meaning>, batch: &RecordBatch) -> Result<RecordBatch, Error> {
         let mask = self.evaluate(exact, wanted, batch)?;
         self.count_tested(batch.num_rows());
         filter_record_batch(batch, &mask).map_err(Error::arrow("test rows"))

@@ -24,7 +24,7 @@ use crate::merge::series::Stretches;
 
 /// Rows selected of a row group from which on it may pay to choose among them: two pages, and few in tests, so that the
 /// models meet it.
-const ROWS_MIN: usize = if cfg!(test) { 2 } else { 16 * 1024 };
+pub(super) const ROWS_MIN: usize = if cfg!(test) { 2 } else { 16 * 1024 };
 /// It pays when at most one in so many rows is chosen.
 const SHARE: usize = 2;
 
@@ -101,7 +101,7 @@ impl Reading {
     }
 
     /// The columns that the file has of these, by leaf.
-    fn leaves(&self, columns: impl IntoIterator<Item = ColumnId>) -> Result<BTreeMap<usize, Meaning>, Error> {
+    pub(super) fn leaves(&self, columns: impl IntoIterator<Item = ColumnId>) -> Result<BTreeMap<usize, Meaning>, Error> {
         let mut leaves = BTreeMap::new();
         for meaning in columns.into_iter().map(Meaning::User) {
             if let Some(leaf) = self.file.leaf(meaning)? {
@@ -113,7 +113,7 @@ impl Reading {
 }
 
 /// Adds the rows of a mask, which lie at `places` (first row, rows) of a row group.
-fn add_chosen(mask: &BooleanBuffer, places: &[(u32, u32)], chosen: &mut Vec<Range<u32>>) {
+pub(super) fn add_chosen(mask: &BooleanBuffer, places: &[(u32, u32)], chosen: &mut Vec<Range<u32>>) {
     let mut at = 0;
     for &(from, rows) in places {
         for (start, end) in mask.slice(at, rows as usize).set_slices() {

@@ -19,6 +19,7 @@ mod memory;
 mod pages;
 mod prune;
 mod read;
+mod rule;
 mod series;
 mod stats;
 mod store_reader;

@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, UInt64Array};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use tessera_manifest::file::ColumnStats;
 use tessera_manifest::rule::Expr;
+use tessera_manifest::rule::domain::{Box as ValueBox, Tri};
 use tessera_manifest::schema::{Column, Schema};
 use tessera_manifest::value::{DataType, Value};
 
@@ -58,6 +59,35 @@ pub(super) fn select(footer: &Footer, schema: &Schema, filter: &Expr, usable: im
     Selected { skipped: total - groups.len(), groups }
 }
 
+/// Of predicates those that do not hold for every row of a row group, as far as its statistics say.
+pub(super) fn open_in_group(footer: &Footer, schema: &Schema, parts: &[Expr], group: usize) -> Vec<Expr> {
+    let holds = |part: &Expr| {
+        let columns = part.columns();
+        let stats = columns.iter().filter_map(|id| schema.column(*id)).filter_map(|column| match FileColumn::new(footer, column) {
+            Some(column) => column.of_row_group(group),
+            None => footer.leaf(column.id).is_none().then(|| stats_of_absent(column)),
+        });
+        part.evaluate_box(&ValueBox::from_stats(&stats.collect::<Vec<_>>())) == Tri::True
+    };
+    parts.iter().filter(|part| !holds(part)).cloned().collect()
+}
+
+/// The rows of a row group on pages whose statistics prove a conjunction.
+pub(super) fn proven_in_pages(footer: &Footer, schema: &Schema, exact: &Expr, group: usize) -> Vec<Range<u32>> {
+    let rows = footer.rows_of(group);
+    let parts = if let Expr::And(parts) = exact { parts.as_slice() } else { std::slice::from_ref(exact) };
+    let whole = 0..rows;
+    let mut proven = vec![whole];
+    for part in parts {
+        let columns = part.columns();
+        let column = columns.first().filter(|_| columns.len() == 1).and_then(|id| schema.column(*id));
+        let holds = |stats: &ColumnStats| part.evaluate_box(&ValueBox::from_stats(std::slice::from_ref(stats))) == Tri::True;
+        let pages = column.and_then(|column| FileColumn::new(footer, column)?.pages(group, rows, holds));
+        proven = intersect(&proven, &pages.unwrap_or_default());
+    }
+    joined(proven)
+}
+
 /// Statistics of the columns that the file was written without, for each row group: their default, or NULL.
 fn of_absent(footer: &Footer, schema: &Schema, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Vec<Vec<ColumnStats>> {
     let columns = filter.columns();
@@ -91,12 +121,17 @@ fn select_rows(footer: &Footer, filter: &Expr, columns: &[FileColumn<'_>], group
     let whole = 0..rows;
     let mut kept = vec![whole];
     for column in columns {
-        if let Some(pages) = column.pages_that_match(group, rows, filter) {
+        if let Some(pages) = column.pages(group, rows, |stats| !excludes(filter, std::slice::from_ref(stats))) {
             kept = intersect(&kept, &pages);
         }
     }
-    let mut out: Vec<Range<u32>> = Vec::with_capacity(kept.len());
-    for range in kept {
+    joined(kept)
+}
+
+/// The same rows, with ranges that touch as one.
+fn joined(ranges: Vec<Range<usize>>) -> Vec<Range<u32>> {
+    let mut out: Vec<Range<u32>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
         match out.last_mut() {
             Some(last) if last.end as usize == range.start => last.end = range.end as u32,
             _ => out.push(range.start as u32..range.end as u32),
@@ -147,8 +182,16 @@ impl<'a> FileColumn<'a> {
         self.stats(&mins, &maxes, &nulls, &rows)
     }
 
-    /// The rows of the pages in which the predicate can hold, this column's statistics being all that is known.
-    fn pages_that_match(&self, group: usize, rows: usize, filter: &Expr) -> Option<Vec<Range<usize>>> {
+    fn of_row_group(&self, group: usize) -> Option<ColumnStats> {
+        let groups = || std::iter::once(self.footer.reader.metadata().row_group(group));
+        let mins = self.converter.row_group_mins(groups()).ok()?;
+        let maxes = self.converter.row_group_maxes(groups()).ok()?;
+        let nulls = self.converter.row_group_null_counts(groups()).ok()?;
+        self.stats(&mins, &maxes, &nulls, &[self.footer.rows_of(group)])?.pop()
+    }
+
+    /// The rows of the pages with such statistics, those of this column being all that is known.
+    fn pages(&self, group: usize, rows: usize, wanted: impl Fn(&ColumnStats) -> bool) -> Option<Vec<Range<usize>>> {
         let metadata = self.footer.reader.metadata();
         let (index, offsets) = (metadata.column_index()?, metadata.offset_index()?);
         let locations = offsets.get(group)?.get(self.leaf)?.page_locations();
@@ -161,8 +204,7 @@ impl<'a> FileColumn<'a> {
         let nulls = self.converter.data_page_null_counts(index, offsets, [&group]).ok()?;
         let lengths: Vec<usize> = pages.iter().map(Range::len).collect();
         let stats = self.stats(&mins, &maxes, &nulls, &lengths)?;
-        let matches = |stats: &ColumnStats| !excludes(filter, std::slice::from_ref(stats));
-        Some(pages.into_iter().zip(&stats).filter(|(_, stats)| matches(stats)).map(|(page, _)| page).collect())
+        Some(pages.into_iter().zip(&stats).filter(|(_, stats)| wanted(stats)).map(|(page, _)| page).collect())
     }
 
     /// Statistics in the present type. Without least and greatest value nothing is known, unless all is NULL.

@@ -1,7 +1,7 @@
 //! Reads the entries of one region back, a bounded batch at a time, off the async threads.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -10,7 +10,6 @@ use futures::stream;
 use tessera_manifest::env;
 use tessera_manifest::id::RegionId;
 use tessera_manifest::wal::WalPosition;
-use tokio::task::JoinHandle;
 
 use super::EntryStream;
 use super::catalog::Located;
@@ -18,56 +17,60 @@ use super::error::WalError;
 use super::recover::segment_file;
 use crate::limits::wal as limits;
 
+/// Batches that are read at the same time: where the page cache has the log, reading is a copy that keeps a core busy.
+const BATCHES_AT_ONCE: usize = 2;
+
 struct Reader {
     dir: PathBuf,
     region: RegionId,
-    entries: std::vec::IntoIter<Located>,
     file: Option<(u64, File)>,
 }
 
 type Batch = Vec<Result<(WalPosition, Bytes), WalError>>;
 
-/// What comes next of a stream.
-enum Next {
-    /// Nothing is read yet.
-    Read(Reader),
-    /// The batch after the one that was handed out.
-    Reading(JoinHandle<(Batch, Option<Reader>)>),
+/// The payloads of `entries`, which are of `region`; ends after the first error. While a batch is used those after it are
+/// read.
+pub(super) fn stream(dir: PathBuf, region: RegionId, entries: Vec<Located>) -> EntryStream {
+    let read = move |entries: Vec<Located>| {
+        let reader = Reader { dir: dir.clone(), region, file: None };
+        env::spawn_blocking(move || reader.batch(&entries))
+    };
+    let batches = stream::iter(batches(entries)).map(read).buffered(BATCHES_AT_ONCE);
+    let payloads = batches.flat_map(|batch| stream::iter(batch.unwrap_or_else(|_| vec![Err(WalError::Closed)])));
+    let until_error = payloads.scan(false, |failed, payload| {
+        let go_on = !std::mem::replace(failed, payload.is_err());
+        std::future::ready(go_on.then_some(payload))
+    });
+    until_error.boxed()
 }
 
-/// The payloads of `entries`, which are of `region`; ends after the first error. While a batch is used the one after
-/// it is read.
-pub(super) fn stream(dir: PathBuf, region: RegionId, entries: Vec<Located>) -> EntryStream {
-    let reader = Reader { dir, region, entries: entries.into_iter(), file: None };
-    let read = |reader: Reader| env::spawn_blocking(move || reader.batch());
-    let batches = stream::unfold(Some(Next::Read(reader)), move |next| async move {
-        let reading = match next? {
-            Next::Read(reader) if reader.entries.len() == 0 => return None,
-            Next::Read(reader) => read(reader),
-            Next::Reading(reading) => reading,
-        };
-        let Ok((batch, reader)) = reading.await else { return Some((vec![Err(WalError::Closed)], None)) };
-        let next = reader.filter(|reader| reader.entries.len() > 0).map(|reader| Next::Reading(read(reader)));
-        Some((batch, next))
-    });
-    batches.flat_map(stream::iter).boxed()
+/// Entries that are read together.
+fn batches(entries: Vec<Located>) -> impl Iterator<Item = Vec<Located>> + Send {
+    let mut entries = entries.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let (mut batch, mut bytes) = (vec![entries.next()?], 0);
+        while let Some(next) = entries.peek() {
+            bytes += batch.last().map_or(0, |entry: &Located| entry.len as usize);
+            if bytes >= limits::REPLAY_BATCH_BYTES || batch.len() >= limits::REPLAY_BATCH_ENTRIES {
+                break;
+            }
+            batch.push(*next);
+            entries.next();
+        }
+        Some(batch)
+    })
 }
 
 impl Reader {
-    fn batch(mut self) -> (Batch, Option<Self>) {
-        let mut batch = Batch::new();
-        let mut bytes = 0;
-        while bytes < limits::REPLAY_BATCH_BYTES && batch.len() < limits::REPLAY_BATCH_ENTRIES {
-            let Some(entry) = self.entries.next() else { break };
-            let payload = self.read(&entry);
-            let failed = payload.is_err();
-            bytes += entry.len as usize;
-            batch.push(payload.map(|payload| (entry.position, payload)));
-            if failed {
-                return (batch, None);
+    fn batch(mut self, entries: &[Located]) -> Batch {
+        let mut batch = Batch::with_capacity(entries.len());
+        for entry in entries {
+            batch.push(self.read(entry).map(|payload| (entry.position, payload)));
+            if batch.last().is_some_and(Result::is_err) {
+                break;
             }
         }
-        (batch, Some(self))
+        batch
     }
 
     fn read(&mut self, entry: &Located) -> Result<Bytes, WalError> {
@@ -82,8 +85,13 @@ impl Reader {
         if left < u64::from(entry.len) {
             return Err(damaged("the file ends inside an entry".to_owned()));
         }
-        let mut payload = vec![0; entry.len as usize];
-        file.read_exact_at(&mut payload, u64::from(entry.offset)).map_err(|e| damaged(e.to_string()))?;
+        // Not by `read_exact_at`, which would have to be given zeros.
+        let (mut file, mut payload) = (file, Vec::with_capacity(entry.len as usize));
+        let read = file.seek(SeekFrom::Start(u64::from(entry.offset))).and_then(|_| file.take(u64::from(entry.len)).read_to_end(&mut payload));
+        let read = read.map_err(|e| damaged(e.to_string()))?;
+        if read != entry.len as usize {
+            return Err(damaged("the file ends inside an entry".to_owned()));
+        }
         let actual = crc32fast::hash(&payload);
         if actual != entry.crc {
             return Err(damaged(format!("entry {} has checksum {actual:08x}, expected {:08x}", entry.position, entry.crc)));

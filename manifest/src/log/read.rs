@@ -34,7 +34,14 @@ pub async fn load(context: &Context, region: RegionId) -> Result<RegionState, Er
 /// # Errors
 /// [`Error::NoVersion`] if retention has passed the version, or if it was never written; those of [`load`].
 pub async fn load_at(context: &Context, region: RegionId, version: Slot) -> Result<RegionState, Error> {
-    let newest = load(context, region).await?;
+    load_before(context, region, &load(context, region).await?, version).await
+}
+
+/// [`load_at`] for those who know a later state already, by which it is decided whether the version can be read.
+///
+/// # Errors
+/// Those of [`load_at`]; the floor may have passed the version since the later state.
+pub async fn load_before(context: &Context, region: RegionId, newest: &RegionState, version: Slot) -> Result<RegionState, Error> {
     let reached = newest.version().unwrap_or(Slot::new(Epoch(1), 0));
     let pinned = newest.pins().values().any(|pin| pin.checkpoint.version == version);
     let absent = || {

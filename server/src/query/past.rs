@@ -13,6 +13,8 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::execution::session_state::SessionState;
 use datafusion::sql::sqlparser::parser::Parser;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tessera_engine::region::Past;
 use tessera_engine::request::AsOf;
 use tessera_manifest::id::{RegionId, Slot};
 
@@ -24,7 +26,10 @@ use crate::sql::as_of::Kind;
 use crate::sql::split::DIALECT;
 
 /// The version at which each region is read.
-pub type Versions = Arc<BTreeMap<RegionId, Slot>>;
+pub type Versions = Arc<BTreeMap<RegionId, Past>>;
+
+/// Regions whose past is loaded at the same time.
+const LOADS_AT_ONCE: usize = 16;
 
 /// The table as of the version that `text` names.
 ///
@@ -43,9 +48,11 @@ pub async fn provider(
         Kind::Version => AsOf::Version(version(&table, text)?),
     };
     let (mut versions, mut schema) = (BTreeMap::new(), None);
-    for route in table.routes() {
-        let region = catalogs.engine.region(route.region).map_err(|error| from_engine(&error))?;
-        let (slot, meta) = region.version_as_of(as_of).await.map_err(|error| from_engine(&error))?;
+    let regions: Vec<_> = table.routes().iter().map(|route| catalogs.engine.region(route.region)).collect();
+    let loads = stream::iter(regions).map(|region| async move { region?.version_as_of(as_of).await });
+    let loaded: Vec<Past> = loads.buffered(LOADS_AT_ONCE).try_collect().await.map_err(|error| from_engine(&error))?;
+    for (route, past) in table.routes().iter().zip(loaded) {
+        let meta = &past.meta;
         if meta.rule_version() != route.rule.version() {
             let message = format!(
                 "table {} was partitioned otherwise at {text}: region {} then had another rule; AS OF reads back to the last change of \
@@ -55,12 +62,12 @@ pub async fn provider(
             );
             return Err(ServerError::new(Code::Unsupported, message));
         }
-        versions.insert(route.region, slot);
         let first = schema.get_or_insert_with(|| Arc::clone(&meta.schema));
         if first.version() != meta.schema.version() {
             let message = format!("table {} was being altered at {text}: choose a moment before or after", table.shown());
             return Err(ServerError::new(Code::IllegalState, message));
         }
+        versions.insert(route.region, past);
     }
     let mut past = Table::clone(&table);
     if let Some(schema) = schema {

@@ -29,7 +29,7 @@ use futures::{StreamExt, TryStreamExt};
 use tessera_engine::engine::Engine;
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::region::Known;
-use tessera_engine::request::{AsOf, Order, RegionScan, ScanRequest};
+use tessera_engine::request::{Order, RegionScan, ScanRequest};
 use tessera_manifest::id::{ColumnId, Generation, RegionId};
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Column;
@@ -58,16 +58,19 @@ pub struct Source {
 
 impl Source {
     /// Pins a region at the generation that its route has, and plans the reading of it.
-    async fn begin(&self, region: RegionId, mut request: ScanRequest) -> Result<RegionScan, Refused> {
+    async fn begin(&self, region: RegionId, request: ScanRequest) -> Result<RegionScan, Refused> {
         let Self { table, engine, closed, past } = self;
-        let past = past.as_ref().and_then(|past| past.get(&region).copied());
-        request.as_of = past.map(AsOf::Version);
+        let past = past.as_ref().and_then(|past| past.get(&region));
         let closed_or = |error: &EngineError| closed.check(table).map_or_else(Refused::for_good, |()| Refused::of(error));
         let open = engine.region(region).map_err(|error| closed_or(&error))?;
         let before = open.meta().generation;
         // The region may have another version of the schema by now; the plan has this one.
         let planned = Arc::new(table.info.schema.clone());
-        let scan = open.scan_under(Some(planned), request).await.map_err(|error| closed_or(&error))?;
+        let scan = match past {
+            Some(past) => open.scan_past(past, Some(planned), request).await,
+            None => open.scan_under(Some(planned), request).await,
+        };
+        let scan = scan.map_err(|error| closed_or(&error))?;
         // A region that was dropped before the scan began has no rows, which is not what the table had.
         closed.check(table).map_err(Refused::for_good)?;
         // Generations only go up: where both are that of the route, what was pinned in between is, too.

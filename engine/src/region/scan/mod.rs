@@ -43,6 +43,7 @@ use crate::memtable::Snapshot;
 use crate::merge::{BATCH_ROWS, Dedup, Layout, group_by_time};
 use crate::request::{Order, RuleCost, ScanRequest};
 use crate::sst::{self, Memory, excludes, time_bounds};
+pub use past::Past;
 use pieces::{Piece, Source};
 use reader::Reader;
 
@@ -192,14 +193,28 @@ impl Region {
     /// was dropped since: its values go with each flush. [`Error::KeyChanged`] when the primary key got columns since:
     /// rows that they tell apart would be one.
     pub async fn scan_under(&self, schema: Option<Arc<Schema>>, request: ScanRequest) -> Result<RegionScan, Error> {
-        let fenced = *self.gate.read().await == super::GateState::Fenced;
-        if fenced {
-            return Err(Error::Fenced { region: self.id });
+        self.check_owned().await?;
+        match request.as_of {
+            None => {
+                let version = self.current_version().await?;
+                self.scan_version(version, false, schema, request).await
+            }
+            Some(as_of) => self.scan_past(&self.version_as_of(as_of).await?, schema, request).await,
         }
-        let version = match request.as_of {
-            None => self.current_version().await?,
-            Some(as_of) => self.past_version(as_of).await?,
-        };
+    }
+
+    async fn check_owned(&self) -> Result<(), Error> {
+        let fenced = *self.gate.read().await == super::GateState::Fenced;
+        if fenced { Err(Error::Fenced { region: self.id }) } else { Ok(()) }
+    }
+
+    async fn scan_version(
+        &self,
+        version: Arc<Version>,
+        past: bool,
+        schema: Option<Arc<Schema>>,
+        request: ScanRequest,
+    ) -> Result<RegionScan, Error> {
         let rows = |source| Error::rows(self.id, source);
         let schema = schema.unwrap_or_else(|| Arc::clone(&version.meta.schema));
         self.check_columns(&version.meta.schema, &schema, request.projection.as_deref())?;
@@ -225,7 +240,7 @@ impl Region {
         };
         let streams = reader.plan(sources, request.streams.max(1)).await.map_err(rows)?;
         metrics::counter!("tessera_scans_total").increment(1);
-        let failures = Failures { region: self.id, current: Arc::clone(&self.version), past: request.as_of.is_some(), _version: version };
+        let failures = Failures { region: self.id, current: Arc::clone(&self.version), past, _version: version };
         let schema = Arc::clone(reader.layout.output());
         let order = if request.last_rows { Order::Any } else { request.order };
         let plan = Arc::new(Plan { reader: Arc::new(reader), streams, limit: request.limit, rule, failures });

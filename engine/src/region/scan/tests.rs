@@ -475,3 +475,26 @@ fn a_past_version_is_read_as_it_was() {
         world.engine.close().await.unwrap();
     });
 }
+
+#[test]
+fn a_past_version_that_was_loaded_is_read_without_the_manifest() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        world.write(OpType::Put, &points(2, 0, 3, 1.0)).await;
+        world.region.flush().await.unwrap();
+        let then = world.region.info().manifest_version;
+        world.write(OpType::Put, &points(2, 0, 3, 2.0)).await;
+        world.region.flush().await.unwrap();
+        let past = world.region.version_as_of(AsOf::Version(then)).await.unwrap();
+        assert_eq!((past.slot, &past.meta), (then, &world.region.meta()));
+        let objects: Vec<_> = world.store.list(None).try_collect().await.unwrap();
+        let records = objects.iter().filter(|object| object.location.as_ref().contains("/manifest/"));
+        let deleted = records.map(|object| world.store.delete(&object.location));
+        assert!(!futures::future::try_join_all(deleted).await.unwrap().is_empty());
+        let scan = world.region.scan_past(&past, None, ScanRequest::default()).await.unwrap();
+        let rows = rows_of(&scan.into_stream().try_collect::<Vec<_>>().await.unwrap());
+        assert_eq!(rows.len(), 6);
+        assert!(rows.iter().all(|row| row[0] == Value::Float(1.0)));
+        assert!(world.region.version_as_of(AsOf::Version(then)).await.is_err(), "it cannot be loaded any more");
+    });
+}

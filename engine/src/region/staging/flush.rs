@@ -51,7 +51,7 @@ impl Region {
         let flushed = vec![Flushed { wal: self.shared.parts.wal.id(), position: frozen.position, done: false }];
         let sequence = frozen.memtable.max_sequence();
         let edit = StagedEdit { txn: rows.txn, generation: rows.generation, add, flushed, sequence };
-        let state = self.commit_with_files(&mut manifest, Action::StagedEdit(edit), &begun).await?;
+        let state = self.commit_files(&mut manifest, Action::StagedEdit(edit), &begun).await?;
         self.version.update(|version| {
             version.state = state.clone();
             if let Some(rows) = &mut version.staged {

@@ -1,9 +1,13 @@
 //! Commits of which nobody knows whether they happened.
 
+use tessera_manifest::action::StageTarget;
+use tessera_manifest::id::TxnId;
 use tessera_manifest::schema::{Column, ColumnChange, Place};
+use ulid::Ulid;
 
 use super::alter::altered;
 use super::*;
+use crate::staging::StageRequest;
 use crate::testing::{Fault, PlanStore};
 
 async fn start_on(store: &Arc<Outage>) -> (TempDir, Engine, Arc<Region>) {
@@ -99,4 +103,38 @@ async fn rows_of_a_flush_in_doubt_are_seen_once_at_every_moment() {
     region.flush().await.unwrap();
     assert_eq!(region.known().rows, Some(rows.len() as u64 + 1));
     drop(engine);
+}
+
+#[tokio::test]
+async fn a_drop_that_comes_behind_a_fence_is_refused_and_writes_go_on() {
+    let store = Arc::new(Outage::default());
+    let (_dir, engine, region) = start_on(&store).await;
+    let (generation, abort) = (Generation::new(2).unwrap(), Generation::new(3).unwrap());
+    let target = StageTarget { rule: Arc::new(Expr::always()), partition_columns: vec![ColumnId(0)] };
+    let request = StageRequest {
+        region: REGION,
+        txn: TxnId(Ulid(1)),
+        base: Generation::FIRST,
+        generation,
+        abort,
+        target: Some(target),
+        schema_version: region.meta().schema.version(),
+    };
+    // A write under way keeps the fence and the drop waiting, in this order; both have looked and found nothing staged.
+    let under_way = region.gate.read().await;
+    let (mut stage, mut drop_all) = (Box::pin(region.stage(&request)), Box::pin(region.drop_all()));
+    assert!(futures::poll!(&mut stage).is_pending() && futures::poll!(&mut drop_all).is_pending());
+    drop(under_way);
+    let (staged, dropped) = futures::join!(stage, drop_all);
+    staged.unwrap();
+    assert!(matches!(dropped, Err(Error::Staged { .. })), "{dropped:?}");
+    let write = request_of(&region, generation);
+    region.write(write).await.unwrap();
+    assert_eq!(region.staging().await.unwrap().unwrap().staged_rows, 1);
+    engine.close().await.unwrap();
+}
+
+/// A row under the rule of everything, written in a generation.
+fn request_of(region: &Region, generation: Generation) -> WriteRequest {
+    WriteRequest { generation, rule_version: Expr::always().version(), ..request(region, OpType::Put, &[row("a", 1, 1.0)]) }
 }
