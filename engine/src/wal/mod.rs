@@ -134,11 +134,15 @@ pub struct Pending {
 }
 
 impl Pending {
-    fn new(position: WalPosition, answer: oneshot::Receiver<Result<(), WalError>>) -> Self {
+    /// An entry whose fate comes through `answer`; [`WalError::Closed`] when its sender is dropped.
+    #[must_use]
+    pub fn new(position: WalPosition, answer: oneshot::Receiver<Result<(), WalError>>) -> Self {
         Self { position, answer: Some(answer) }
     }
 
-    pub(crate) fn done(position: WalPosition) -> Self {
+    /// An entry that is durable.
+    #[must_use]
+    pub fn done(position: WalPosition) -> Self {
         Self { position, answer: None }
     }
 
