@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tessera_engine::request::ScanRequest;
-use tessera_manifest::id::{FileKey, Generation, RegionId, RegionNumber};
+use tessera_manifest::id::{FileKey, RegionId, RegionNumber};
 use tessera_manifest::log::{Context, load};
 use tessera_manifest::paths::Root;
 use tessera_manifest::rule;
@@ -82,14 +82,13 @@ async fn regions(process: &Process, table: &Table) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// What manifests say of all regions that there ever were: none is staged, generations are used once, every file that is
-/// referenced is there, and every repartition is decided.
+/// What manifests say of all regions that there ever were: none is staged, every file that is referenced is
+/// there, and every decision can be read.
 async fn objects(world: &World, table: &Table) -> Result<(), String> {
     let store: Arc<dyn ObjectStore> = Arc::clone(&world.objects) as _;
     let context = Context::new(Arc::clone(&store), Root::default(), tessera_manifest::env::Env::system());
     let routed: BTreeSet<RegionId> = table.regions().into_iter().collect();
     let mut referenced: BTreeMap<FileKey, RegionId> = BTreeMap::new();
-    let mut generations: BTreeMap<Generation, usize> = BTreeMap::new();
     for number in 0..table.info.next_region_number.0 {
         let id = RegionId::new(TABLE, RegionNumber(number));
         let state = match load(&context, id).await {
@@ -98,9 +97,6 @@ async fn objects(world: &World, table: &Table) -> Result<(), String> {
             Err(error) => return Err(format!("the manifest of {id}: {error}")),
         };
         state_is_sound(id, &state, routed.contains(&id))?;
-        if let Some(meta) = state.meta().filter(|_| routed.contains(&id)) {
-            *generations.entry(meta.generation).or_default() += 1;
-        }
         referenced.extend(state.files().keys().map(|file| (file, id)));
     }
     for (file, region) in &referenced {

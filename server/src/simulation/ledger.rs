@@ -28,21 +28,26 @@ struct Operation {
 /// All keys.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    keys: Mutex<BTreeMap<Key, Vec<Operation>>>,
+    known: Mutex<Known>,
 }
 
-/// How many keys ended how.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) keys: u64,
-    pub(super) acknowledged: u64,
-    pub(super) unanswered: u64,
+#[derive(Debug, Default)]
+struct Known {
+    keys: BTreeMap<Key, Vec<Operation>>,
+    /// Operations on all keys, those that come while one is under way included.
+    removals: Vec<Operation>,
+}
+
+impl Known {
+    fn operations(&mut self) -> impl Iterator<Item = &mut Operation> {
+        self.keys.values_mut().flatten().chain(&mut self.removals)
+    }
 }
 
 impl Ledger {
     /// A statement is sent that leaves these values at these keys.
     pub(super) fn send(&self, at: At, rows: &[(Key, Option<i64>)]) {
-        let mut keys = self.keys.lock().unwrap();
+        let keys = &mut self.known.lock().unwrap().keys;
         for (key, value) in rows {
             let operation = Operation { value: *value, sent: at, acknowledged: None, firm: None };
             keys.entry(*key).or_default().push(operation);
@@ -52,28 +57,27 @@ impl Ledger {
     /// A statement is sent that removes every row that there is.
     pub(super) fn send_removal(&self, at: At) {
         let operation = Operation { value: None, sent: at, acknowledged: None, firm: None };
-        self.keys.lock().unwrap().values_mut().for_each(|operations| operations.push(operation));
+        self.known.lock().unwrap().removals.push(operation);
     }
 
     /// What was sent then is done.
     pub(super) fn acknowledge(&self, at: At, sent: At) {
-        let mut keys = self.keys.lock().unwrap();
-        for operation in keys.values_mut().flatten().filter(|operation| operation.sent == sent) {
+        for operation in self.known.lock().unwrap().operations().filter(|operation| operation.sent == sent) {
             operation.acknowledged = Some(at);
         }
     }
 
     /// Nothing is staged at this moment.
     pub(super) fn settle(&self, at: At) {
-        let mut keys = self.keys.lock().unwrap();
-        for operation in keys.values_mut().flatten().filter(|operation| operation.acknowledged.is_some() && operation.firm.is_none()) {
+        let mut known = self.known.lock().unwrap();
+        for operation in known.operations().filter(|operation| operation.acknowledged.is_some() && operation.firm.is_none()) {
             operation.firm = Some(at);
         }
     }
 
     /// The keys whose last operation is done, with the value that it left, if they are of this writer.
     pub(super) fn quiet(&self, is_mine: impl Fn(Key) -> bool) -> Vec<(Key, Option<i64>)> {
-        let keys = self.keys.lock().unwrap();
+        let keys = &self.known.lock().unwrap().keys;
         let quiet = keys.iter().filter(|(key, operations)| {
             is_mine(**key) && operations.iter().all(|operation| operation.acknowledged.is_some())
         });
@@ -82,7 +86,7 @@ impl Ledger {
 
     /// What is wrong with what a scan saw, if anything.
     pub(super) fn judge(&self, begun: At, ended: At, found: &[(Key, i64)]) -> Option<String> {
-        let keys = self.keys.lock().unwrap();
+        let Known { keys, removals } = &*self.known.lock().unwrap();
         let mut seen: BTreeMap<Key, i64> = BTreeMap::new();
         for (key, value) in found {
             if let Some(before) = seen.insert(*key, *value) {
@@ -92,21 +96,15 @@ impl Ledger {
                 return Some(format!("nobody sent {key:?} = {value}"));
             }
         }
-        for (key, operations) in &*keys {
+        for (key, operations) in keys {
             let value = seen.get(key).copied();
-            if !is_possible(operations, value, begun, ended) {
-                let last = seen.len();
-                return Some(format!("{key:?} is seen as {value:?} by a scan from {begun} to {ended} of {last} rows: {operations:?}"));
+            let all: Vec<Operation> = operations.iter().chain(removals).copied().collect();
+            if !is_possible(&all, value, begun, ended) {
+                let rows = seen.len();
+                return Some(format!("{key:?} is seen as {value:?} by a scan from {begun} to {ended} of {rows} rows: {all:?}"));
             }
         }
         None
-    }
-
-    pub(super) fn counts(&self) -> Counts {
-        let keys = self.keys.lock().unwrap();
-        let done = |operations: &&Vec<Operation>| operations.iter().all(|operation| operation.acknowledged.is_some());
-        let acknowledged = keys.values().filter(done).count() as u64;
-        Counts { keys: keys.len() as u64, acknowledged, unanswered: keys.len() as u64 - acknowledged }
     }
 }
 
@@ -117,7 +115,7 @@ fn is_possible(operations: &[Operation], value: Option<i64>, begun: At, ended: A
     let candidates = std::iter::once(&nothing).chain(operations).filter(|operation| operation.sent < ended);
     candidates.filter(|candidate| candidate.value == value).any(|candidate| {
         let passed = |later: &&Operation| {
-            candidate.acknowledged.is_some_and(|at| at < later.sent) && later.firm.is_some_and(|firm| firm < begun)
+            candidate.acknowledged.is_some_and(|at| at < later.sent) && later.firm.is_some_and(|firm| firm <= begun)
         };
         !operations.iter().any(|operation| passed(&operation))
     })
@@ -165,6 +163,22 @@ mod tests {
         ledger.settle(8);
         assert!(ledger.judge(9, 10, &[(KEY, 10)]).is_some());
         assert_eq!(ledger.judge(9, 10, &[]), None);
+    }
+
+    #[test]
+    fn a_row_that_is_written_while_all_are_removed_may_go_or_stay() {
+        let ledger = Ledger::default();
+        ledger.send_removal(1);
+        ledger.send(2, &[(KEY, Some(10))]);
+        ledger.acknowledge(3, 2);
+        ledger.acknowledge(4, 1);
+        ledger.settle(5);
+        assert_eq!(ledger.judge(6, 7, &[]), None);
+        assert_eq!(ledger.judge(6, 7, &[(KEY, 10)]), None);
+        ledger.send_removal(8);
+        ledger.acknowledge(9, 8);
+        ledger.settle(9);
+        assert!(ledger.judge(9, 10, &[(KEY, 10)]).is_some());
     }
 
     #[test]

@@ -63,9 +63,21 @@ fn count_panics() {
     });
 }
 
+/// Names the seed when its run panics.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}: TESSERA_SIM_SEED={} shows what led to it", self.0, self.0);
+        }
+    }
+}
+
 /// Runs a seed on this thread, in a runtime of its own.
 fn simulate(seed: u64, sessions: &Arc<Sessions>, whole_trace: bool) -> Ended {
     count_panics();
+    let _named = Named(seed);
     let _one_thread = OneThread::enter();
     let panics = PANICS.get();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -87,7 +99,7 @@ fn run_seeds(seeds: impl Iterator<Item = u64>, whole_trace: bool) -> Stats {
             eprintln!("{trace}seed {seed}: digest {digest:016x}, {stats:?}");
         }
         if let Some(failure) = failure {
-            panic!("{trace}\nseed {seed}: {failure}\nalone: TESSERA_SIM_SEED={seed} cargo nextest run --workspace -E 'test(simulation::one)' --no-capture");
+            panic!("{trace}\nseed {seed}: {failure}\nalone: TESSERA_SIM_SEED={seed} cargo nextest run --workspace --lib -E 'test(simulation::nothing)' --no-capture");
         }
         total.add(&stats);
     }

@@ -48,17 +48,18 @@ pub(super) async fn run(seed: u64, sessions: Arc<Sessions>, whole_trace: bool) -
             world.trace.fail("a client panicked".to_owned());
         }
     }
-    if world.trace.failure().is_none() && env_timeout(finish(&world, number)).await.is_none() {
+    if world.trace.failure().is_none() && in_time(finish(&world, number)).await.is_none() {
         world.trace.fail("a healthy process does not end what was begun".to_owned());
     }
     let (events, virtual_ms) = (world.trace.events(), u64::try_from(world.trace.elapsed().as_millis()).unwrap());
     world.count(|stats| (stats.events, stats.virtual_ms) = (events, virtual_ms));
     let stats = *world.stats.lock().unwrap();
-    Ended { digest: world.trace.digest(), stats, failure: world.trace.failure(), trace: world.trace.text() }
+    let trace = if whole_trace || world.trace.failure().is_some() { world.trace.text() } else { String::new() };
+    Ended { digest: world.trace.digest(), stats, failure: world.trace.failure(), trace }
 }
 
 /// What ends in any time that is worth waiting for.
-async fn env_timeout<T>(work: impl Future<Output = T>) -> Option<T> {
+async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
         done = work => Some(done),
