@@ -160,11 +160,12 @@ async fn finish(world: &World, number: u64) {
         world.trace.fail("a healthy process does not answer".to_owned());
     }
     settle(world, &process).await;
-    check::check(world, &process).await;
+    let by_statement = world.random().chance(1, 8);
+    check::check(world, &process, by_statement).await;
     close(&process).await;
     let (life, server) = world.open(number + 1, Odds::FINE).await;
     let process = Process { server: server.unwrap(), life };
-    check::check(world, &process).await;
+    check::check(world, &process, false).await;
     close(&process).await;
 }
 
