@@ -6,7 +6,7 @@
 //! - Background work is the scheduler of flushes and compactions, and, while regions could not be opened for a
 //!   reason that may pass, one reopener. They end in [`Engine::close`], which flushes every region.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use futures::future::BoxFuture;
@@ -41,7 +41,8 @@ pub struct Engine {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    regions: RwLock<HashMap<RegionId, Entry>>,
+    /// In order, so that a seeded run is the same each time.
+    regions: RwLock<BTreeMap<RegionId, Entry>>,
     /// Two openings of one region at a time would fence each other.
     opening: Mutex<HashMap<RegionId, Weak<tokio::sync::Mutex<()>>>>,
     stop: CancellationToken,
@@ -265,7 +266,7 @@ impl Node for Inner {
 }
 
 impl Inner {
-    fn regions(&self) -> std::sync::RwLockReadGuard<'_, HashMap<RegionId, Entry>> {
+    fn regions(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<RegionId, Entry>> {
         self.regions.read().unwrap_or_else(PoisonError::into_inner)
     }
 

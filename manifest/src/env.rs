@@ -5,9 +5,13 @@
 //!   them). What needs one takes an [`Env`], so that a seeded simulation can stand in for all of them.
 //! - No decision about data rests on the clock given here: it proposes (names that sort by birth, time to
 //!   flush), and the order of records in a log decides. Leases of metadata expire by [`Moment`].
+//! - Where [`OneThread`] says so, nothing runs on another thread, and a seed decides on the order of everything.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -151,6 +155,33 @@ where
     tokio::spawn(future)
 }
 
+thread_local! {
+    static ONE_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While this lives, work that would leave this thread stays on it, as tasks of its runtime: for simulations, whose
+/// runtime has one thread.
+#[derive(Debug)]
+pub struct OneThread {
+    before: bool,
+    /// It is about the thread that it was made on.
+    _stays: PhantomData<Rc<()>>,
+}
+
+impl OneThread {
+    /// From now on, on this thread.
+    #[must_use]
+    pub fn enter() -> Self {
+        Self { before: ONE_THREAD.replace(true), _stays: PhantomData }
+    }
+}
+
+impl Drop for OneThread {
+    fn drop(&mut self) {
+        ONE_THREAD.set(self.before);
+    }
+}
+
 /// Runs blocking or CPU-heavy work off the async threads.
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 pub fn spawn_blocking<F, R>(work: F) -> JoinHandle<R>
@@ -158,17 +189,36 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
+    if ONE_THREAD.get() {
+        return tokio::spawn(async move { work() });
+    }
     tokio::task::spawn_blocking(work)
+}
+
+/// Runs CPU-heavy work that waits for others in between (for channels, not for I/O or time) off the async threads.
+pub fn spawn_working<F>(work: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    if ONE_THREAD.get() {
+        return spawn(work);
+    }
+    let runtime = tokio::runtime::Handle::current();
+    spawn_blocking(move || runtime.block_on(work))
 }
 
 /// Starts a named thread for work that blocks for as long as the process lives.
 ///
 /// # Errors
-/// When the operating system has no thread to give.
+/// When the operating system has no thread to give, or [`OneThread`] allows none.
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 pub fn spawn_thread<F>(name: &str, work: F) -> std::io::Result<std::thread::JoinHandle<()>>
 where
     F: FnOnce() + Send + 'static,
 {
+    if ONE_THREAD.get() {
+        return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "a simulation has one thread"));
+    }
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }

@@ -22,6 +22,8 @@ pub mod doctor;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod failpoint;
 mod admin;
+#[cfg(test)]
+mod simulation;
 pub mod procedures;
 pub mod catalog;
 pub mod copy;

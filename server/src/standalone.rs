@@ -88,6 +88,18 @@ impl Standalone {
     /// # Errors
     /// When the catalog or the store does not answer. A region that does not open is no error here.
     pub async fn open(parts: Parts) -> Result<Self, ServerError> {
+        Self::open_through(parts, Arc::new(Sessions::new()?), |port| port).await
+    }
+
+    /// The same, with sessions that exist; `through` may put something between repartitions and the regions.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) async fn open_through(
+        parts: Parts,
+        sessions: Arc<Sessions>,
+        through: impl FnOnce(Arc<dyn RegionPort>) -> Arc<dyn RegionPort>,
+    ) -> Result<Self, ServerError> {
         let Parts { kv, store, wal, env, engine, node, cluster } = parts;
         let batch_bytes_max = usize::try_from(wal.entry_bytes_max() / limits::ENTRY_SHARE).unwrap_or(usize::MAX);
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
@@ -103,10 +115,9 @@ impl Standalone {
         recover::finish_alterations(&catalogs).await?;
         catalogs.engine.forget_dropped().await;
         let in_use = recover::examine(&catalogs, &store).await?;
-        let sessions = Arc::new(Sessions::new()?);
         let procedures = Procedures::new(catalogs.catalog.clone(), catalogs.env.clone());
         let regions: Arc<dyn RegionPort> = Arc::new(Regions::new(catalogs.engine.clone(), context));
-        let repartition = RepartitionTools::new(regions);
+        let repartition = RepartitionTools::new(through(regions));
         let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store), in_use, repartition }, procedures };
         let runner = run_procedures(&ddl.tools).await?;
         let runner = Arc::new(Mutex::new(Some(runner)));

@@ -99,7 +99,7 @@ impl Access {
         let (batch_tx, batch_rx) = mpsc::channel(CHANNEL_ITEMS);
         let (part_tx, part_rx) = mpsc::channel(CHANNEL_ITEMS);
         let job = Encoder { file, layout, path: path.clone(), row_group_rows: self.row_group_rows, zstd_level: self.zstd_level };
-        let encoder = env::spawn_blocking(move || job.run(batch_rx, &part_tx));
+        let encoder = env::spawn_working(async move { job.run(batch_rx, &part_tx).await });
         let (fed, uploaded) = futures::join!(feed(rows, batch_tx), upload(&*self.store, &path, part_rx));
         let encoded = encoder.await.unwrap_or_else(|_| Err(Error::Stopped { path: path.clone() }));
         let pending = uploaded?;
@@ -204,16 +204,17 @@ struct Encoder {
 
 impl Encoder {
     /// Encodes until the batches end; sends the bytes of the file in order.
-    fn run(self, mut batches: mpsc::Receiver<RecordBatch>, parts: &mpsc::Sender<Bytes>) -> Result<Option<FileMeta>, Error> {
+    async fn run(self, mut batches: mpsc::Receiver<RecordBatch>, parts: &mpsc::Sender<Bytes>) -> Result<Option<FileMeta>, Error> {
         let mut totals = Totals::new(&self.layout, &self.file.partition_columns);
         let mut hasher = crc32fast::Hasher::new();
         let mut sent = 0;
         let mut send = |bytes: Vec<u8>| {
             hasher.update(&bytes);
             sent += bytes.len() as u64;
-            parts.blocking_send(bytes.into()).map_err(|_| Error::Stopped { path: self.path.clone() })
+            let (parts, path) = (parts, &self.path);
+            async move { parts.send(bytes.into()).await.map_err(|_| Error::Stopped { path: path.clone() }) }
         };
-        let Some(first) = batches.blocking_recv() else { return Ok(None) };
+        let Some(first) = batches.recv().await else { return Ok(None) };
         let encode = |source| Error::Encode { path: self.path.clone(), source };
         let tags = self.layout.keys().map_or(&[][..], |keys| &keys.tags);
         let zstd = ZstdLevel::try_new(self.zstd_level).map_err(encode)?;
@@ -229,14 +230,14 @@ impl Encoder {
             totals.add(&self.layout, &batch)?;
             writer.write(&batch).map_err(encode)?;
             if writer.buffer().len() >= PART_BYTES {
-                send(mem::take(writer.buffer()))?;
+                send(mem::take(writer.buffer())).await?;
             }
-            next = batches.blocking_recv();
+            next = batches.recv().await;
         }
         if totals.rows() == 0 {
             return Ok(None);
         }
-        send(writer.finish().map_err(encode)?)?;
+        send(writer.finish().map_err(encode)?).await?;
         let crc32 = hasher.finalize();
         Ok(Some(totals.into_meta(&self.file, sent, crc32)))
     }

@@ -29,4 +29,10 @@ impl Random {
     pub fn chance(&mut self, of: u64, out_of: u64) -> bool {
         self.below(out_of) < of
     }
+
+    /// A generator whose numbers have nothing to do with those that follow of this one.
+    #[must_use]
+    pub fn split(&mut self) -> Self {
+        Self(self.bits())
+    }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tessera_engine::engine::Engine;
-use tessera_manifest::env::{Env, Stopwatch};
+use tessera_manifest::env::{Env, Moment};
 use tessera_manifest::id::RegionId;
 use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
 use tessera_metaclient::procedure::{Locks, Procedures};
@@ -209,10 +209,10 @@ impl Catalogs {
     /// # Errors
     /// A table that was dropped or is closed, or a repartition that takes too long, or is blocked.
     pub async fn settled(&self, table: Arc<Table>) -> Result<Arc<Table>, ServerError> {
-        let (watch, mut patience, mut table) = (Stopwatch::start(), Patience::default(), table);
+        let (began, mut patience, mut table) = (Moment::now(), Patience::default(), table);
         while !table.sets.is_settled() {
             self.check_unobstructed(&table).await?;
-            let Next::Wait(pause) = patience.refused(watch.elapsed(), limits::REPARTITION_WAIT_MAX) else {
+            let Next::Wait(pause) = patience.refused(Moment::now().since(began), limits::REPARTITION_WAIT_MAX) else {
                 let text = format!("table {} is being repartitioned: try again later", table.shown());
                 return Err(ServerError::new(Code::RegionBusy, text));
             };

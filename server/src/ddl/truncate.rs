@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::region::Region;
-use tessera_manifest::env::{self, Stopwatch};
+use tessera_manifest::env::{self, Moment};
 use tessera_manifest::value::Value;
 
 use super::create::writable;
@@ -32,13 +32,13 @@ pub async fn truncate_table(
     sessions: &Sessions,
 ) -> Result<(), ServerError> {
     writable(database)?;
-    let (watch, mut patience) = (Stopwatch::start(), Patience::default());
+    let (began, mut patience) = (Moment::now(), Patience::default());
     loop {
         // Which rows a truncation removes is only clear where rows are written and read alike.
         let table = catalogs.settled(catalogs.table(database, name).await?).await?;
         let Err(refused) = truncate(&table, ranges, catalogs, sessions).await else { return Ok(()) };
         let Some(refusal) = refused.refusal else { return Err(refused.error) };
-        match patience.refused(watch.elapsed(), refusal.wait_max()) {
+        match patience.refused(Moment::now().since(began), refusal.wait_max()) {
             Next::GiveUp(_) => return Err(refused.error),
             Next::Wait(pause) => drop(catalogs.routes_changed(&table, pause).await?),
         }

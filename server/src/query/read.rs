@@ -19,12 +19,13 @@ use std::time::Duration;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::sql::sqlparser::ast as df;
 use futures::StreamExt;
-use tessera_manifest::env::Stopwatch;
+use tessera_manifest::env::Moment;
 
 use super::error::unwrap;
 use super::limits;
@@ -57,7 +58,7 @@ impl Sessions {
         catalogs: &Catalogs,
         prepare: impl Fn(LogicalPlan) -> Result<Prepared<T>, ServerError>,
     ) -> Result<(SendableRecordBatchStream, T), ServerError> {
-        let (watch, mut patience) = (Stopwatch::start(), Patience::default());
+        let (began, mut patience) = (Moment::now(), Patience::default());
         let mut next = Some(statement);
         while let Some(statement) = next.take() {
             next = (!is_values(&statement)).then(|| statement.clone());
@@ -72,7 +73,7 @@ impl Sessions {
                 Err(refused) => refused,
             };
             let (Some(refusal), true) = (refusal, next.is_some()) else { return Err(error) };
-            match patience.refused(watch.elapsed(), refusal.wait_max()) {
+            match patience.refused(Moment::now().since(began), refusal.wait_max()) {
                 Next::GiveUp(waited) => {
                     let text = format!("{}; the statement was tried for {:.1} s: try again", error.message, waited.as_secs_f64());
                     return Err(ServerError::new(error.code, text));
@@ -124,12 +125,25 @@ async fn attempt<T>(
     }
     let context = state.task_ctx();
     let physical = DataFrame::new(state, plan).create_physical_plan().await.map_err(|error| Refused::coded(unwrap(error)))?;
+    Ok((begin(physical, context, &tables, catalogs).await?, with))
+}
+
+/// Pins every region that a plan over these tables reads, and gives its rows.
+///
+/// # Errors
+/// How a region refused, or that the routes of a table are others by now: the statement is to be planned anew.
+pub(crate) async fn begin(
+    physical: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    tables: &[Arc<Table>],
+    catalogs: &Catalogs,
+) -> Result<SendableRecordBatchStream, Refused> {
     for scan in scans(&physical).map_err(|error| Refused::for_good(unwrap(error)))? {
         if let Some(scan) = scan.downcast_ref::<TesseraScanExec>() {
             scan.pin(limits::PARALLELISM).await?;
         }
     }
-    check_routes(&tables, catalogs).await?;
+    check_routes(tables, catalogs).await?;
     let mut stream = execute_stream(physical, context).map_err(|error| Refused::coded(unwrap(error)))?;
     let first = match stream.next().await.transpose() {
         Ok(first) => first,
@@ -137,7 +151,7 @@ async fn attempt<T>(
     };
     let schema = stream.schema();
     let all = futures::stream::iter(first.map(Ok)).chain(stream);
-    Ok((Box::pin(RecordBatchStreamAdapter::new(schema, all)), with))
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, all)))
 }
 
 /// The scans of a plan.
@@ -165,7 +179,7 @@ async fn check_routes(tables: &[Arc<Table>], catalogs: &Catalogs) -> Result<(), 
 }
 
 /// Waits until the routes of a table are others than those of the plan, or `pause` has passed; whether they are.
-async fn await_change(tables: &[Arc<Table>], catalogs: &Catalogs, pause: Duration) -> Result<bool, ServerError> {
+pub(crate) async fn await_change(tables: &[Arc<Table>], catalogs: &Catalogs, pause: Duration) -> Result<bool, ServerError> {
     let changes = tables.iter().map(|table| async move {
         let sets = catalogs.routes_changed(table, pause).await?;
         Ok::<_, ServerError>(sets.read.stamp != table.sets.read.stamp || sets.write.stamp != table.sets.write.stamp)

@@ -14,7 +14,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::request::{OpType, WriteRequest};
 use tessera_engine::wal::WalError;
-use tessera_manifest::env::{self, Stopwatch};
+use tessera_manifest::env::{self, Moment};
 use tessera_manifest::schema::Schema;
 use tessera_metaclient::catalog::Route;
 
@@ -135,7 +135,7 @@ impl Writer {
     /// Writes what is kept, however often regions refuse it, as long as patience lasts.
     async fn flush(&mut self) -> Result<(), ServerError> {
         self.pending_bytes = 0;
-        let (watch, mut patience, mut held) = (Stopwatch::start(), Patience::default(), None);
+        let (began, mut patience, mut held) = (Moment::now(), Patience::default(), None);
         loop {
             let before = self.applied;
             let Some((refusal, error)) = self.send().await.map_err(|error| self.explain(error))? else { return Ok(()) };
@@ -145,7 +145,7 @@ impl Writer {
             if held.is_none() {
                 held = Some(self.hold(&error)?);
             }
-            match patience.refused(watch.elapsed(), refusal.wait_max()) {
+            match patience.refused(Moment::now().since(began), refusal.wait_max()) {
                 Next::GiveUp(waited) => return Err(self.explain(given_up(&self.table, waited, &error))),
                 Next::Wait(pause) => {
                     tracing::debug!(table = %self.table.shown(), round = patience.rounds(), error = %error, "routing rows anew");

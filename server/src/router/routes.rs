@@ -120,6 +120,7 @@ impl RouteTable {
     pub async fn changed(&self, catalog: &Catalog, table: TableId, longest: Duration) -> Result<Self, CatalogError> {
         let watched = watch(catalog.kv().as_ref(), table, self.revision.next());
         tokio::select! {
+            biased;
             seen = watched => match seen {
                 // The changes were forgotten: what is there now is read below.
                 Ok(()) | Err(KvError::Compacted { .. }) => {}
@@ -136,6 +137,7 @@ async fn watch(kv: &dyn KvBackend, table: TableId, from: Revision) -> Result<(),
     let mut read = kv.watch(keys::routes(RouteSet::Read, table), from).await?;
     let mut write = kv.watch(keys::routes(RouteSet::Write, table), from).await?;
     tokio::select! {
+        biased;
         batch = read.next() => batch.map(|_| ()),
         batch = write.next() => batch.map(|_| ()),
     }
