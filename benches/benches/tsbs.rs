@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -142,12 +142,13 @@ impl Server {
     fn execute(&self, sql: &str) -> Result<usize> {
         let answer = self.agent.post(&self.url).send_form([("sql", sql), ("format", "arrow")]);
         let mut answer = answer.map_err(|error| format!("{sql}: {error}"))?;
-        let mut body = Vec::new();
-        answer.body_mut().as_reader().read_to_end(&mut body)?;
+        let mut body = answer.body_mut().as_reader();
         let mut rows = 0;
-        for batch in StreamReader::try_new(body.as_slice(), None)? {
+        for batch in StreamReader::try_new(&mut body, None)? {
             rows += batch?.num_rows();
         }
+        // To its end, or the connection cannot be used again.
+        std::io::copy(&mut body, &mut std::io::sink())?;
         Ok(rows)
     }
 }

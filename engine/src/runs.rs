@@ -268,11 +268,15 @@ fn sum(values: &[f64]) -> f64 {
         return values.iter().fold(0.0, |sum, value| sum + value);
     }
     let (fours, rest) = values.as_chunks::<4>();
-    let mut lanes = [0.0; 4];
-    for four in fours {
-        lanes.iter_mut().zip(four).for_each(|(lane, value)| *lane += value);
+    // Plain additions: an iterator over the lanes is called four times a number where it is not inlined.
+    let [mut a, mut b, mut c, mut d] = [0.0; 4];
+    for [first, second, third, fourth] in fours {
+        a += first;
+        b += second;
+        c += third;
+        d += fourth;
     }
-    rest.iter().fold((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]), |sum, value| sum + value)
+    rest.iter().fold((a + b) + (c + d), |sum, value| sum + value)
 }
 
 #[cfg(test)]

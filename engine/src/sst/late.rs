@@ -1,8 +1,8 @@
 //! Which rows of a row group are worth decoding, found by decoding a few columns first.
 //!
 //! Invariants:
-//! - Rows that are left out lie outside of the bounds of the time, or fail a condition on fields of a file whose rows meet
-//!   no others of their keys, or are of a series of which another file has a later row.
+//! - Rows that are left out lie outside of the bounds of the time, or fail a condition on fields at a time at which rows
+//!   meet no others of their keys, or are of a series of which another file has a later row.
 //! - It is only tried where many rows are selected, and no more in a read of a file once it chose too many of a row
 //!   group: columns are decoded twice then, and an object store is asked once more.
 
@@ -40,7 +40,8 @@ impl Reading {
         if rows < ROWS_MIN || !self.narrows.load(Ordering::Relaxed) {
             return Ok(selected);
         }
-        let time = file.time.map(|_| file.layout.schema().time_index().id);
+        let timed = file.time.is_some() || (file.fields.is_some() && !file.contested.is_empty());
+        let time = timed.then(|| file.layout.schema().time_index().id);
         let tested = self.leaves(time.into_iter().chain(file.fields.iter().flat_map(|fields| fields.columns())))?;
         if tested.is_empty() || wanted.keys().all(|leaf| tested.contains_key(leaf)) {
             return Ok(selected);
@@ -60,14 +61,21 @@ impl Reading {
     /// Which rows of a batch can be wanted; `None` if that cannot be said.
     fn mask(&self, tested: &BTreeMap<usize, Meaning>, batch: &RecordBatch) -> Result<Option<BooleanBuffer>, Error> {
         let mut mask = BooleanBuffer::new_set(batch.num_rows());
-        if let Some((from, to)) = self.file.time {
+        let within = |ranges: &[(i64, i64)]| -> Result<BooleanBuffer, Error> {
             let times = times_of(&self.time_column(tested, batch)?)?;
-            mask = BooleanBuffer::collect_bool(times.len(), |row| from <= times[row] && times[row] <= to);
-        }
+            let inside = |row: usize| ranges.iter().any(|(from, to)| *from <= times[row] && times[row] <= *to);
+            Ok(BooleanBuffer::collect_bool(times.len(), inside))
+        };
         if let Some(fields) = &self.file.fields {
             // What compares a column with a value of another type prunes nothing either.
             let Ok(of_fields) = self.evaluate(fields, tested, batch) else { return Ok(None) };
-            mask = &mask & of_fields.values();
+            mask = of_fields.values().clone();
+            if !self.file.contested.is_empty() {
+                mask = &mask | &within(&self.file.contested)?;
+            }
+        }
+        if let Some(time) = self.file.time {
+            mask = &mask & &within(&[time])?;
         }
         Ok(Some(mask))
     }

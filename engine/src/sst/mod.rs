@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A file is immutable, named by its [`FileKey`] alone, and holds each (primary key, time) once, ordered by
 //!   (primary key, time) in the one total order of values.
-//! - Any Parquet reader reads it: plain types, no nesting, zstd.
+//! - Any Parquet reader reads it: plain types, no nesting, zstd or no compression.
 //! - Columns are found by field id (column id + 1), never by name.
 //! - Bytes are trusted only after their size and CRC-32 were compared with the manifest's, once per process.
 
@@ -25,6 +25,7 @@ mod stats;
 mod store_reader;
 #[cfg(test)]
 mod tests;
+mod worth;
 mod write;
 
 use std::fmt;

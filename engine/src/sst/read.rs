@@ -98,8 +98,10 @@ pub(crate) struct FileRead {
     pub(crate) exact: Option<Arc<Expr>>,
     /// Rows outside of it are left out; `None` if there are none.
     pub(crate) time: Option<(i64, i64)>,
-    /// Rows that do not satisfy it are not needed; it names fields and the time alone.
+    /// Rows that do not satisfy it are not needed, but for those at contested times; it names fields and the time alone.
     pub(crate) fields: Option<Arc<Expr>>,
+    /// The times, inclusive, at which rows may meet others of their keys.
+    pub(crate) contested: Vec<(i64, i64)>,
     /// Of each series in a row group only the last row is needed.
     pub(crate) last_rows: bool,
     /// Of that, only those that are not older than what is known here.
@@ -182,6 +184,7 @@ impl Access {
             exact: None,
             time: None,
             fields: None,
+            contested: Vec::new(),
             last_rows: false,
             newest: None,
             batch_rows_max: BATCH_ROWS,

@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use super::encode::{self, FileWriter};
 use super::stats::{Totals, has_few_values};
+use super::worth::worth_compressing;
 use super::{Access, Error, FORMAT, MIN_READER};
 use crate::memtable::{Rows, Snapshot};
 use crate::merge::layout::{Layout, OP_TYPE_COLUMN, SEQUENCE_COLUMN};
@@ -261,8 +262,14 @@ impl Encoder {
             let text = matches!(field.data_type(), ArrowType::Utf8 | ArrowType::Binary);
             if column.semantic == SemanticType::TimeIndex {
                 builder = builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-            } else if column.semantic == SemanticType::Tag || text || has_few_values(array, column.data_type) {
-                builder = builder.set_column_dictionary_enabled(path, *field.data_type() != ArrowType::Boolean);
+                continue;
+            }
+            let few = column.semantic == SemanticType::Tag || text || has_few_values(array, column.data_type);
+            if few {
+                builder = builder.set_column_dictionary_enabled(path.clone(), *field.data_type() != ArrowType::Boolean);
+            }
+            if column.semantic == SemanticType::Field && !worth_compressing(array, few, zstd) {
+                builder = builder.set_column_compression(path, Compression::UNCOMPRESSED);
             }
         }
         let sequence = ColumnPath::new(vec![SEQUENCE_COLUMN.to_owned()]);

@@ -16,9 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{RecordBatch, UInt64Array};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::writer::StreamWriter;
+use arrow::ipc::writer::StreamEncoder;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -37,7 +38,11 @@ pub(super) const EXECUTION_TIME: &str = "x-greptime-execution-time";
 /// Header with the code of an error.
 const ERROR_CODE: &str = "x-greptime-err-code";
 
-type Piece = Result<Vec<u8>, ServerError>;
+/// Bytes of a column from which on they go out where they are, without being copied behind those before them.
+const SHARED_BYTES_MIN: usize = 16 << 10;
+
+/// Bytes that follow each other.
+type Piece = Result<Vec<Bytes>, ServerError>;
 
 /// The answer to a request that failed.
 pub(super) fn failure(status: StatusCode, code: Code, message: &str, elapsed: Duration) -> Response {
@@ -109,10 +114,17 @@ async fn stream_body(outputs: Vec<Output>, pieces: fn(usize, Output) -> BoxStrea
         Some(Err(error)) => return Err(error),
         first => first,
     };
-    let logged = stream::iter(first)
-        .chain(all)
-        .map(|piece| piece.map(Bytes::from).inspect_err(|error| tracing::error!(code = error.code as u32, %error, "a result broke off")));
-    Ok(Body::from_stream(logged))
+    let bytes = stream::iter(first).chain(all).flat_map(|piece| {
+        let bytes = match piece {
+            Ok(bytes) => bytes.into_iter().map(Ok).collect(),
+            Err(error) => {
+                tracing::error!(code = error.code as u32, %error, "a result broke off");
+                vec![Err(error)]
+            }
+        };
+        stream::iter(bytes)
+    });
+    Ok(Body::from_stream(bytes))
 }
 
 /// The pieces of all outputs, up to and with the first error: what follows it would be read as if nothing had failed.
@@ -127,14 +139,14 @@ fn csv_pieces(index: usize, output: Output) -> BoxStream<'static, Piece> {
         Output::Affected(rows) => {
             let mut bytes = gap;
             bytes.extend_from_slice(format!("{rows}\n").as_bytes());
-            stream::once(ready(Ok(bytes))).boxed()
+            stream::once(ready(Ok(vec![bytes.into()]))).boxed()
         }
         Output::Rows { schema, stream } => {
             let mut head = Some((gap, schema));
             with_head(stream, move |batch| {
                 let (mut bytes, schema) = head.take().map_or((Vec::new(), None), |(gap, schema)| (gap, Some(schema)));
                 bytes.extend(csv::to_bytes(schema.as_deref(), batch).map_err(unwritable)?);
-                Ok(bytes)
+                Ok(vec![bytes.into()])
             })
         }
     }
@@ -145,24 +157,48 @@ fn arrow_pieces(_index: usize, output: Output) -> BoxStream<'static, Piece> {
         Output::Rows { schema, stream } => (schema, stream),
         Output::Affected(rows) => affected_batch(rows),
     };
-    // The writer is taken at the end, which writes the mark that tells a reader that the stream is whole.
-    let mut writer = StreamWriter::try_new(Vec::new(), &schema).map(Some);
-    let mut ended = false;
+    // The encoder is taken at the end, when it writes the mark that tells a reader that the stream is whole.
+    let mut encoder = StreamEncoder::try_new(&schema).map(Some);
     with_end(stream, move |batch| {
-        let writer = match &mut writer {
-            Ok(Some(writer)) if !ended => writer,
-            Ok(_) => return Ok(Vec::new()),
+        let begun = match &mut encoder {
+            Ok(begun) => begun,
             Err(error) => return Err(ServerError::new(Code::Internal, format!("cannot begin an Arrow stream: {error}"))),
         };
-        match batch {
-            Some(batch) => writer.write(batch).map_err(unwritable)?,
-            None => {
-                ended = true;
-                writer.finish().map_err(unwritable)?;
-            }
-        }
-        Ok(std::mem::take(writer.get_mut()))
+        let buffers = match (batch, begun) {
+            (Some(batch), Some(encoder)) => encoder.encode(batch),
+            (None, begun @ Some(_)) => begun.take().map_or(Ok(Vec::new()), StreamEncoder::finish),
+            (_, None) => Ok(Vec::new()),
+        };
+        Ok(joined_bytes(buffers.map_err(unwritable)?))
     })
+}
+
+/// A buffer that others may have, too.
+struct Shared(Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Buffers one after the other: large ones as they are, small ones copied together.
+fn joined_bytes(buffers: Vec<Buffer>) -> Vec<Bytes> {
+    let (mut out, mut small): (Vec<Bytes>, Vec<u8>) = (Vec::new(), Vec::new());
+    for buffer in buffers {
+        if buffer.len() < SHARED_BYTES_MIN {
+            small.extend_from_slice(&buffer);
+            continue;
+        }
+        if !small.is_empty() {
+            out.push(std::mem::take(&mut small).into());
+        }
+        out.push(Bytes::from_owner(Shared(buffer)));
+    }
+    if !small.is_empty() {
+        out.push(small.into());
+    }
+    out
 }
 
 fn affected_batch(rows: u64) -> (SchemaRef, BoxStream<'static, Result<RecordBatch, ServerError>>) {

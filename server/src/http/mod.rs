@@ -29,6 +29,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,12 @@ pub async fn serve(
     let statements = TaskTracker::new();
     let shared = Shared { service, metrics, statements: statements.clone(), json_bytes_max: config.json_bytes_max };
     let stop = CancellationToken::new();
+    // An answer of several pieces must not wait for the client to acknowledge the first.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps small pieces back");
+        }
+    });
     let server = axum::serve(listener, router(shared, config)).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
     tokio::pin!(server);
     let failed = |error: std::io::Error| ServerError::new(Code::Internal, format!("the HTTP server stopped: {error}"));

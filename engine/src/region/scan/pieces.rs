@@ -87,7 +87,27 @@ impl Piece {
     pub(super) fn has_deletes(&self) -> bool {
         self.sources.iter().any(Source::has_deletes)
     }
+
+    /// The times, inclusive, that a file has in common with another source: elsewhere its rows meet no others of their keys.
+    pub(super) fn contested(&self, file: &FileRef) -> Vec<(i64, i64)> {
+        let (from, to) = file.meta.time_range;
+        let others = self.sources.iter().filter(|source| source.file().is_none_or(|other| !std::ptr::eq(other.as_ref(), file)));
+        let common = others.map(|other| other.time_range()).map(|range| (range.0.max(from), range.1.min(to)));
+        common.filter(|(from, to)| from <= to).collect()
+    }
+
+    /// Whether only a small part of a file's times is contested, and no row of it may be there twice, as where files were
+    /// cut in the middle of an instant.
+    pub(super) fn is_mostly_apart(&self, file: &FileRef) -> bool {
+        let (from, to) = file.meta.time_range;
+        let length = |(from, to): (i64, i64)| to.saturating_sub(from).saturating_add(1);
+        let contested = self.contested(file).into_iter().map(length).fold(0, i64::saturating_add);
+        file.meta.deletes == 0 && contested.saturating_mul(CONTESTED_SHARE) <= length((from, to))
+    }
 }
+
+/// It is worth while to test fields before rows meet when at most one in so many of a file's times is contested.
+const CONTESTED_SHARE: i64 = 4;
 
 impl Reader {
     /// The pieces of each stream; at least one stream.

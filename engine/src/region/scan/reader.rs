@@ -167,8 +167,9 @@ impl Reader {
         scan.read.rows_tested = residual.map(|_| Arc::clone(&self.rows_tested));
         scan.read.batch_rows_max = self.batch_rows_max;
         // What is the first by time must not depend on whether it paid to test fields.
-        let tests_fields = conditions == Conditions::All && !self.by_time;
+        let tests_fields = (conditions == Conditions::All || piece.is_mostly_apart(file)) && seen.is_none() && !self.by_time;
         scan.read.fields = if tests_fields { self.of_fields() } else { None };
+        scan.read.contested = if conditions == Conditions::All { Vec::new() } else { piece.contested(file) };
         Ok(scan)
     }
 

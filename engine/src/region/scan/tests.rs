@@ -444,6 +444,32 @@ fn conditions_on_fields_choose_rows_of_files_that_overlap_no_other() {
 }
 
 #[test]
+fn conditions_on_fields_choose_rows_outside_of_the_instant_that_two_files_share() {
+    block_on(async {
+        for mode in [MergeMode::LastRow, MergeMode::LastNonNull] {
+            let world = World::new(mode, Config::default()).await;
+            // Files are cut in the middle of an instant, as loads in order of time have it; the second corrects the first there.
+            let mut older = points(50, 0, 21, 1.0);
+            older.iter_mut().step_by(7).for_each(|row| row[0] = Value::Float(5.0));
+            let mut newer = points(50, 20, 41, 0.0);
+            newer.iter_mut().filter(|row| row[2] > Value::Timestamp(20)).step_by(9).for_each(|row| row[0] = Value::Float(6.0));
+            for rows in [&older, &newer] {
+                world.write(OpType::Put, rows).await;
+                world.region.flush().await.unwrap();
+            }
+            let apart = |row: &&Vec<Value>| row[0] > Value::Float(2.0) && row[2] != Value::Timestamp(20);
+            let high = older.iter().chain(&newer).filter(apart).cloned();
+            let shared = newer.iter().filter(|row| row[2] == Value::Timestamp(20)).cloned();
+            let expected = sorted(high.chain(shared).collect());
+            let rare = ScanRequest { filter: compare(0, CompareOp::Gt, Value::Float(2.0)), ..ScanRequest::default() };
+            assert_eq!(sorted(world.rows(rare.clone()).await), expected, "{mode:?}: rows meet at one instant, and nothing else is decoded");
+            let by_key = ScanRequest { order: Order::Key, ..rare };
+            assert_eq!(sorted(world.rows(by_key).await), expected, "{mode:?}: in the order of keys");
+        }
+    });
+}
+
+#[test]
 fn a_past_version_is_read_as_it_was() {
     block_on(async {
         let world = World::new(MergeMode::LastRow, Config::default()).await;

@@ -10,7 +10,7 @@ const GROUP: usize = 8;
 
 /// Encodes values of `width` bits.
 #[derive(Debug)]
-pub(super) struct Hybrid {
+pub(in crate::sst) struct Hybrid {
     width: u8,
     out: Vec<u8>,
     /// Values that are too few of a kind for a run of their own; whole groups but for the last.
@@ -19,12 +19,12 @@ pub(super) struct Hybrid {
 
 impl Hybrid {
     /// Appends to `out`.
-    pub(super) fn new(width: u8, out: Vec<u8>) -> Self {
+    pub(in crate::sst) fn new(width: u8, out: Vec<u8>) -> Self {
         Self { width, out, packed: Vec::new() }
     }
 
     /// So many times the value.
-    pub(super) fn push(&mut self, value: u32, times: usize) {
+    pub(in crate::sst) fn push(&mut self, value: u32, times: usize) {
         let open = (GROUP - self.packed.len() % GROUP) % GROUP;
         let filled = times.min(open);
         self.packed.extend(std::iter::repeat_n(value, filled));
@@ -40,7 +40,7 @@ impl Hybrid {
     }
 
     /// What was encoded.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(in crate::sst) fn finish(mut self) -> Vec<u8> {
         self.end_packed();
         self.out
     }
@@ -66,7 +66,7 @@ impl Hybrid {
 }
 
 /// Bits that every value up to `max` fits into.
-pub(super) fn width_of(max: u32) -> u8 {
+pub(in crate::sst) fn width_of(max: u32) -> u8 {
     (u32::BITS - max.leading_zeros()) as u8
 }
 

@@ -7,7 +7,7 @@
 //! - Tags of text are encoded by runs ([`text_column`]); they may come as dictionaries. All other columns are encoded
 //!   by the Parquet crate.
 
-mod hybrid;
+pub(super) mod hybrid;
 mod interner;
 mod lane;
 #[cfg(test)]
