@@ -24,7 +24,7 @@ use super::{Access, ReadOptions, flush};
 use crate::config::Config;
 use crate::memtable::Memtable;
 use crate::merge::fixtures::{MS, batch, block_on, collect, column, new_file, reference, rows_of, sequence};
-use crate::merge::{Dedup, Layout};
+use crate::merge::{Dedup, Layout, Options, Output, merge};
 use crate::request::OpType;
 
 /// A store that counts what is read from it.
@@ -169,5 +169,35 @@ fn known_series_leave_nothing_but_the_wanted_rows() {
         let some = ReadOptions { layout: layout(), filter: Arc::new(one_host()) };
         let rows = rows_of(&collect(access.scan(&file, &some).await.unwrap().into_stream()).await.unwrap());
         assert!(rows.iter().all(|row| row[0] == Value::String("h017".into())) && rows.len() <= 2_000, "{} rows", rows.len());
+    });
+}
+
+#[test]
+fn a_rule_is_tested_once_per_series_and_only_where_statistics_do_not_prove_it() {
+    block_on(async {
+        let (store, file) = world().await;
+        let access = access(&store);
+        let layout = Arc::new(Layout::merging(schema(), Some(&[3])).unwrap());
+        let read = async |rule: Expr| {
+            let options = ReadOptions { layout: Arc::clone(&layout), filter: Arc::new(rule.clone()) };
+            let mut scan = access.scan(&file, &options).await.unwrap().only(Some(Arc::new(rule)));
+            let tested = Arc::new(AtomicU64::new(0));
+            scan.read.rows_tested = Some(Arc::clone(&tested));
+            let user = Options { dedup: Dedup::LastRow, output: Output::User };
+            let rows = rows_of(&collect(merge(Arc::clone(&layout), vec![scan.into_run()], user).unwrap()).await.unwrap());
+            (rows, tested.load(Ordering::Relaxed))
+        };
+        let (all, tested) = read(Expr::always()).await;
+        assert_eq!((all.len(), tested), (80_000, 0));
+        let compare = |column, op, value: &str| Expr::Compare { column: ColumnId(column), op, value: Value::String(value.into()) };
+        // The cut is within one page, which has rows of five hosts.
+        let (upper, tested) = read(compare(0, CompareOp::GtEq, "h020")).await;
+        assert_eq!(upper, all[40_000..]);
+        assert_eq!(tested, 5);
+        let (third, tested) = read(compare(1, CompareOp::Eq, "dc1")).await;
+        let expected: Vec<_> =
+            (0..40).filter(|host| host % 3 == 1).flat_map(|host| all[host * 2_000..(host + 1) * 2_000].to_vec()).collect();
+        assert_eq!(third, expected);
+        assert!((40..80).contains(&tested), "{tested} runs");
     });
 }

@@ -87,7 +87,8 @@ impl Reader {
         }
         // Not by `read_exact_at`, which would have to be given zeros.
         let (mut file, mut payload) = (file, Vec::with_capacity(entry.len as usize));
-        let read = file.seek(SeekFrom::Start(u64::from(entry.offset))).and_then(|_| file.take(u64::from(entry.len)).read_to_end(&mut payload));
+        let read =
+            file.seek(SeekFrom::Start(u64::from(entry.offset))).and_then(|_| file.take(u64::from(entry.len)).read_to_end(&mut payload));
         let read = read.map_err(|e| damaged(e.to_string()))?;
         if read != entry.len as usize {
             return Err(damaged("the file ends inside an entry".to_owned()));
