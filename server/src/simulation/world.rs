@@ -241,12 +241,44 @@ impl Stats {
 
     fn all_mut(&mut self) -> [&mut u64; 18] {
         let Self {
-            lives, kills, stale, writes, refused_writes, scans, refused_scans, truncates, alterations, cancels, repartitions, committed, failed,
-            cancelled, regions, files, events, virtual_ms,
+            lives,
+            kills,
+            stale,
+            writes,
+            refused_writes,
+            scans,
+            refused_scans,
+            truncates,
+            alterations,
+            cancels,
+            repartitions,
+            committed,
+            failed,
+            cancelled,
+            regions,
+            files,
+            events,
+            virtual_ms,
         } = self;
         [
-            lives, kills, stale, writes, refused_writes, scans, refused_scans, truncates, alterations, cancels, repartitions, committed, failed,
-            cancelled, regions, files, events, virtual_ms,
+            lives,
+            kills,
+            stale,
+            writes,
+            refused_writes,
+            scans,
+            refused_scans,
+            truncates,
+            alterations,
+            cancels,
+            repartitions,
+            committed,
+            failed,
+            cancelled,
+            regions,
+            files,
+            events,
+            virtual_ms,
         ]
     }
 }
