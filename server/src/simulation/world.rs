@@ -228,7 +228,8 @@ impl World {
 impl Stats {
     /// Adds those of another run.
     pub(super) fn add(&mut self, other: &Self) {
-        for (sum, add) in self.all_mut().into_iter().zip(other.clone().all_mut()) {
+        let mut other = *other;
+        for (sum, add) in self.all_mut().into_iter().zip(other.all_mut()) {
             *sum += *add;
         }
     }
