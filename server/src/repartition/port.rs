@@ -44,8 +44,12 @@ impl Regions {
 }
 
 /// An error of the engine.
+///
+/// A region that another process has taken over is no failure of the repartition: that process goes on with it, once it
+/// runs the procedures. The one that was overtaken, and does not know yet, must not block what the other could finish.
 fn failed(error: &Error) -> PortError {
-    let retryable = matches!(error.class(), ErrorClass::Retry | ErrorClass::Refresh | ErrorClass::Unavailable);
+    let passing = [ErrorClass::Retry, ErrorClass::Refresh, ErrorClass::Unavailable, ErrorClass::Fenced];
+    let retryable = passing.contains(&error.class());
     let not_found = matches!(error, Error::RegionNotFound { .. });
     let error = from_engine(error);
     PortError { retryable, not_found, message: error.message, code: Some(error.code as u32) }
@@ -131,5 +135,19 @@ impl RegionPort for Regions {
 
     async fn decided(&self, table: TableId, txn: TxnId) -> Result<Option<Decided>, PortError> {
         txn::read(&self.context, table, txn).await.map_err(|error| undecided(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_manifest::id::RegionNumber;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_overtaken_does_not_block_what_its_successor_can_finish() {
+        let region = RegionId::new(TableId(1024), RegionNumber(0));
+        assert!(failed(&Error::Fenced { region }).retryable);
+        assert!(!failed(&Error::AppendOnly { region }).retryable);
     }
 }

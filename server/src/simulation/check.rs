@@ -128,7 +128,8 @@ fn state_is_sound(id: RegionId, state: &RegionState, routed: bool) -> Result<(),
 /// Every object of a decision can be read.
 async fn decisions(context: &Context, store: &Arc<dyn ObjectStore>) -> Result<(), String> {
     let folder = context.root.txns(TABLE);
-    let found: Vec<Path> = store.list(Some(&folder)).map_ok(|object| object.location).try_collect().await.map_err(|error| error.to_string())?;
+    let found: Vec<Path> =
+        store.list(Some(&folder)).map_ok(|object| object.location).try_collect().await.map_err(|error| error.to_string())?;
     for path in found {
         let name = path.filename().unwrap_or_default().trim_end_matches(".json").to_owned();
         let id = name.parse().map_err(|_| format!("{path} is no name of a decision"))?;

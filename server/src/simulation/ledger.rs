@@ -78,9 +78,8 @@ impl Ledger {
     /// The keys whose last operation is done, with the value that it left, if they are of this writer.
     pub(super) fn quiet(&self, is_mine: impl Fn(Key) -> bool) -> Vec<(Key, Option<i64>)> {
         let keys = &self.known.lock().unwrap().keys;
-        let quiet = keys.iter().filter(|(key, operations)| {
-            is_mine(**key) && operations.iter().all(|operation| operation.acknowledged.is_some())
-        });
+        let quiet =
+            keys.iter().filter(|(key, operations)| is_mine(**key) && operations.iter().all(|operation| operation.acknowledged.is_some()));
         quiet.filter_map(|(key, operations)| Some((*key, operations.last()?.value))).collect()
     }
 
@@ -114,9 +113,8 @@ fn is_possible(operations: &[Operation], value: Option<i64>, begun: At, ended: A
     let nothing = Operation { value: None, sent: 0, acknowledged: Some(0), firm: Some(0) };
     let candidates = std::iter::once(&nothing).chain(operations).filter(|operation| operation.sent < ended);
     candidates.filter(|candidate| candidate.value == value).any(|candidate| {
-        let passed = |later: &&Operation| {
-            candidate.acknowledged.is_some_and(|at| at < later.sent) && later.firm.is_some_and(|firm| firm <= begun)
-        };
+        let passed =
+            |later: &&Operation| candidate.acknowledged.is_some_and(|at| at < later.sent) && later.firm.is_some_and(|firm| firm <= begun);
         !operations.iter().any(|operation| passed(&operation))
     })
 }

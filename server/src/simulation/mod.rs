@@ -43,7 +43,7 @@ use self::world::Stats;
 use crate::query::session::Sessions;
 
 /// Seeds of each test, where nothing else is said: so many that all tests together take about four minutes of one core.
-const SEEDS: u64 = 250;
+const SEEDS: u64 = 60;
 /// Tests that share the seeds.
 const SHARDS: u64 = 8;
 
@@ -99,7 +99,9 @@ fn run_seeds(seeds: impl Iterator<Item = u64>, whole_trace: bool) -> Stats {
             eprintln!("{trace}seed {seed}: digest {digest:016x}, {stats:?}");
         }
         if let Some(failure) = failure {
-            panic!("{trace}\nseed {seed}: {failure}\nalone: TESSERA_SIM_SEED={seed} cargo nextest run --workspace --lib -E 'test(simulation::nothing)' --no-capture");
+            panic!(
+                "{trace}\nseed {seed}: {failure}\nalone: TESSERA_SIM_SEED={seed} cargo nextest run --workspace --lib -E 'test(simulation::nothing)' --no-capture"
+            );
         }
         total.add(&stats);
     }

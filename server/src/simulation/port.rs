@@ -26,7 +26,12 @@ impl SimPort {
         Self { inner, life }
     }
 
-    async fn call<T, F>(&self, name: &'static str, region: Option<RegionId>, work: impl Fn(Arc<dyn RegionPort>) -> F) -> Result<T, PortError>
+    async fn call<T, F>(
+        &self,
+        name: &'static str,
+        region: Option<RegionId>,
+        work: impl Fn(Arc<dyn RegionPort>) -> F,
+    ) -> Result<T, PortError>
     where
         T: Send,
         F: Future<Output = Result<T, PortError>> + Send + 'static,
