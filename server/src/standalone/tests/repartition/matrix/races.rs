@@ -3,7 +3,7 @@
 use super::*;
 
 /// Places of a scenario that are tried by default.
-const CASES: u64 = 12;
+const CASES: u64 = 6;
 
 /// When the slow process goes on.
 #[derive(Debug, Clone, Copy)]
