@@ -66,13 +66,14 @@ async fn statements_ask_the_metadata_store_so_often_and_no_more() {
     let session = world.open().await;
     session.run(CPU).await;
     session.run("INSERT INTO cpu (host, ts) VALUES ('a', 1)").await;
-    // A name is found, the table is read with its routes; who reads rows looks at the routes again after the last pin.
+    // The database of the request is looked for, a name is found, the table is read with its routes; who reads rows looks at
+    // the routes again after the last pin.
     let budgets = [
-        ("INSERT INTO cpu (host, ts) VALUES ('a', 2), ('x', 2)", 2),
-        ("SELECT count(*) FROM cpu", 3),
-        ("SELECT count(*) FROM cpu a JOIN cpu b ON a.host = b.host", 3),
-        ("INSERT INTO cpu SELECT * FROM cpu", 3),
-        ("DELETE FROM cpu WHERE host = 'a'", 3),
+        ("INSERT INTO cpu (host, ts) VALUES ('a', 2), ('x', 2)", 3),
+        ("SELECT count(*) FROM cpu", 4),
+        ("SELECT count(*) FROM cpu a JOIN cpu b ON a.host = b.host", 4),
+        ("INSERT INTO cpu SELECT * FROM cpu", 4),
+        ("DELETE FROM cpu WHERE host = 'a'", 4),
     ];
     for (sql, budget) in budgets {
         let before = kv.requests.load(Ordering::SeqCst);
