@@ -64,3 +64,12 @@ async fn a_delete_removes_only_rows_that_match() {
     assert_eq!(session.run("DELETE FROM t WHERE ts < '1969-12-31 23:59:59.9995'").await, 1);
     assert_eq!(found(&session, "true").await, "0");
 }
+
+#[tokio::test]
+async fn the_stretch_of_the_least_times_is_one_of_its_own() {
+    let (_world, session) = Session::fresh().await;
+    session.run("CREATE TABLE t (h STRING, ts TIMESTAMP(9) TIME INDEX, PRIMARY KEY (h))").await;
+    session.run("INSERT INTO t VALUES ('a', '1677-09-21 00:12:43.2'), ('a', '1677-09-22 00:05:00')").await;
+    let counts = "SELECT count(*) FROM t GROUP BY h, date_trunc('day', ts)";
+    assert_eq!(session.rows(counts).await, ["1", "1"]);
+}
