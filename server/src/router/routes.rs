@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tessera_manifest::env;
 use tessera_manifest::id::{RegionId, TableId};
-use tessera_metaclient::catalog::{Catalog, CatalogError, Route};
-use tessera_metaclient::keys::{self, RouteSet};
+use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo};
+use tessera_metaclient::keys::{self, MetaKey, RouteSet};
 use tessera_metaclient::kv::{Entry, KvBackend, KvError, Op, RangeRequest, Revision, Txn};
 use tessera_metaclient::values;
 
@@ -56,11 +56,20 @@ impl RouteTable {
     /// # Errors
     /// When the store fails or holds what cannot be read.
     pub async fn load(catalog: &Catalog, table: TableId) -> Result<Self, CatalogError> {
+        Self::load_with_table(catalog, table).await.map(|(_, sets)| sets)
+    }
+
+    /// The same with the table, as of the same revision, if it is there: it has all columns that the rules are about.
+    ///
+    /// # Errors
+    /// When the store fails or holds what cannot be read.
+    pub async fn load_with_table(catalog: &Catalog, table: TableId) -> Result<(Option<TableInfo>, Self), CatalogError> {
         let range = |set| Op::Range { request: RangeRequest::new(keys::routes(set, table)) };
-        let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write)]);
+        let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write), Op::get(MetaKey::Table { id: table }.to_key())]);
         let answer = catalog.kv().txn(txn).await?;
         let (read, write) = (Routes::of(answer.entries(0))?, Routes::of(answer.entries(1))?);
-        Ok(Self { read, write, revision: answer.revision })
+        let info = answer.entry(2).map(values::decode_entry).transpose()?;
+        Ok((info, Self { read, write, revision: answer.revision }))
     }
 
     /// Routes that are read and written alike, as of no revision: for tests of what works on them.
