@@ -66,6 +66,44 @@ async fn a_delete_removes_only_rows_that_match() {
 }
 
 #[tokio::test]
+async fn digits_of_a_text_count_in_any_year() {
+    let (_world, session) = Session::fresh().await;
+    session.run("CREATE TABLE t (ts TIMESTAMP(3) TIME INDEX, u TIMESTAMP(6), x TIMESTAMP(9), n INT)").await;
+    session.run("INSERT INTO t VALUES ('2500-01-01 00:00:00', '1500-01-01 00:00:00', '2000-01-01 00:00:00', 1)").await;
+    let cases = [
+        ("ts >= '2500-01-01 00:00:00'", "1"),
+        ("ts >= '2500-01-01 00:00:00.0005'", ""),
+        ("ts < '2500-01-01 00:00:00.0005'", "1"),
+        ("ts = '2500-01-01 00:00:00.0005'", ""),
+        ("ts = '2500-01-01 00:00:00.0000'", "1"),
+        ("'2500-01-01 00:00:00.0005' <= ts", ""),
+        ("ts >= '2500-01-01 01:00:00.0005+01:00'", ""),
+        ("ts BETWEEN '2499-01-01' AND '2500-01-01 00:00:00.0005'", "1"),
+        ("ts BETWEEN '2500-01-01 00:00:00.0005' AND '2500-01-02'", ""),
+        ("ts NOT BETWEEN '2500-01-01 00:00:00.0005' AND '2500-01-02'", "1"),
+        ("ts IN ('2500-01-01 00:00:00.0005')", ""),
+        ("ts IN ('2000-01-01 00:00:00', '2500-01-01 00:00:00')", "1"),
+        ("ts NOT IN ('2500-01-01 00:00:00', '2000-01-01 00:00:00')", ""),
+        ("ts IN ('2500-01-01 00:00:00', '2500-01-01 00:00:00.0005')", "1"),
+        ("ts NOT IN ('2500-01-01 00:00:00.0005')", "1"),
+        ("'2500-01-01 00:00:00.0005' IN (ts)", ""),
+        ("u = '1500-01-01 00:00:00.0000005'", ""),
+        ("u <= '1499-12-31 23:59:59.9999995'", ""),
+        ("u > '1499-12-31 23:59:59.9999995'", "1"),
+        // Digits that no type has.
+        ("x >= '2000-01-01 00:00:00.0000000005'", ""),
+        ("x <= '2000-01-01 00:00:00.0000000005'", "1"),
+        ("x = '2000-01-01 00:00:00.0000000000'", "1"),
+    ];
+    for (filter, expected) in cases {
+        assert_eq!(found(&session, filter).await, expected, "{filter}");
+    }
+    assert_eq!(session.run("DELETE FROM t WHERE ts = '2500-01-01 00:00:00.0005'").await, 0);
+    assert_eq!(session.run("DELETE FROM t WHERE x = '2000-01-01 00:00:00.0000000005'").await, 0);
+    assert_eq!(session.run("DELETE FROM t WHERE ts >= '2499-12-31 23:59:59.9995'").await, 1);
+}
+
+#[tokio::test]
 async fn the_stretch_of_the_least_times_is_one_of_its_own() {
     let (_world, session) = Session::fresh().await;
     session.run("CREATE TABLE t (h STRING, ts TIMESTAMP(9) TIME INDEX, PRIMARY KEY (h))").await;
