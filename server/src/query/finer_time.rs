@@ -31,10 +31,10 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, binar
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use super::value;
+use super::{value, zoned};
 
-/// Rewrites comparisons of a cast timestamp with a constant that its own unit cannot express. Must run before the rule
-/// that unwraps casts.
+/// Rewrites comparisons of a cast timestamp with a constant that its own unit cannot express, and casts that shift a
+/// timestamp by a zone. Must run before the rule that unwraps casts.
 #[derive(Debug)]
 pub struct FinerTime;
 
@@ -56,7 +56,10 @@ impl OptimizerRule for FinerTime {
             .with_config_options(config.options())
             .with_query_execution_start_time(config.query_execution_start_time())
             .build();
-        each_expr(plan, |expr| rewrite(expr, &Constants::Cast(&context)))
+        each_expr(plan, |expr| match zoned::shift(&expr, &context) {
+            Some(shift) => Ok(Transformed::yes(shift)),
+            None => rewrite(expr, &Constants::Cast(&context)),
+        })
     }
 }
 
@@ -339,6 +342,7 @@ fn has_digits_below_nanos(text: &str) -> bool {
     digits.skip(9).any(|digit| digit != b'0')
 }
 
-fn is_utc(zone: Option<&str>) -> bool {
+/// Whether times of this zone, or of none, are those of UTC.
+pub(super) fn is_utc(zone: Option<&str>) -> bool {
     matches!(zone, None | Some("+00:00" | "+00" | "UTC" | "Z"))
 }

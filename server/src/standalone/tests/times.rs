@@ -66,6 +66,44 @@ async fn a_delete_removes_only_rows_that_match() {
 }
 
 #[tokio::test]
+async fn a_zone_shifts_what_is_compared() {
+    let (_world, session) = filled().await;
+    let hour_ns = 3_600_000_000_000_i64;
+    let shifted = session.rows("SELECT CAST(ts AT TIME ZONE '+01:00' AS BIGINT) FROM t ORDER BY n").await;
+    assert_eq!(shifted, [-1_000_000, 0, 1_000_000, 5_000_000_000].map(|ns| (ns - hour_ns).to_string()));
+    let cases = [
+        // Texts without a zone are of the zone that they are compared with.
+        ("ts AT TIME ZONE '+01:00' >= '1970-01-01T00:00:00'", "0,1,9"),
+        ("ts AT TIME ZONE '+01:00' >= '1970-01-01T00:00:00Z'", ""),
+        ("ts AT TIME ZONE '+01:00' >= '1969-12-31T23:00:00Z'", "0,1,9"),
+        ("'1970-01-01T00:00:00' > ts AT TIME ZONE '+01:00'", "-1"),
+        ("ts AT TIME ZONE '+01:00' = '1970-01-01T00:00:00.001'", "1"),
+        ("ts AT TIME ZONE '+01:00' != '1969-12-31T23:00:00Z'", "-1,1,9"),
+        ("ts AT TIME ZONE '+01:00' BETWEEN '1970-01-01T00:00:00' AND '1970-01-01T00:00:01'", "0,1"),
+        ("ts AT TIME ZONE '+01:00' IN ('1970-01-01T00:00:00', '1970-01-01T00:00:05')", "0,9"),
+        ("ts AT TIME ZONE '-05:30' < '1970-01-01T05:30:00Z'", "-1"),
+        ("ts AT TIME ZONE 'Europe/Berlin' <= '1969-12-31T23:00:00Z'", "-1,0"),
+        ("(ts AT TIME ZONE '+01:00') AT TIME ZONE '+02:00' >= '1970-01-01T01:00:00.001+02:00'", "1,9"),
+        ("s AT TIME ZONE '+01:00' >= '1970-01-01T00:00:00.5'", "1"),
+        ("CAST(ts AT TIME ZONE '+01:00' AS BIGINT) >= 0", ""),
+        ("ts >= arrow_cast('1970-01-01T00:00:00Z', 'Timestamp(Nanosecond, Some(\"+01:00\"))')", ""),
+        ("TRY_CAST(ts AS TIMESTAMP WITH TIME ZONE) >= '1970-01-01T00:00:00Z'", "0,1,9"),
+        ("ts AT TIME ZONE 'UTC' >= '1970-01-01T00:00:00Z'", "0,1,9"),
+    ];
+    for (filter, expected) in cases {
+        assert_eq!(found(&session, filter).await, expected, "{filter}");
+    }
+    let outside = "SELECT n FROM (SELECT n, ts AT TIME ZONE '+01:00' AS z FROM t) WHERE z >= '1970-01-01T00:00:00' ORDER BY n";
+    assert_eq!(session.rows(outside).await, ["0", "1", "9"]);
+    let grouped =
+        "SELECT count(*), date_trunc('hour', ts AT TIME ZONE '+01:00') AS h FROM t GROUP BY h HAVING h >= '1970-01-01' ORDER BY h";
+    assert_eq!(session.rows(grouped).await, ["3|1970-01-01T00:00:00+01:00"]);
+    assert_eq!(session.run("DELETE FROM t WHERE ts AT TIME ZONE '+01:00' >= '1970-01-01T00:00:00Z'").await, 0);
+    assert_eq!(session.run("DELETE FROM t WHERE ts AT TIME ZONE '+01:00' >= '1970-01-01T00:00:00.001'").await, 2);
+    assert_eq!(found(&session, "true").await, "-1,0");
+}
+
+#[tokio::test]
 async fn digits_of_a_text_count_in_any_year() {
     let (_world, session) = Session::fresh().await;
     session.run("CREATE TABLE t (ts TIMESTAMP(3) TIME INDEX, u TIMESTAMP(6), x TIMESTAMP(9), n INT)").await;
