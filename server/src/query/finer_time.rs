@@ -56,9 +56,11 @@ impl OptimizerRule for FinerTime {
             .with_config_options(config.options())
             .with_query_execution_start_time(config.query_execution_start_time())
             .build();
-        each_expr(plan, |expr| match zoned::shift(&expr, &context) {
-            Some(shift) => Ok(Transformed::yes(shift)),
-            None => rewrite(expr, &Constants::Cast(&context)),
+        each_expr(plan, |expr| {
+            zoned::write_out(expr, &context).transform_data(|expr| match zoned::shift(&expr, &context) {
+                Some(shift) => Ok(Transformed::yes(shift)),
+                None => rewrite(expr, &Constants::Cast(&context)),
+            })
         })
     }
 }

@@ -11,12 +11,32 @@ use std::sync::Arc;
 use arrow::compute::CastOptions;
 use arrow::datatypes::{DataType as ArrowType, Field, FieldRef};
 use datafusion::common::format::DEFAULT_CAST_OPTIONS;
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast, try_cast,
+};
 
 use super::finer_time::is_utc;
+
+/// Functions that DataFusion makes casts of, too late for whoever must see these first; whether a value that does not fit
+/// becomes NULL.
+const CASTS: [(&str, bool); 4] = [("arrow_cast", false), ("arrow_try_cast", true), ("cast_to_type", false), ("try_cast_to_type", true)];
+
+/// A function that casts to a timestamp as the cast that it is.
+pub(super) fn write_out(expr: Expr, context: &SimplifyContext) -> Transformed<Expr> {
+    let Expr::ScalarFunction(function) = &expr else { return Transformed::no(expr) };
+    let Some((_, safe)) = CASTS.iter().find(|(name, _)| *name == function.func.name()) else { return Transformed::no(expr) };
+    match (function.args.first(), context.get_data_type(&expr)) {
+        (Some(of), Ok(to @ ArrowType::Timestamp(..))) => {
+            let of = of.clone();
+            Transformed::yes(if *safe { try_cast(of, to) } else { cast(of, to) })
+        }
+        _ => Transformed::no(expr),
+    }
+}
 
 /// The function that stands for a cast, if that shifts a timestamp.
 pub(super) fn shift(expr: &Expr, context: &SimplifyContext) -> Option<Expr> {

@@ -87,6 +87,8 @@ async fn a_zone_shifts_what_is_compared() {
         ("s AT TIME ZONE '+01:00' >= '1970-01-01T00:00:00.5'", "1"),
         ("CAST(ts AT TIME ZONE '+01:00' AS BIGINT) >= 0", ""),
         ("ts >= arrow_cast('1970-01-01T00:00:00Z', 'Timestamp(Nanosecond, Some(\"+01:00\"))')", ""),
+        ("arrow_cast(ts, 'Timestamp(Millisecond, Some(\"+01:00\"))') >= '1970-01-01T00:00:00Z'", ""),
+        ("arrow_cast(ts, 'Timestamp(Nanosecond, None)') >= TIMESTAMP '1970-01-01 00:00:00.0005'", "1,9"),
         ("TRY_CAST(ts AS TIMESTAMP WITH TIME ZONE) >= '1970-01-01T00:00:00Z'", "0,1,9"),
         ("ts AT TIME ZONE 'UTC' >= '1970-01-01T00:00:00Z'", "0,1,9"),
     ];
@@ -132,6 +134,8 @@ async fn digits_of_a_text_count_in_any_year() {
         ("x >= '2000-01-01 00:00:00.0000000005'", ""),
         ("x <= '2000-01-01 00:00:00.0000000005'", "1"),
         ("x = '2000-01-01 00:00:00.0000000000'", "1"),
+        ("arrow_cast(ts, 'Timestamp(Millisecond, Some(\"+01:00\"))') >= '2500-01-01T00:00:00.0005'", ""),
+        ("arrow_cast(ts, 'Timestamp(Millisecond, Some(\"+01:00\"))') >= '2500-01-01T00:00:00.0000'", "1"),
     ];
     for (filter, expected) in cases {
         assert_eq!(found(&session, filter).await, expected, "{filter}");
