@@ -72,8 +72,9 @@ fn mark_buckets(times: &[i64], width: i64, marks: &mut [bool]) {
     for (mark, time) in marks.iter_mut().zip(times) {
         if !bucket.contains(time) {
             *mark = true;
-            let start = time.saturating_sub(time.rem_euclid(width));
-            bucket = start..start.saturating_add(width);
+            // Either end may lie beyond all times, so that neither is computed from the other.
+            let since = time.rem_euclid(width);
+            bucket = time.saturating_sub(since)..time.saturating_add(width - since);
         }
     }
 }

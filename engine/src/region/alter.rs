@@ -17,7 +17,6 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema as ArrowSchema;
 use tessera_manifest::action::{Action, Change};
 use tessera_manifest::log::Manifest;
 use tessera_manifest::meta::RegionMeta;
@@ -29,10 +28,9 @@ use super::version::{Frozen, Version};
 use super::{GateState, Region};
 use crate::error::{AlterError, Error};
 use crate::memtable::{Memtable, columns_of};
-use crate::merge::layout::new_batch;
 use crate::options::TableOptions;
 use crate::request::{Alteration, WriteRequest};
-use crate::sst::evolve::conform_column;
+use crate::sst::conform_batch;
 
 impl Region {
     /// Makes the table's names, columns and options these. What was written before is read under the new schema.
@@ -143,20 +141,12 @@ impl Region {
             return Err(Error::SchemaBehind { region, version: present.version(), requested: schema.version() });
         }
         let WriteRequest { generation, rule_version, batch, op } = request;
-        let ids: Vec<_> = columns_of(schema, op).map(|position| schema.columns()[position].id).collect();
-        if ids.len() != batch.num_columns() {
-            let detail = format!("it has {} columns, expected {}", batch.num_columns(), ids.len());
+        let expected = columns_of(schema, op).count();
+        if expected != batch.num_columns() {
+            let detail = format!("it has {} columns, expected {expected}", batch.num_columns());
             return Err(Error::BatchShape { region, detail });
         }
-        let (mut fields, mut arrays) = (Vec::new(), Vec::new());
-        for position in columns_of(present, op) {
-            let column = &present.columns()[position];
-            let found = ids.iter().position(|id| *id == column.id).map(|at| batch.column(at));
-            arrays.push(conform_column(column, found, batch.num_rows()).map_err(|source| Error::rows(region, source))?);
-            fields.push(column.to_arrow());
-        }
-        let batch =
-            new_batch(&Arc::new(ArrowSchema::new(fields)), arrays, batch.num_rows()).map_err(|source| Error::rows(region, source))?;
+        let batch = conform_batch(&batch, schema, present, op).map_err(|source| Error::rows(region, source))?;
         Ok(WriteRequest { generation, rule_version, batch, op })
     }
 }

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArr
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use proptest::prelude::*;
 
-use super::{Key, Reduce, Runs};
+use super::{Key, Reduce, Runs, mark_buckets};
 
 /// Host, time in ms, a whole number that may be missing.
 type Row = (Option<String>, i64, Option<i64>);
@@ -87,4 +87,12 @@ fn the_ends_of_time_are_stretches_of_their_own() {
     let keys = [Key::Bucket { column: 0, width: 60_000 }];
     let runs = Runs::find(&keys, std::slice::from_ref(&times), 5).unwrap();
     assert!(runs.len() >= 4, "rows of different stretches are apart");
+}
+
+#[test]
+fn a_stretch_that_begins_before_all_time_ends_where_it_should() {
+    let first_end = i64::MIN + (60_000 - i64::MIN.rem_euclid(60_000));
+    let mut marks = [false; 4];
+    mark_buckets(&[i64::MIN, first_end - 1, first_end, first_end + 59_999], 60_000, &mut marks);
+    assert_eq!(marks, [true, false, true, false]);
 }

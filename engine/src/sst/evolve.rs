@@ -6,15 +6,20 @@
 //! - Towards an earlier version, which a statement that was planned under it still reads, a value that the earlier
 //!   type cannot hold is an error, never another value.
 
-use arrow::array::{Array, ArrayRef};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::DataType as ArrowType;
+use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema};
 use tessera_manifest::file::ColumnStats;
-use tessera_manifest::schema::{Column, ColumnDefault};
+use tessera_manifest::schema::{Column, ColumnDefault, Schema};
 use tessera_manifest::value::Value;
 
 use super::Error;
+use crate::memtable::columns_of;
+use crate::merge::layout::new_batch;
 use crate::merge::value;
+use crate::request::OpType;
 
 const EXACT: CastOptions<'static> = CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
 
@@ -30,6 +35,24 @@ pub(crate) fn conform_column(column: &Column, array: Option<&ArrayRef>, rows: us
         (None, _) if column.nullable => value::repeat(&Value::Null, column.data_type, rows),
         (None, _) => Err(Error::NoValue { column: column.name.clone() }),
     }
+}
+
+/// Rows that were made under `from` as rows of `to`: columns that only `to` has get their default or NULL, those that only
+/// `from` has are left out. A batch of deletes has just the key columns.
+///
+/// # Errors
+/// [`Error::NoValue`] when a column may not be NULL and has no default; [`Error::Narrowed`] when its type does not hold a
+/// value. Towards a later version of a schema neither is.
+pub fn conform_batch(batch: &RecordBatch, from: &Schema, to: &Schema, op: OpType) -> Result<RecordBatch, Error> {
+    let ids: Vec<_> = columns_of(from, op).map(|position| from.columns()[position].id).collect();
+    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+    for position in columns_of(to, op) {
+        let column = &to.columns()[position];
+        let found = ids.iter().zip(batch.columns()).find(|(id, _)| **id == column.id).map(|(_, array)| array);
+        arrays.push(conform_column(column, found, batch.num_rows())?);
+        fields.push(column.to_arrow());
+    }
+    new_batch(&Arc::new(ArrowSchema::new(fields)), arrays, batch.num_rows())
 }
 
 /// What is known of the column's values in a file that was written without it.
@@ -68,8 +91,6 @@ fn convert(column: &Column, array: &ArrayRef) -> Result<ArrayRef, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{AsArray, Float32Array, Float64Array, Int16Array, Int64Array};
     use arrow::datatypes::Float64Type;
     use tessera_manifest::schema::SemanticType;

@@ -42,7 +42,7 @@ use crate::cache::Caches;
 use crate::config::Config;
 
 pub use error::Error;
-pub use evolve::stats_of_absent;
+pub use evolve::{conform_batch, stats_of_absent};
 pub(crate) use memory::{Memory, Reserved};
 pub(crate) use pages::Group;
 pub use prune::{excludes, time_bounds};

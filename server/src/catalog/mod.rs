@@ -195,6 +195,18 @@ impl Catalogs {
         self.still_there(table, sets)
     }
 
+    /// The table as it is now, whatever it is called: columns, options and routes as of one moment.
+    ///
+    /// # Errors
+    /// A table that was dropped or is closed.
+    pub async fn present(&self, table: &Table) -> Result<Table, ServerError> {
+        let loaded = RouteTable::load_with_table(&self.catalog, table.info.id).await;
+        let (info, sets) = loaded.map_err(|error| from_catalog(&error))?;
+        let sets = self.still_there(table, sets)?;
+        let dropped = || ServerError::new(Code::TableNotFound, format!("table {} was dropped", table.shown()));
+        Ok(Table { info: info.ok_or_else(dropped)?, sets })
+    }
+
     /// The routes of a table when they are other ones than it has, or after `longest`.
     ///
     /// # Errors

@@ -57,6 +57,12 @@ impl TesseraTable {
         self
     }
 
+    /// Whether it is read as it was.
+    #[must_use]
+    pub fn is_past(&self) -> bool {
+        self.past.is_some()
+    }
+
     /// The table.
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {

@@ -82,6 +82,10 @@ fn reads(plan: &LogicalPlan, table: TableId) -> Result<bool, ServerError> {
 fn target(dml: &DmlStatement) -> Result<Arc<Table>, ServerError> {
     let provider = source_as_provider(&dml.target).map_err(unwrap)?;
     match provider.downcast_ref::<TesseraTable>() {
+        Some(past) if past.is_past() => {
+            let text = format!("table {} is written as it is now: leave out AS OF", past.table().shown());
+            Err(ServerError::new(Code::InvalidSyntax, text))
+        }
         Some(table) => Ok(Arc::clone(table.table())),
         None => Err(ServerError::new(Code::Unsupported, format!("table '{}' cannot be written", dml.table_name))),
     }

@@ -14,6 +14,7 @@ use tessera_manifest::rule::{CompareOp, Expr};
 use tessera_manifest::schema::{Column, Schema, SemanticType};
 use tessera_manifest::value::{DataType, Value};
 
+use super::finer_time::is_utc;
 use super::value;
 
 /// A test that every row accepted by all of `filters` satisfies.
@@ -197,12 +198,13 @@ fn convert_compare(left: &DfExpr, op: CompareOp, right: &DfExpr, schema: &Schema
     }
 }
 
-/// `CAST(ts AS TIMESTAMP(9)) op literal`, as `now()` makes it, in the coarser unit of the column.
+/// `CAST(ts AS TIMESTAMP(9)) op literal`, as `now()` makes it, in the coarser unit of the column. A cast to a zone that
+/// is not UTC makes another instant of a time.
 fn convert_coarse_time(column: &Column, op: CompareOp, scalar: &ScalarValue, to: &arrow::datatypes::DataType) -> Option<Expr> {
     let DataType::Timestamp(unit) = column.data_type else { return None };
     let (literal, finer) = value::timestamp(scalar)?;
-    let arrow::datatypes::DataType::Timestamp(cast_unit, _) = to else { return None };
-    if finer.to_arrow() != *cast_unit || finer.per_second() < unit.per_second() {
+    let arrow::datatypes::DataType::Timestamp(cast_unit, zone) = to else { return None };
+    if !is_utc(zone.as_deref()) || finer.to_arrow() != *cast_unit || finer.per_second() < unit.per_second() {
         return None;
     }
     let floor = Value::Timestamp(literal.div_euclid(finer.per_second() / unit.per_second()));

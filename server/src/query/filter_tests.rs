@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType as ArrowType, TimeUnit as ArrowUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Expr as DfExpr, Operator, binary_expr, cast, col, lit};
@@ -226,4 +227,15 @@ fn not_is_pushed_to_the_leaves_before_anything_is_dropped() {
     // NOT (n > 1 OR unknown) holds only where n <= 1.
     let filter = DfExpr::Not(Box::new(col("n").gt(lit(1)).or(unknown)));
     assert_eq!(superset(&[filter], &schema), Expr::Compare { column: ColumnId(3), op: CompareOp::LtEq, value: Value::Int(1) });
+}
+
+#[test]
+fn a_time_that_a_cast_makes_another_instant_is_not_pushed() {
+    let after = |zone: &str| {
+        let to = ArrowType::Timestamp(ArrowUnit::Nanosecond, Some(zone.into()));
+        let filter = cast(col("ts"), to).gt_eq(lit(ScalarValue::TimestampNanosecond(Some(5_000_000), Some(zone.into()))));
+        superset(&[filter], &schema())
+    };
+    assert_eq!(after("+00:00"), Expr::Compare { column: ColumnId(1), op: CompareOp::GtEq, value: Value::Timestamp(5) });
+    assert_eq!(after("+01:00"), Expr::always());
 }

@@ -15,13 +15,15 @@
 
 use std::sync::Arc;
 
-use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
+use arrow::array::timezone::Tz;
+use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType as ArrowType, TimeUnit as ArrowUnit};
+use chrono::DateTime;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{Between, BinaryExpr, InList};
+use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::merge_schema;
@@ -29,10 +31,10 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, binar
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use super::value;
+use super::{value, zoned};
 
-/// Rewrites comparisons of a cast timestamp with a constant that its own unit cannot express. Must run before the rule
-/// that unwraps casts.
+/// Rewrites comparisons of a cast timestamp with a constant that its own unit cannot express, and casts that shift a
+/// timestamp by a zone. Must run before the rule that unwraps casts.
 #[derive(Debug)]
 pub struct FinerTime;
 
@@ -54,12 +56,17 @@ impl OptimizerRule for FinerTime {
             .with_config_options(config.options())
             .with_query_execution_start_time(config.query_execution_start_time())
             .build();
-        each_expr(plan, |expr| rewrite(expr, &context))
+        each_expr(plan, |expr| {
+            zoned::write_out(expr, &context).transform_data(|expr| match zoned::shift(&expr, &context) {
+                Some(shift) => Ok(Transformed::yes(shift)),
+                None => rewrite(expr, &Constants::Cast(&context)),
+            })
+        })
     }
 }
 
-/// Reads texts that are compared with a timestamp as nanoseconds where they have more digits than its unit; else the
-/// coercion to the column's type would cut them off. Must run before type coercion.
+/// Rewrites comparisons of a timestamp with a text that has more digits than its unit; else the coercion to the
+/// timestamp's type would cut them off. Must run before type coercion.
 #[derive(Debug)]
 pub struct FinerText;
 
@@ -74,7 +81,10 @@ impl AnalyzerRule for FinerText {
                 return Ok(Transformed::no(plan));
             }
             let schema = schema_below(&plan)?;
-            each_expr(plan, |expr| Ok(read_texts(expr, &schema)))
+            each_expr(plan, |expr| {
+                let near = read_far(expr, &schema);
+                near.transform_data(|expr| rewrite(expr, &Constants::Texts(&schema)))
+            })
         });
         Ok(analyzed?.data)
     }
@@ -101,43 +111,33 @@ fn schema_below(plan: &LogicalPlan) -> Result<DFSchemaRef> {
     Ok(Arc::new(DFSchema::empty()))
 }
 
-fn read_texts(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    let read = |of: &Expr, text: &mut Expr| -> bool {
-        let Some(nanos) = finer_text(of, text, schema) else { return false };
-        *text = lit(nanos);
-        true
+/// Texts that are compared with a timestamp and that nanoseconds do not reach, as constants of its unit: the coercion of
+/// texts goes by nanoseconds.
+fn read_far(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let read = match &mut expr {
+        Expr::BinaryExpr(binary) if comparison(binary.op) => {
+            read_all(&binary.left, [binary.right.as_mut()], schema) || read_all(&binary.right, [binary.left.as_mut()], schema)
+        }
+        Expr::Between(between) => read_all(&between.expr, [between.low.as_mut(), between.high.as_mut()], schema),
+        Expr::InList(list) => read_all(&list.expr, &mut list.list, schema),
+        _ => false,
     };
-    match expr {
-        Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) if comparison(op) => {
-            let changed = read(&left, &mut right) || read(&right, &mut left);
-            Transformed::new_transformed(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed)
-        }
-        Expr::Between(mut between) => {
-            let low = read(&between.expr, &mut between.low);
-            let high = read(&between.expr, &mut between.high);
-            Transformed::new_transformed(Expr::Between(between), low || high)
-        }
-        Expr::InList(mut list) => {
-            let mut changed = false;
-            for item in &mut list.list {
-                changed |= read(&list.expr, item);
-            }
-            Transformed::new_transformed(Expr::InList(list), changed)
-        }
-        other => Transformed::no(other),
-    }
+    Transformed::new_transformed(expr, read)
 }
 
-/// The instant of a text that is compared with `of`, if `of` is a timestamp whose unit cannot express it.
-fn finer_text(of: &Expr, text: &Expr, schema: &DFSchema) -> Option<ScalarValue> {
-    let Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)), _) = text
-    else {
-        return None;
-    };
-    let ArrowType::Timestamp(unit, zone) = of.get_type(schema).ok()? else { return None };
-    let nanos = is_utc(zone.as_deref()).then(|| string_to_timestamp_nanos(text).ok())??;
-    let step = 1_000_000_000 / per_second(unit);
-    (nanos % step != 0).then(|| ScalarValue::TimestampNanosecond(Some(nanos), zone))
+fn read_all<'e>(of: &Expr, constants: impl IntoIterator<Item = &'e mut Expr>, schema: &DFSchema) -> bool {
+    let Some(coarse) = Coarse::plain(of, schema) else { return false };
+    let texts = constants.into_iter().filter_map(|constant| Some((coarse.time(text(constant)?)?, constant)));
+    let texts: Vec<_> = texts.collect();
+    if texts.iter().all(|(time, _)| time.timestamp_nanos_opt().is_some()) {
+        return false;
+    }
+    for (time, constant) in texts {
+        if let Some(exact) = text(constant).filter(|text| !coarse.is_finer(&time, text)).and_then(|_| coarse.floor_of(&time)) {
+            *constant = lit(coarse.literal(exact));
+        }
+    }
+    true
 }
 
 fn comparison(op: Operator) -> bool {
@@ -145,20 +145,20 @@ fn comparison(op: Operator) -> bool {
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-fn rewrite(expr: Expr, context: &SimplifyContext) -> Result<Transformed<Expr>> {
+fn rewrite(expr: Expr, constants: &Constants<'_>) -> Result<Transformed<Expr>> {
     let rewritten = match &expr {
-        Expr::BinaryExpr(binary) if comparison(binary.op) => compare(&binary.left, binary.op, &binary.right, context)?,
-        Expr::Between(between) => rewrite_between(between, context)?,
-        Expr::InList(list) => rewrite_list(list, context)?,
+        Expr::BinaryExpr(binary) if comparison(binary.op) => constants.compare(&binary.left, binary.op, &binary.right)?,
+        Expr::Between(between) => rewrite_between(between, constants)?,
+        Expr::InList(list) => rewrite_list(list, constants)?,
         _ => None,
     };
     Ok(rewritten.map_or_else(|| Transformed::no(expr), Transformed::yes))
 }
 
-fn rewrite_between(between: &Between, context: &SimplifyContext) -> Result<Option<Expr>> {
+fn rewrite_between(between: &Between, constants: &Constants<'_>) -> Result<Option<Expr>> {
     let (low_op, high_op) = if between.negated { (Operator::Lt, Operator::Gt) } else { (Operator::GtEq, Operator::LtEq) };
-    let low = compare(&between.expr, low_op, &between.low, context)?;
-    let high = compare(&between.expr, high_op, &between.high, context)?;
+    let low = constants.compare(&between.expr, low_op, &between.low)?;
+    let high = constants.compare(&between.expr, high_op, &between.high)?;
     if low.is_none() && high.is_none() {
         return Ok(None);
     }
@@ -168,19 +168,23 @@ fn rewrite_between(between: &Between, context: &SimplifyContext) -> Result<Optio
     Ok(Some(if between.negated { low.or(high) } else { low.and(high) }))
 }
 
-fn rewrite_list(list: &InList, context: &SimplifyContext) -> Result<Option<Expr>> {
+fn rewrite_list(list: &InList, constants: &Constants<'_>) -> Result<Option<Expr>> {
     let op = if list.negated { Operator::NotEq } else { Operator::Eq };
     let (mut parts, mut kept) = (Vec::new(), Vec::with_capacity(list.list.len()));
+    let mut of_list = true;
     for item in &list.list {
-        match compare(&list.expr, op, item, context)? {
-            Some(part) => parts.push(part),
+        match constants.compare(&list.expr, op, item)? {
+            Some(part) => {
+                of_list &= constants.floor(&list.expr, item)?.is_some();
+                parts.push(part);
+            }
             None => kept.push(item.clone()),
         }
     }
     if parts.is_empty() {
         return Ok(None);
     }
-    if Coarse::of(&list.expr, context).is_some() && !kept.is_empty() {
+    if of_list && !kept.is_empty() {
         // All parts say the same: false, or NULL for NULL, and so do the items that are left.
         parts.clear();
     }
@@ -190,22 +194,52 @@ fn rewrite_list(list: &InList, context: &SimplifyContext) -> Result<Option<Expr>
     Ok(parts.into_iter().reduce(|left, right| if list.negated { left.and(right) } else { left.or(right) }))
 }
 
-/// What a comparison becomes; `None` if it can stay as it is.
-fn compare(left: &Expr, op: Operator, right: &Expr, context: &SimplifyContext) -> Result<Option<Expr>> {
-    if let Some(coarse) = Coarse::of(left, context) {
-        return Ok(coarse.floor(right, context)?.map(|floor| coarse.compare(op, floor)));
-    }
-    if let (Some(coarse), Some(op)) = (Coarse::of(right, context), op.swap().or(symmetric(op))) {
-        return Ok(coarse.floor(left, context)?.map(|floor| coarse.compare(op, floor)));
-    }
-    Ok(None)
-}
-
 fn symmetric(op: Operator) -> Option<Operator> {
     matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom).then_some(op)
 }
 
-/// A timestamp that was cast to a finer unit.
+/// The constants that a rule looks for.
+enum Constants<'a> {
+    /// Texts, which would take the type of what they are compared with.
+    Texts(&'a DFSchema),
+    /// Timestamps, to whose unit what they are compared with was cast.
+    Cast(&'a SimplifyContext),
+}
+
+impl Constants<'_> {
+    /// What a comparison becomes; `None` if it can stay as it is.
+    fn compare(&self, left: &Expr, op: Operator, right: &Expr) -> Result<Option<Expr>> {
+        if let Some((coarse, floor)) = self.floor(left, right)? {
+            return Ok(Some(coarse.compare(op, floor)));
+        }
+        let Some(op) = op.swap().or(symmetric(op)) else { return Ok(None) };
+        Ok(self.floor(right, left)?.map(|(coarse, floor)| coarse.compare(op, floor)))
+    }
+
+    /// The timestamp that `of` is, and the constant rounded down to its unit, if that is not the constant.
+    fn floor<'e>(&self, of: &'e Expr, constant: &Expr) -> Result<Option<(Coarse<'e>, i64)>> {
+        match self {
+            Self::Texts(schema) => {
+                let Some(text) = text(constant) else { return Ok(None) };
+                let coarse = Coarse::plain(of, schema);
+                Ok(coarse.and_then(|coarse| coarse.floor_of_text(text).map(|floor| (coarse, floor))))
+            }
+            Self::Cast(context) => {
+                let Some(coarse) = Coarse::under_cast(of, context) else { return Ok(None) };
+                Ok(coarse.floor(constant, context)?.map(|floor| (coarse, floor)))
+            }
+        }
+    }
+}
+
+fn text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text), _) => text.as_deref(),
+        _ => None,
+    }
+}
+
+/// A timestamp that is compared with a constant of a finer unit.
 struct Coarse<'a> {
     inner: &'a Expr,
     unit: ArrowUnit,
@@ -213,7 +247,14 @@ struct Coarse<'a> {
 }
 
 impl<'a> Coarse<'a> {
-    fn of(expr: &'a Expr, context: &SimplifyContext) -> Option<Self> {
+    /// A timestamp as it stands there.
+    fn plain(inner: &'a Expr, schema: &DFSchema) -> Option<Self> {
+        let ArrowType::Timestamp(unit, zone) = inner.get_type(schema).ok()? else { return None };
+        Some(Self { inner, unit, zone })
+    }
+
+    /// A timestamp that was cast to a finer unit.
+    fn under_cast(expr: &'a Expr, context: &SimplifyContext) -> Option<Self> {
         let (inner, to) = match expr {
             Expr::Cast(cast) => (cast.expr.as_ref(), cast.field.data_type()),
             Expr::TryCast(cast) => (cast.expr.as_ref(), cast.field.data_type()),
@@ -223,6 +264,33 @@ impl<'a> Coarse<'a> {
         let ArrowType::Timestamp(unit, zone) = context.get_data_type(inner).ok()? else { return None };
         let same_instant = zone == *to_zone || (is_utc(zone.as_deref()) && is_utc(to_zone.as_deref()));
         (same_instant && per_second(*finer) > per_second(unit)).then_some(Self { inner, unit, zone })
+    }
+
+    /// A text rounded down to the unit, if it has digits below it.
+    fn floor_of_text(&self, text: &str) -> Option<i64> {
+        let time = self.time(text)?;
+        if self.is_finer(&time, text) { self.floor_of(&time) } else { None }
+    }
+
+    /// The instant of a text, which is of the timestamp's zone if it names none.
+    fn time(&self, text: &str) -> Option<DateTime<Tz>> {
+        let zone: Tz = self.zone.as_deref().unwrap_or("+00:00").parse().ok()?;
+        string_to_datetime(&zone, text).ok()
+    }
+
+    /// Whether the text of this instant has digits below the unit.
+    fn is_finer(&self, time: &DateTime<Tz>, text: &str) -> bool {
+        let step = 1_000_000_000 / per_second(self.unit);
+        i64::from(time.timestamp_subsec_nanos()) % step != 0 || has_digits_below_nanos(text)
+    }
+
+    fn floor_of(&self, time: &DateTime<Tz>) -> Option<i64> {
+        match self.unit {
+            ArrowUnit::Second => Some(time.timestamp()),
+            ArrowUnit::Millisecond => Some(time.timestamp_millis()),
+            ArrowUnit::Microsecond => Some(time.timestamp_micros()),
+            ArrowUnit::Nanosecond => time.timestamp_nanos_opt(),
+        }
     }
 
     /// `expr` rounded down to the unit, if it is a constant that the unit cannot express.
@@ -237,13 +305,18 @@ impl<'a> Coarse<'a> {
         Ok((step > 1 && value % step != 0).then(|| value.div_euclid(step)))
     }
 
+    fn literal(&self, value: i64) -> ScalarValue {
+        let (value, zone) = (Some(value), self.zone.clone());
+        match self.unit {
+            ArrowUnit::Second => ScalarValue::TimestampSecond(value, zone),
+            ArrowUnit::Millisecond => ScalarValue::TimestampMillisecond(value, zone),
+            ArrowUnit::Microsecond => ScalarValue::TimestampMicrosecond(value, zone),
+            ArrowUnit::Nanosecond => ScalarValue::TimestampNanosecond(value, zone),
+        }
+    }
+
     fn compare(&self, op: Operator, floor: i64) -> Expr {
-        let floor = match self.unit {
-            ArrowUnit::Second => ScalarValue::TimestampSecond(Some(floor), self.zone.clone()),
-            ArrowUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(floor), self.zone.clone()),
-            ArrowUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(floor), self.zone.clone()),
-            ArrowUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(floor), self.zone.clone()),
-        };
+        let floor = self.literal(floor);
         let inner = self.inner.clone();
         let null = lit(ScalarValue::Boolean(None));
         match op {
@@ -265,6 +338,13 @@ fn per_second(unit: ArrowUnit) -> i64 {
     }
 }
 
-fn is_utc(zone: Option<&str>) -> bool {
+/// Whether a text that is a time has digits, other than zeros, that are read over.
+fn has_digits_below_nanos(text: &str) -> bool {
+    let digits = text.split_once('.').map_or("", |(_, fraction)| fraction).bytes().take_while(u8::is_ascii_digit);
+    digits.skip(9).any(|digit| digit != b'0')
+}
+
+/// Whether times of this zone, or of none, are those of UTC.
+pub(super) fn is_utc(zone: Option<&str>) -> bool {
     matches!(zone, None | Some("+00:00" | "+00" | "UTC" | "Z"))
 }

@@ -26,6 +26,7 @@ pub mod scan;
 pub mod session;
 pub mod value;
 pub mod write;
+mod zoned;
 
 #[cfg(test)]
 mod filter_tests;

@@ -5,6 +5,8 @@
 //! - Within a region rows are written in their order; regions are written at the same time.
 //! - Rows that a region refuses because the route is old, or because it takes none for the moment, are held back, cut anew
 //!   and written when the routes say where; see [`crate::router`]. Nothing else is tried again.
+//! - Rows are cut by rules only under a schema that has all columns of these: where the table was altered meanwhile, they
+//!   get the columns that it has now, as a region would give them.
 //! - After an error the caller is told how many rows were applied, and whether that is all that may be.
 
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::request::{OpType, WriteRequest};
+use tessera_engine::sst::conform_batch;
 use tessera_engine::wal::WalError;
 use tessera_manifest::env::{self, Moment};
 use tessera_manifest::schema::Schema;
@@ -21,20 +24,22 @@ use tessera_metaclient::catalog::Route;
 use super::dml::keeps_every_row;
 use super::error::{from_arrow, from_engine};
 use super::refusal::Refusal;
-use super::rows::{Place, nowhere};
+use super::rows::{Part, Place, nowhere};
 use super::{limits, rows};
 use crate::catalog::{Catalogs, Table};
-use crate::error::{Code, ServerError};
+use crate::error::{Code, ServerError, chain};
 use crate::router::{Lanes, Next, Patience};
 
 /// Collects, checks and writes rows.
 pub struct Writer {
+    /// The table when the statement was planned: what is pushed has its columns.
+    planned: Arc<Table>,
+    /// The table when its routes were last read.
     table: Arc<Table>,
-    /// The columns that the rows have, whatever becomes of the table meanwhile.
+    /// The columns of `table`, which all rows in the lanes have.
     schema: Arc<Schema>,
     catalogs: Catalogs,
     op: OpType,
-    positions: Vec<usize>,
     lanes: Lanes<RecordBatch>,
     pending_bytes: usize,
     bytes_max: usize,
@@ -62,21 +67,19 @@ impl Writer {
     /// A writer of rows with all columns of the table in display order.
     #[must_use]
     pub fn put(table: Arc<Table>, catalogs: Catalogs) -> Self {
-        let positions = (0..table.info.schema.columns().len()).collect();
-        Self::new(table, catalogs, OpType::Put, positions)
+        Self::new(table, catalogs, OpType::Put)
     }
 
     /// A writer of deletes: rows with the key columns in display order.
     #[must_use]
     pub fn delete(table: Arc<Table>, catalogs: Catalogs) -> Self {
-        let positions = rows::key_positions(&table.info.schema);
-        Self::new(table, catalogs, OpType::Delete, positions)
+        Self::new(table, catalogs, OpType::Delete)
     }
 
-    fn new(table: Arc<Table>, catalogs: Catalogs, op: OpType, positions: Vec<usize>) -> Self {
-        let bytes_max = limits::CHECKED_BYTES_MAX;
-        let schema = Arc::new(table.info.schema.clone());
-        Self { table, schema, catalogs, op, positions, lanes: Lanes::default(), pending_bytes: 0, bytes_max, applied: 0, unknown: false }
+    fn new(table: Arc<Table>, catalogs: Catalogs, op: OpType) -> Self {
+        let (bytes_max, schema) = (limits::CHECKED_BYTES_MAX, Arc::new(table.info.schema.clone()));
+        let (planned, lanes) = (Arc::clone(&table), Lanes::default());
+        Self { planned, table, schema, catalogs, op, lanes, pending_bytes: 0, bytes_max, applied: 0, unknown: false }
     }
 
     /// Rows written so far.
@@ -93,8 +96,7 @@ impl Writer {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let fitted = rows::conform(batch, &self.table, &self.positions, place).map_err(|error| self.explain(error))?;
-        let parts = rows::split(fitted, &self.table, &self.positions, place).map_err(|error| self.explain(error))?;
+        let parts = self.cut(batch, place).map_err(|error| self.explain(error))?;
         for part in parts {
             self.pending_bytes += part.batch.get_array_memory_size();
             self.lanes.push(self.table.write_routes()[part.route].region, part.batch);
@@ -104,6 +106,13 @@ impl Writer {
         }
         self.bytes_max = limits::STREAMED_BYTES;
         self.flush().await
+    }
+
+    fn cut(&self, batch: &RecordBatch, place: Place<'_>) -> Result<Vec<Part>, ServerError> {
+        let planned = &self.planned.info.schema;
+        let fitted = rows::conform(batch, &self.planned, &positions(planned, self.op), place)?;
+        let fitted = later(fitted, planned, &self.schema, self.op)?;
+        rows::split(fitted, &self.table, &positions(&self.schema, self.op), place)
     }
 
     /// Writes what is kept and gives the number of rows that the statement wrote.
@@ -133,7 +142,10 @@ impl Writer {
     }
 
     /// Writes what is kept, however often regions refuse it, as long as patience lasts.
-    async fn flush(&mut self) -> Result<(), ServerError> {
+    ///
+    /// # Errors
+    /// A failed write; the message says what was applied.
+    pub(crate) async fn flush(&mut self) -> Result<(), ServerError> {
         self.pending_bytes = 0;
         let (began, mut patience, mut held) = (Moment::now(), Patience::default(), None);
         loop {
@@ -200,25 +212,41 @@ impl Writer {
         failed.map_or(Ok(refused), Err)
     }
 
-    /// Reads the table's routes again, waiting for others if need be, and cuts what was refused by them. Answers whether
-    /// they are others.
+    /// Reads the table and its routes again, waiting for others if need be, and cuts what was refused by them. Answers
+    /// whether they are others.
     async fn route_anew(&mut self, pause: std::time::Duration) -> Result<bool, ServerError> {
-        let mut sets = self.catalogs.routes(&self.table).await?;
-        if sets.write.stamp == self.table.sets.write.stamp {
-            let known = Table { info: self.table.info.clone(), sets };
-            sets = self.catalogs.routes_changed(&known, pause).await?;
+        let mut table = self.catalogs.present(&self.table).await?;
+        if table.sets.write.stamp == self.table.sets.write.stamp {
+            self.catalogs.routes_changed(&table, pause).await?;
+            table = self.catalogs.present(&table).await?;
         }
-        let moved = sets.write.stamp != self.table.sets.write.stamp;
-        // Rules are about columns that stay as they are, so the rows can be cut as the columns that they have.
-        let table = Arc::new(Table { info: self.table.info.clone(), sets });
-        let positions = &self.positions;
+        let moved = table.sets.write.stamp != self.table.sets.write.stamp;
+        // A rule may be about a column that was added since. Nothing is left in the lanes but what was refused.
+        let (op, from, schema) = (self.op, &self.schema, Arc::new(table.info.schema.clone()));
+        let positions = positions(&schema, op);
         self.lanes.reroute(|batch| {
-            let parts = rows::split(batch.clone(), &table, positions, &nowhere)?;
+            let parts = rows::split(later(batch.clone(), from, &schema, op)?, &table, &positions, &nowhere)?;
             Ok::<_, ServerError>(parts.into_iter().map(|part| (table.write_routes()[part.route].region, part.batch)).collect())
         })?;
-        self.table = table;
+        (self.table, self.schema) = (Arc::new(table), schema);
         Ok(moved)
     }
+}
+
+/// The columns that a write of this kind has, as positions in display order.
+fn positions(schema: &Schema, op: OpType) -> Vec<usize> {
+    match op {
+        OpType::Put => (0..schema.columns().len()).collect(),
+        OpType::Delete => rows::key_positions(schema),
+    }
+}
+
+/// Rows of one version of the schema as rows of the same or a later one.
+fn later(batch: RecordBatch, from: &Schema, to: &Schema, op: OpType) -> Result<RecordBatch, ServerError> {
+    if from.version() == to.version() {
+        return Ok(batch);
+    }
+    conform_batch(&batch, from, to, op).map_err(|error| ServerError::new(Code::Internal, chain(&error)))
 }
 
 fn given_up(table: &Table, waited: std::time::Duration, error: &ServerError) -> ServerError {

@@ -173,10 +173,12 @@ fn number(generation: Option<Generation>) -> String {
 
 impl View for ListView {
     fn text(&self) -> String {
+        let unknown = self.routes.is_some();
+        let route = |generation| if unknown { "unknown".to_owned() } else { number(generation) };
         let row = |found: &Found| {
             let staging = found.staging.as_ref().map_or_else(String::new, |staging| format!("{} -> {}", staging.txn, staging.generation));
             let sizes = [found.files.to_string(), found.rows.to_string(), text::bytes(found.bytes)];
-            let routes = [number(found.generation), number(found.read), number(found.write)];
+            let routes = [number(found.generation), route(found.read), route(found.write)];
             let names = [found.region.to_string(), found.table.clone(), found.state.to_owned(), found.rule.clone()];
             names.into_iter().chain(routes).chain(sizes).chain([staging]).collect::<Vec<_>>()
         };
@@ -201,14 +203,19 @@ impl View for ShowView {
     fn text(&self) -> String {
         let found = &self.region;
         let mut out = String::new();
+        let route = |generation: Option<Generation>, none: &str| match generation {
+            Some(generation) => format!("as of generation {generation}"),
+            None if self.routes.is_some() => "unknown".to_owned(),
+            None => none.to_owned(),
+        };
         let mut fact = |name: &str, value: String| out.push_str(&format!("{name:<12}{value}\n"));
         fact("region", found.region.to_string());
         fact("table", found.table.clone());
         fact("state", found.state.to_owned());
         fact("rule", found.rule.clone());
         fact("generation", number(found.generation));
-        fact("read", found.read.map_or_else(|| "not read".to_owned(), |generation| format!("as of generation {generation}")));
-        fact("written", found.write.map_or_else(|| "not written".to_owned(), |generation| format!("as of generation {generation}")));
+        fact("read", route(found.read, "not read"));
+        fact("written", route(found.write, "not written"));
         fact("files", format!("{}, {} rows, {}", found.files, found.rows, text::bytes(found.bytes)));
         fact("staging", found.staging.as_ref().map_or_else(|| "none".to_owned(), StagingView::text));
         for abandoned in &found.abandoned {

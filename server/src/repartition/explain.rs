@@ -95,12 +95,19 @@ fn note(preview: Option<&RemapPreview>) -> Option<String> {
     let Some(preview) = preview else { return Some("no estimate: a region did not answer".to_owned()) };
     let mut notes = Vec::new();
     if preview.residual_files > 0 {
-        notes.push(format!("{} files hold rows of other regions, which scans filter out until they are localized", preview.residual_files));
+        let (files, verb, they) = words(preview.residual_files, "holds", "hold");
+        notes.push(format!("{files} {verb} rows of other regions, which scans filter out until {they} localized"));
     }
     if preview.foreign_files > 0 {
-        notes.push(format!("{} files stay in the folders of other regions until they are localized", preview.foreign_files));
+        let (files, verb, they) = words(preview.foreign_files, "stays", "stay");
+        notes.push(format!("{files} {verb} in the folders of other regions until {they} localized"));
     }
     (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// Some files, what they do, and what they are.
+fn words(files: u64, one: &'static str, many: &'static str) -> (String, &'static str, &'static str) {
+    if files == 1 { ("1 file".to_owned(), one, "it is") } else { (format!("{files} files"), many, "they are") }
 }
 
 fn shown(lines: &[Line]) -> Result<Output, ServerError> {
@@ -124,4 +131,26 @@ fn shown(lines: &[Line]) -> Result<Output, ServerError> {
     let columns = columns.into_iter().map(|(name, array)| (name, array, true));
     let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(from_arrow)?;
     Ok(Output::Rows { schema: batch.schema(), stream: Box::pin(futures::stream::iter([Ok(batch)])) })
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_manifest::id::{RegionNumber, TableId};
+
+    use super::*;
+
+    #[test]
+    fn notes_say_one_file_and_two_files() {
+        let of = |foreign_files, residual_files| {
+            let target = RegionId::new(TableId(1024), RegionNumber(0));
+            note(Some(&RemapPreview { target, files: 3, foreign_files, bytes: 300, rows: 30, residual_files })).unwrap_or_default()
+        };
+        assert_eq!(
+            of(1, 1),
+            "1 file holds rows of other regions, which scans filter out until it is localized; \
+             1 file stays in the folders of other regions until it is localized"
+        );
+        assert_eq!(of(2, 0), "2 files stay in the folders of other regions until they are localized");
+        assert_eq!(of(0, 0), "");
+    }
 }

@@ -12,7 +12,7 @@ use tessera_manifest::env;
 use tessera_manifest::id::{RegionId, TableId};
 use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
 use tessera_metaclient::keys::{self, MetaKey, RouteSet};
-use tessera_metaclient::kv::{Entry, KvBackend, KvError, Op, RangeRequest, Revision, Txn, TxnAnswer};
+use tessera_metaclient::kv::{Entry, KvBackend, KvError, Op, RangeRequest, Revision, Txn};
 use tessera_metaclient::limits::ATTEMPTS_MAX;
 use tessera_metaclient::values::{self, TableName};
 
@@ -64,22 +64,13 @@ impl RouteTable {
         for _ in 0..ATTEMPTS_MAX {
             let Some(entry) = kv.get(&by_name).await?.entry else { return Ok(None) };
             let TableName(id) = values::decode_entry(&entry)?;
-            let range = |set| Op::Range { request: RangeRequest::new(keys::routes(set, id)) };
-            let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write), Op::get(MetaKey::Table { id }.to_key())]);
-            let answer = kv.txn(txn).await?;
-            let info: Option<TableInfo> = answer.entry(2).map(values::decode_entry).transpose()?;
+            let (info, sets) = Self::load_with_table(catalog, id).await?;
             // Between the two requests the table may have been dropped or renamed; then the name is read again.
             if let Some(info) = info.filter(|info| info.table_ref() == *name) {
-                return Ok(Some((info, Self::of(&answer)?)));
+                return Ok(Some((info, sets)));
             }
         }
         Err(CatalogError::Contended { what: name.to_string() })
-    }
-
-    /// The sets that the first two operations of a transaction read.
-    fn of(answer: &TxnAnswer) -> Result<Self, CatalogError> {
-        let (read, write) = (Routes::of(answer.entries(0))?, Routes::of(answer.entries(1))?);
-        Ok(Self { read, write, revision: answer.revision })
     }
 
     /// Reads both sets in one transaction. A table that is not there has no routes.
@@ -87,10 +78,20 @@ impl RouteTable {
     /// # Errors
     /// When the store fails or holds what cannot be read.
     pub async fn load(catalog: &Catalog, table: TableId) -> Result<Self, CatalogError> {
+        Self::load_with_table(catalog, table).await.map(|(_, sets)| sets)
+    }
+
+    /// The same with the table, as of the same revision, if it is there: it has all columns that the rules are about.
+    ///
+    /// # Errors
+    /// When the store fails or holds what cannot be read.
+    pub async fn load_with_table(catalog: &Catalog, table: TableId) -> Result<(Option<TableInfo>, Self), CatalogError> {
         let range = |set| Op::Range { request: RangeRequest::new(keys::routes(set, table)) };
-        let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write)]);
+        let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write), Op::get(MetaKey::Table { id: table }.to_key())]);
         let answer = catalog.kv().txn(txn).await?;
-        Self::of(&answer)
+        let (read, write) = (Routes::of(answer.entries(0))?, Routes::of(answer.entries(1))?);
+        let info = answer.entry(2).map(values::decode_entry).transpose()?;
+        Ok((info, Self { read, write, revision: answer.revision }))
     }
 
     /// Routes that are read and written alike, as of no revision: for tests of what works on them.

@@ -7,7 +7,7 @@ use tessera_manifest::schema::Place;
 use super::ast::{AlterClause, OptionChange, Statement};
 use super::create::{added_column, modified_type, no_index, skipping_index};
 use super::parser::Cursor;
-use super::{from_parser, partition, syntax};
+use super::{as_of, from_parser, partition, syntax};
 use crate::error::ServerError;
 
 pub(super) fn table(cursor: &mut Cursor<'_>) -> Result<Statement, ServerError> {
@@ -36,7 +36,9 @@ fn clause(cursor: &mut Cursor<'_>) -> Result<AlterClause, ServerError> {
     }
     if cursor.eat(&["RENAME"]) {
         let _optional = cursor.eat(&["TO"]);
-        return Ok(AlterClause::Rename { to: cursor.identifier()? });
+        let to = cursor.identifier()?;
+        as_of::check_name(&to)?;
+        return Ok(AlterClause::Rename { to });
     }
     options(cursor).map(AlterClause::Options)
 }

@@ -116,11 +116,32 @@ fn named(token: &Token, kind: Kind, expr: &df::Expr) -> Token {
 /// # Errors
 /// A clause that does not stand behind the name of a table that is read.
 pub fn settle(statement: &mut df::Statement) -> Result<(), ServerError> {
-    let mut aliases = Aliases { elsewhere: matches!(statement, df::Statement::Delete(_)), refused: false };
+    let mut aliases = Aliases { elsewhere: deletes(statement), refused: false, named: 0, read: 0 };
     let _all: ControlFlow<()> = statement.visit(&mut aliases);
-    match aliases.refused {
-        true => Err(syntax("AS OF stands behind the name of a table that is read")),
+    // A table that INSERT writes is named and is no table factor.
+    match aliases.refused || aliases.named > aliases.read {
+        true => Err(misplaced()),
         false => Ok(()),
+    }
+}
+
+/// That a name has no clause.
+///
+/// # Errors
+/// A name with one: it is not that of a table that is read.
+pub fn check_name(name: &str) -> Result<(), ServerError> {
+    if split_name(name).is_some() { Err(misplaced()) } else { Ok(()) }
+}
+
+fn misplaced() -> ServerError {
+    syntax("AS OF stands behind the name of a table that is read")
+}
+
+fn deletes(statement: &df::Statement) -> bool {
+    match statement {
+        df::Statement::Delete(_) => true,
+        df::Statement::Explain { statement, .. } => deletes(statement),
+        _ => false,
     }
 }
 
@@ -128,10 +149,20 @@ struct Aliases {
     /// Whether the statement changes the tables that it names.
     elsewhere: bool,
     refused: bool,
+    /// Clauses behind names of tables.
+    named: usize,
+    /// Those of them that are behind the name of a table that is read.
+    read: usize,
 }
 
 impl df::VisitorMut for Aliases {
     type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &mut df::ObjectName) -> ControlFlow<()> {
+        let last = name.0.last().and_then(df::ObjectNamePart::as_ident);
+        self.named += usize::from(last.is_some_and(|last| split_name(&last.value).is_some()));
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_table_factor(&mut self, factor: &mut df::TableFactor) -> ControlFlow<()> {
         if let df::TableFactor::Table { name, alias, .. } = factor
@@ -139,6 +170,7 @@ impl df::VisitorMut for Aliases {
             && let Some((table, ..)) = split_name(&last.value)
         {
             self.refused |= self.elsewhere;
+            self.read += 1;
             let name = df::Ident::with_quote('"', table);
             alias.get_or_insert_with(|| df::TableAlias { explicit: true, name, columns: Vec::new(), at: None });
         }

@@ -153,7 +153,7 @@ impl<'a> Cursor<'a> {
             as_of::settle(&mut query)?;
             return self.copy_to(query);
         }
-        let table = self.table_name()?;
+        let table = self.table_version()?;
         if self.eat(&["TO"]) {
             let text = format!("SELECT * FROM {}", shown(&table));
             let parts = split(&text)?;
@@ -162,6 +162,7 @@ impl<'a> Cursor<'a> {
             return self.copy_to(query);
         }
         self.expect_words(&["FROM"])?;
+        as_of::check_name(&table.table)?;
         let path = self.string("the name of a file in single quotes")?;
         let options = self.with_options()?;
         Ok(Statement::CopyFrom { table, path, options })
@@ -270,6 +271,13 @@ impl<'a> Cursor<'a> {
 
     /// `[catalog.][database.]table`
     pub(crate) fn table_name(&mut self) -> Result<TableName, ServerError> {
+        let name = self.table_version()?;
+        as_of::check_name(&name.table)?;
+        Ok(name)
+    }
+
+    /// The same, perhaps with a clause that names a past version.
+    fn table_version(&mut self) -> Result<TableName, ServerError> {
         let mut parts = vec![self.identifier()?];
         while self.parser.consume_token(&Token::Period) {
             parts.push(self.identifier()?);

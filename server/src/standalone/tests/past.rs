@@ -99,3 +99,34 @@ async fn what_is_no_version_is_refused() {
         assert!(found == code && message.contains(part), "{sql}: {found:?} {message}");
     }
 }
+
+#[tokio::test]
+async fn no_statement_changes_a_past_table() {
+    let (world, session, first, _) = two_moments().await;
+    let before = session.rows("SELECT * FROM cpu ORDER BY host").await;
+    let cases = [
+        "INSERT INTO cpu TIMESTAMP AS OF {} (host, ts) VALUES ('q', 9)",
+        "INSERT INTO cpu TIMESTAMP AS OF {} SELECT host, ts, v, n FROM cpu",
+        "INSERT INTO cpu TIMESTAMP AS OF {} SELECT host, ts, v, n FROM cpu TIMESTAMP AS OF {}",
+        "INSERT INTO cpu VERSION AS OF '1-1' (host, ts) VALUES ('q', 9)",
+        "EXPLAIN INSERT INTO cpu TIMESTAMP AS OF {} (host, ts) VALUES ('q', 9)",
+        "EXPLAIN DELETE FROM cpu TIMESTAMP AS OF {} WHERE host = 'x'",
+        "DELETE FROM cpu TIMESTAMP AS OF {} WHERE host = 'x'",
+        "COPY cpu TIMESTAMP AS OF {} FROM 'nowhere.csv'",
+        "TRUNCATE TABLE cpu TIMESTAMP AS OF {}",
+        "ALTER TABLE cpu TIMESTAMP AS OF {} ADD COLUMN z INT",
+        "DROP TABLE cpu TIMESTAMP AS OF {}",
+        "DROP TABLE IF EXISTS cpu TIMESTAMP AS OF {}",
+        "CREATE TABLE \"cpu TIMESTAMP AS OF 1\" (ts TIMESTAMP TIME INDEX)",
+    ];
+    for sql in cases {
+        let sql = sql.replace("{}", &first);
+        let (code, message) = session.refused(&sql).await;
+        assert!(code == Code::InvalidSyntax && message.contains("AS OF stands behind"), "{sql}: {code:?} {message}");
+    }
+    let (code, _) = session.refused(&format!("UPDATE cpu TIMESTAMP AS OF {first} SET v = 1")).await;
+    assert_eq!(code, Code::Unsupported);
+    assert_eq!(session.rows("SELECT * FROM cpu ORDER BY host").await, before);
+    let path = world.folder.path().join("past.csv");
+    assert_eq!(session.run(&format!("COPY cpu TIMESTAMP AS OF {first} TO '{}'", path.display())).await, 2);
+}

@@ -7,7 +7,9 @@ use tessera_engine::request::{OpType, WriteRequest};
 use super::*;
 use crate::ddl::truncate::truncate;
 use crate::query::refusal::Refusal;
+use crate::query::rows::nowhere;
 use crate::query::session::Sessions;
+use crate::query::write::Writer;
 
 /// Splits and merges this often.
 const ROUNDS: usize = 6;
@@ -231,4 +233,64 @@ async fn a_truncation_that_a_split_overtook_is_refused_to_be_done_again() {
     assert_eq!(session.rows("SELECT count(*) FROM t").await, ["1"], "the region that was split off was not truncated");
     session.run("TRUNCATE TABLE t").await;
     assert_eq!(session.rows("SELECT count(*) FROM t").await, ["0"]);
+}
+
+/// What a statement does that began before a column was added and the table cut by it.
+async fn cut_by_a_later_column(options: &str, added: &str, rules: &str, expected: &[&str]) {
+    let (_world, session) = Session::fresh().await;
+    session.run(&format!("CREATE TABLE t (host STRING, ts TIMESTAMP(3) TIME INDEX, v INT, PRIMARY KEY (host)) {options}")).await;
+    let catalogs = session.server.catalogs();
+    let rows = "SELECT host, arrow_cast(1, 'Timestamp(Millisecond, None)'), arrow_cast(7, 'Int32') FROM (VALUES ('a'), ('z')) AS r (host)";
+    let planned = catalogs.table("public", "t").await.unwrap();
+    let mut writer = Writer::put(Arc::clone(&planned), catalogs.clone());
+    for batch in session.batches(rows).await.unwrap() {
+        writer.push(&batch, &nowhere).await.unwrap();
+    }
+    session.run(&format!("ALTER TABLE t ADD COLUMN {added}, MODIFY COLUMN v BIGINT")).await;
+    session.repartition(&format!("ALTER TABLE t PARTITION ON COLUMNS (dc) ({rules})")).await;
+    assert_eq!(writer.finish().await.unwrap(), 2);
+    let table = catalogs.table("public", "t").await.unwrap();
+    assert!(table.sets.is_settled() && table.routes().len() == 2);
+    let all = "SELECT host, dc, v FROM t ORDER BY host, dc";
+    assert_eq!(session.rows(all).await, expected);
+    // The next rows of a statement are those of its beginning as well.
+    let mut writer = Writer::put(planned, catalogs.clone());
+    for round in 0..2 {
+        for batch in session.batches(rows).await.unwrap() {
+            writer.push(&batch, &nowhere).await.unwrap();
+        }
+        if round == 0 {
+            writer.flush().await.unwrap();
+        }
+    }
+    assert_eq!(writer.finish().await.unwrap(), 4);
+    let factor = if options.contains("append_mode") { 3 } else { 1 };
+    let many: Vec<&str> = expected.iter().flat_map(|row| std::iter::repeat_n(*row, factor)).collect();
+    assert_eq!(session.rows(all).await, many);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_under_way_are_cut_by_a_column_that_was_added_meanwhile() {
+    let rules = "dc < 'm', dc >= 'm'";
+    cut_by_a_later_column("", "dc STRING DEFAULT 'x' PRIMARY KEY", rules, &["a|x|7", "z|x|7"]).await;
+    cut_by_a_later_column("", "dc STRING PRIMARY KEY FIRST", rules, &["a||7", "z||7"]).await;
+    let append = "WITH (append_mode = 'true')";
+    cut_by_a_later_column(append, "dc STRING DEFAULT 'b' FIRST", rules, &["a|b|7", "z|b|7"]).await;
+    cut_by_a_later_column(append, "dc TIMESTAMP(3) DEFAULT now()", "dc < 5, dc >= 5", &["a||7", "z||7"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletes_under_way_are_cut_by_a_tag_that_was_added_meanwhile() {
+    let (_world, session) = Session::fresh().await;
+    session.run("CREATE TABLE t (host STRING, ts TIMESTAMP(3) TIME INDEX, v INT, PRIMARY KEY (host))").await;
+    session.run("INSERT INTO t VALUES ('a', 1, 1), ('b', 1, 2)").await;
+    let catalogs = session.server.catalogs();
+    let mut writer = Writer::delete(catalogs.table("public", "t").await.unwrap(), catalogs.clone());
+    for batch in session.batches("SELECT host, ts FROM t WHERE host = 'a'").await.unwrap() {
+        writer.push(&batch, &nowhere).await.unwrap();
+    }
+    session.run("ALTER TABLE t ADD COLUMN dc STRING DEFAULT 'x' PRIMARY KEY").await;
+    session.repartition("ALTER TABLE t PARTITION ON COLUMNS (dc) (dc < 'm', dc >= 'm')").await;
+    assert_eq!(writer.finish().await.unwrap(), 1);
+    assert_eq!(session.rows("SELECT host, dc FROM t").await, ["b|x"]);
 }
