@@ -260,8 +260,15 @@ async fn storm(seed: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn never_do_more_hold_than_there_are_permits() {
-    for seed in seeds(20) {
+async fn never_do_more_hold_than_there_are_permits_with_even_seeds() {
+    for seed in seeds(20).filter(|seed| seed % 2 == 0) {
+        storm(seed).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_do_more_hold_than_there_are_permits_with_odd_seeds() {
+    for seed in seeds(20).filter(|seed| seed % 2 == 1) {
         storm(seed).await;
     }
 }
