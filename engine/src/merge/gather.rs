@@ -112,11 +112,6 @@ fn compact_column<T: ArrowNativeType>(
         let (from, rows) = (from as usize, rows as usize);
         if rows > FEW_VALUES {
             values.copy_within(from..from + rows, at);
-        } else if from - at >= FEW_VALUES
-            && let Some(few) = values[from..].first_chunk::<FEW_VALUES>().copied()
-        {
-            // As many are written whatever the number of rows; that ends before the piece, where all was moved already.
-            values[at..at + FEW_VALUES].copy_from_slice(&few);
         } else {
             // A part of what both cover, so that the bounds are checked once.
             let part = &mut values[at..from + rows];
