@@ -87,7 +87,7 @@ async fn blocked() -> (World, Arc<DamagingStore>, Session, ProcedureId) {
 /// The last procedure of a kind.
 async fn record_of(session: &Session, kind: &str) -> Record {
     let records = session.server.procedures().client().list(None, 1000).await.unwrap();
-    records.into_iter().filter(|record| record.kind == kind).next_back().unwrap()
+    records.into_iter().rfind(|record| record.kind == kind).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
