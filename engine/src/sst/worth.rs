@@ -13,7 +13,7 @@ use super::encode::hybrid::{Hybrid, width_of};
 /// Rows that are tried: those of a page.
 const SAMPLE_ROWS: usize = 8192;
 /// Compression must save one byte in so many.
-const SHARE: usize = 8;
+const SHARE: usize = 16;
 
 /// Whether zstd makes a sample of a column fairly smaller; `few`, if its values will be in a dictionary. What cannot be
 /// tried is taken to be worth it.
