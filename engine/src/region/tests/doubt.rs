@@ -1,6 +1,7 @@
 //! Commits of which nobody knows whether they happened.
 
 use tessera_manifest::action::StageTarget;
+use tessera_manifest::env;
 use tessera_manifest::id::TxnId;
 use tessera_manifest::schema::{Column, ColumnChange, Place};
 use ulid::Ulid;
@@ -77,13 +78,13 @@ async fn rows_of_a_flush_in_doubt_are_seen_once_at_every_moment() {
     // The manifest is about to be opened again. Then somebody who wants the gate for himself waits for a reader.
     let before = region.pin().state.version();
     let held = store.hold_puts("/manifest/");
-    let flush = tokio::spawn({
+    let flush = env::spawn({
         let region = Arc::clone(&region);
         async move { region.flush().await }
     });
     store.waiting.acquire().await.unwrap().forget();
     let reader = region.gate.read().await;
-    let writer = tokio::spawn({
+    let writer = env::spawn({
         let region = Arc::clone(&region);
         async move { drop(region.gate.write().await) }
     });
