@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+/// A database and a table of it.
+type Name = (String, String);
+
 /// The turns of all tables.
 #[derive(Debug, Default)]
 pub struct Turns {
-    /// Database and table, while somebody has or awaits the turn.
-    tables: StdMutex<HashMap<(String, String), Weak<Mutex<()>>>>,
+    /// Those that somebody has or awaits.
+    tables: StdMutex<HashMap<Name, Weak<Mutex<()>>>>,
 }
 
 impl Turns {
