@@ -330,6 +330,17 @@ async fn a_group_that_the_store_cannot_publish_at_once_is_refused_before_anythin
     }
 }
 
+/// No route leads to a new region before writes are admitted: after a restart nobody else opens it.
+#[tokio::test(start_paused = true)]
+async fn new_regions_are_opened_again_right_before_the_fence() {
+    let cluster = Cluster::with_rows(&HALVES, &[0]).await;
+    assert_eq!(cluster.run("p", split()).await.phase, Phase::Done);
+    let asked = cluster.world.inner().asked.clone();
+    let first = asked.iter().position(|ask| *ask == "stage").unwrap();
+    let prepared = asked.iter().position(|ask| *ask == "prepare").unwrap();
+    assert!(asked[prepared..first].contains(&"create_staged"), "{asked:?}");
+}
+
 /// Whatever a record may take: it is refused by the plan, or it is done. After a decision it would be too late to find out.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_could_outgrow_the_store_is_refused_before_anything_is_done() {

@@ -121,6 +121,7 @@ const CHANGES_ALL: Scene = Scene::new(&[], THREE);
 #[test]
 fn a_slow_process_and_its_successor_may_both_work_on_a_decision() {
     sleep_everywhere(CHANGES_ALL, Wakes::Meanwhile);
+    sleep_everywhere(CHANGES_ALL.with(Trouble::Stage), Wakes::Meanwhile);
 }
 
 #[test]
