@@ -14,6 +14,9 @@ use tokio::sync::Notify;
 
 use super::trace::Trace;
 
+/// What is late arrives within so many milliseconds.
+pub(super) const LATEST_MS: u64 = 2_000;
+
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -188,7 +191,7 @@ impl Life {
         match self.below(6) {
             0 | 1 => Fate::Refused,
             2 | 3 => Fate::Lost,
-            4 => Fate::Late(Duration::from_millis(1 + self.below(2_000))),
+            4 => Fate::Late(Duration::from_millis(1 + self.below(LATEST_MS))),
             _ => Fate::Repeated,
         }
     }

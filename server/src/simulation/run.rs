@@ -9,7 +9,7 @@ use tessera_metaclient::testing::Random;
 use tokio::task::JoinHandle;
 
 use super::clients::{LONG, WRITERS, operator, partitioner, scan, scanner, writer};
-use super::life::{Life, Odds};
+use super::life::{LATEST_MS, Life, Odds};
 use super::world::{Process, Stats, World};
 use super::{check, rules};
 use crate::query::session::Sessions;
@@ -171,6 +171,8 @@ async fn finish(world: &World, number: u64) {
 
 /// Waits until no procedure has anything to do; says once that those which wait for somebody may go on.
 async fn settle(world: &World, process: &Process) {
+    // A procedure that somebody submitted may still arrive.
+    sleep(Duration::from_millis(LATEST_MS + 1)).await;
     let client = process.server.procedures().client();
     for record in client.list(None, 1_000).await.unwrap() {
         let mut record = client.wait(&record.id).await.unwrap();
