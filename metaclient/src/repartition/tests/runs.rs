@@ -93,7 +93,7 @@ async fn the_window_is_stage_decide_and_one_transaction() {
     cluster.run("p", request).await;
     let asked = cluster.world.inner().asked.clone();
     let from = asked.iter().position(|ask| *ask == "stage").unwrap();
-    assert_eq!(asked[from - 1..from + 4], ["decided", "stage", "stage", "decide", "drain"]);
+    assert_eq!(asked[from - 2..from + 4], ["decided", "create_staged", "stage", "stage", "decide", "drain"]);
     let metadata = cluster.world.inner().asked_after[from..from + 4].to_vec();
     assert_eq!(metadata[0], metadata[2], "nothing is read or written between stage and decision");
     assert_eq!(metadata[3] - metadata[2], 2, "one transaction admits, and the next step reads the routes: {metadata:?}");
@@ -345,7 +345,7 @@ async fn new_regions_are_opened_again_right_before_the_fence() {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_could_outgrow_the_store_is_refused_before_anything_is_done() {
     let (mut refused, mut done) = (0, 0);
-    for value_bytes_max in (9_500..18_000).step_by(250) {
+    for value_bytes_max in (9_500..30_000).step_by(500) {
         let limits = Limits { value_bytes_max, ..Limits::EMBEDDED };
         let cluster = Cluster::on(Arc::new(MemoryBackend::with_limits(limits)), &HALVES, &[0]).await;
         let id = cluster.submit("p", split(), Options::DEFAULT).await;
