@@ -147,8 +147,9 @@ pub(super) fn check_columns(
                 )
             } else if valued.contains(id) && new.schema.column(*id).is_some() {
                 format!(
-                    "what is known of files of region {region} names values of column '{name}', by which the table was partitioned: \
-                     run ADMIN compact_table('{}'), which rewrites them, and then the statement again",
+                    "the list of files of region {region} holds values of column '{name}', by which the table was partitioned: \
+                     change the region's rule by a repartition, run ADMIN compact_table('{}'), which rewrites the files, and then \
+                     the statement again",
                     old.table_ref()
                 )
             } else {

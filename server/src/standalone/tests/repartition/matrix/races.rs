@@ -1,8 +1,7 @@
 //! A process that is not dead but slow, and its successor; and two successors at the same time.
 //!
 //! A process that does not know whether a record of a region is there opens the region again, and so takes it over, also
-//! from its successor: the repartition is blocked then until somebody retries it, and nothing is lost. In a data home the
-//! lock keeps two processes apart.
+//! from its successor, whose repartition is held up then. In a data home the lock keeps two processes apart.
 
 use super::*;
 
@@ -121,7 +120,6 @@ const CHANGES_ALL: Scene = Scene::new(&[], THREE);
 #[test]
 fn a_slow_process_and_its_successor_may_both_work_on_a_decision() {
     sleep_everywhere(CHANGES_ALL, Wakes::Meanwhile);
-    sleep_everywhere(CHANGES_ALL.with(Trouble::Stage), Wakes::Meanwhile);
 }
 
 #[test]
