@@ -18,35 +18,34 @@ const SHARE: usize = 16;
 /// Whether zstd makes a sample of a column fairly smaller; `few`, if its values will be in a dictionary. What cannot be
 /// tried is taken to be worth it.
 pub(super) fn worth_compressing(column: &dyn Array, few: bool, level: ZstdLevel) -> bool {
-    let Some(values) = bytes_of(column) else { return true };
-    let encoded = if few { numbers_of(&values) } else { values.concat() };
+    let Some((values, width)) = sample_of(column) else { return true };
+    let encoded = if few { numbers_of(values.chunks_exact(width)) } else { values };
     let Ok(compressed) = zstd::bulk::compress(&encoded, level.compression_level()) else { return true };
     compressed.len() + encoded.len() / SHARE <= encoded.len()
 }
 
-/// The bytes of each value that is not NULL, from the first row on; `None` for types without a fixed width.
-fn bytes_of(column: &dyn Array) -> Option<Vec<Vec<u8>>> {
+/// The bytes of the first values, NULLs left out, and the bytes of each; `None` for types without a fixed width.
+fn sample_of(column: &dyn Array) -> Option<(Vec<u8>, usize)> {
     let width = column.data_type().primitive_width()?;
     let data = column.to_data();
     let bytes = data.buffers().first()?.as_slice();
-    let rows = (0..column.len().min(SAMPLE_ROWS)).filter(|row| column.is_valid(*row));
-    let value = |row: usize| {
+    let rows = column.len().min(SAMPLE_ROWS);
+    let mut values = Vec::with_capacity(rows * width);
+    for row in (0..rows).filter(|row| column.is_valid(*row)) {
         let from = (data.offset() + row) * width;
-        bytes.get(from..from + width).map(<[u8]>::to_vec)
-    };
-    rows.map(value).collect()
+        values.extend_from_slice(bytes.get(from..from + width)?);
+    }
+    Some((values, width))
 }
 
 /// The values as a page with a dictionary has them.
-fn numbers_of(values: &[Vec<u8>]) -> Vec<u8> {
+fn numbers_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut known: HashMap<&[u8], u32> = HashMap::new();
-    let numbers: Vec<u32> = values
-        .iter()
-        .map(|value| {
-            let next = known.len() as u32;
-            *known.entry(value).or_insert(next)
-        })
-        .collect();
+    let mut number = |value| {
+        let next = known.len() as u32;
+        *known.entry(value).or_insert(next)
+    };
+    let numbers: Vec<u32> = values.map(&mut number).collect();
     let mut pages = Hybrid::new(width_of(known.len().saturating_sub(1) as u32), Vec::new());
     for run in numbers.chunk_by(|a, b| a == b) {
         pages.push(run[0], run.len());

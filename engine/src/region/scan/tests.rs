@@ -469,15 +469,21 @@ fn conditions_on_fields_choose_rows_outside_of_the_instant_that_two_files_share(
     });
 }
 
+/// A region whose six rows were written with 1, and since the version that is answered with 2.
+async fn written_twice() -> (World, tessera_manifest::id::Slot) {
+    let world = World::new(MergeMode::LastRow, Config::default()).await;
+    world.write(OpType::Put, &points(2, 0, 3, 1.0)).await;
+    world.region.flush().await.unwrap();
+    let then = world.region.info().manifest_version;
+    world.write(OpType::Put, &points(2, 0, 3, 2.0)).await;
+    world.region.flush().await.unwrap();
+    (world, then)
+}
+
 #[test]
 fn a_past_version_is_read_as_it_was() {
     block_on(async {
-        let world = World::new(MergeMode::LastRow, Config::default()).await;
-        world.write(OpType::Put, &points(2, 0, 3, 1.0)).await;
-        world.region.flush().await.unwrap();
-        let then = world.region.info().manifest_version;
-        world.write(OpType::Put, &points(2, 0, 3, 2.0)).await;
-        world.region.flush().await.unwrap();
+        let (world, then) = written_twice().await;
         let past = ScanRequest { as_of: Some(AsOf::Version(then)), ..ScanRequest::default() };
         let rows = world.rows(past).await;
         assert_eq!(rows.len(), 6);
@@ -505,12 +511,7 @@ fn a_past_version_is_read_as_it_was() {
 #[test]
 fn a_past_version_that_was_loaded_is_read_without_the_manifest() {
     block_on(async {
-        let world = World::new(MergeMode::LastRow, Config::default()).await;
-        world.write(OpType::Put, &points(2, 0, 3, 1.0)).await;
-        world.region.flush().await.unwrap();
-        let then = world.region.info().manifest_version;
-        world.write(OpType::Put, &points(2, 0, 3, 2.0)).await;
-        world.region.flush().await.unwrap();
+        let (world, then) = written_twice().await;
         let past = world.region.version_as_of(AsOf::Version(then)).await.unwrap();
         assert_eq!((past.slot, &past.meta), (then, &world.region.meta()));
         let objects: Vec<_> = world.store.list(None).try_collect().await.unwrap();
