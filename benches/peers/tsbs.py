@@ -77,8 +77,9 @@ def duckdb_peer():
     db.execute("DROP TABLE taken")
     load, _ = timed(lambda: db.execute(f"CREATE TABLE cpu AS SELECT * FROM read_parquet('{job['parquet']}') ORDER BY hostname, ts"))
     db.execute("CHECKPOINT")
-    size = db.execute("PRAGMA database_size").fetchone()
-    used = size[2] * (size[3] - size[4]) if isinstance(size[2], int) else os.path.getsize(os.path.join(job["folder"], "duck.db"))
+    names = [column[0] for column in db.execute("PRAGMA database_size").description]
+    size = dict(zip(names, db.execute("PRAGMA database_size").fetchone()))
+    used = size["block_size"] * size["used_blocks"]
     answers = queries("duckdb", lambda text: db.execute(text).to_arrow_table().num_rows)
     return {"version": duckdb.__version__, "ingest_rows_s": rate, "load_s": load, "bytes": used, "queries": answers}
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field};
 use tessera_manifest::id::{Generation, RegionId, Sequence, Slot};
 use tessera_manifest::rule::{Expr, RuleVersion};
 use tessera_manifest::schema::Schema;
@@ -69,6 +70,25 @@ pub enum Order {
     NewestFirst,
 }
 
+/// How tags come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Tags {
+    /// A value in each row, of the column's type.
+    #[default]
+    Values,
+    /// Run-end encoded, the ends of type Int32: a value for neighbouring rows of one series. Neighbouring runs may have
+    /// the same value. Only of rows in any order or that of keys, and not of last rows; otherwise tags are values.
+    Runs,
+}
+
+/// The same column with its values in runs, as [`Tags::Runs`] has it.
+#[must_use]
+pub fn run_ends(field: &Field) -> Field {
+    let ends = Arc::new(Field::new("run_ends", DataType::Int32, false));
+    let values = Arc::new(Field::new("values", field.data_type().clone(), true));
+    field.clone().with_data_type(DataType::RunEndEncoded(ends, values))
+}
+
 /// A version of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AsOf {
@@ -92,6 +112,8 @@ pub struct ScanRequest {
     pub limit: Option<usize>,
     /// The order of rows.
     pub order: Order,
+    /// How tags come out.
+    pub tags: Tags,
     /// Of each series only the last row by time is wanted, of those within the bounds that the filter sets to the
     /// time. Other conditions than these and those on tags are ignored.
     pub last_rows: bool,
@@ -112,6 +134,7 @@ impl Default for ScanRequest {
             filter: Expr::always(),
             limit: None,
             order: Order::Any,
+            tags: Tags::Values,
             last_rows: false,
             as_of: None,
             streams: 1,

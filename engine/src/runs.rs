@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int64Array, PrimitiveArray, StringArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int64Array, PrimitiveArray, RunArray, StringArray, UInt32Array, UInt64Array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, partition, take};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
 use arrow::error::ArrowError;
 
 /// Rows that are compared at a time.
@@ -23,7 +23,7 @@ const LANES_MIN: usize = 32;
 /// What tells groups apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
-    /// The value of a column.
+    /// The value of a column, which may be run-end encoded.
     Column(usize),
     /// The stretch of time, `width` of the column's units, in which a column without NULLs lies.
     Bucket {
@@ -49,6 +49,13 @@ impl Key {
             mark_buckets(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().values(), *width, marks);
             return Ok(());
         }
+        if let Some(runs) = array.as_run_opt::<Int32Type>() {
+            for end in runs.run_ends().sliced_values() {
+                // The last run ends behind the last row.
+                marks.get_mut(end as usize).into_iter().for_each(|mark| *mark = true);
+            }
+            return Ok(());
+        }
         match array.as_string_opt::<i32>().filter(|text| text.null_count() == 0) {
             Some(text) => mark_text(text, marks),
             None => partition(std::slice::from_ref(array))?.ranges().iter().for_each(|range| marks[range.start] = true),
@@ -58,6 +65,9 @@ impl Key {
 
     /// Its value at `rows`.
     fn values(&self, array: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef, ArrowError> {
+        if let Some(runs) = array.as_run_opt::<Int32Type>() {
+            return take(runs.values(), &places_in_runs(runs, rows), None);
+        }
         let taken = take(array, rows, None)?;
         let Self::Bucket { width, .. } = self else { return Ok(taken) };
         let times = cast(&taken, &DataType::Int64)?;
@@ -66,15 +76,34 @@ impl Key {
     }
 }
 
+/// The places among the values of ascending rows.
+fn places_in_runs(runs: &RunArray<Int32Type>, rows: &UInt32Array) -> UInt32Array {
+    let first = runs.get_start_physical_index();
+    let mut ends = (first as u32..).zip(runs.run_ends().sliced_values()).peekable();
+    let place = |row: &u32| {
+        while ends.next_if(|(_, end)| *end as u32 <= *row).is_some() {}
+        ends.peek().map_or(first as u32, |(place, _)| *place)
+    };
+    UInt32Array::from_iter_values(rows.values().iter().map(place))
+}
+
 fn mark_buckets(times: &[i64], width: i64, marks: &mut [bool]) {
-    // No time lies in it.
-    let mut bucket = 0..0;
-    for (mark, time) in marks.iter_mut().zip(times) {
-        if !bucket.contains(time) {
-            *mark = true;
-            // Either end may lie beyond all times, so that neither is computed from the other.
-            let since = time.rem_euclid(width);
-            bucket = time.saturating_sub(since)..time.saturating_add(width - since);
+    // From a time on, so many units: no time lies in it yet.
+    let (mut from, mut units) = (0_i64, 0_u64);
+    let within = |time: i64, from: i64, units: u64| (time.wrapping_sub(from) as u64) < units;
+    for (marks, times) in marks.chunks_mut(BLOCK_ROWS).zip(times.chunks(BLOCK_ROWS)) {
+        // Mostly all of them lie in the present one, which is told without a branch for each.
+        if times.iter().fold(true, |all, time| all & within(*time, from, units)) {
+            continue;
+        }
+        for (mark, time) in marks.iter_mut().zip(times) {
+            if !within(*time, from, units) {
+                *mark = true;
+                // Either end may lie beyond all times, so that neither is computed from the other.
+                let since = time.rem_euclid(width);
+                from = time.saturating_sub(since);
+                units = time.saturating_add(width - since).wrapping_sub(from) as u64;
+            }
         }
     }
 }
@@ -112,8 +141,13 @@ impl Runs {
         for key in keys {
             key.mark(&columns[key.column()], &mut marks)?;
         }
-        let starts = (0..rows as u32).zip(&marks).filter(|(_, mark)| **mark).map(|(row, _)| row);
-        Ok(Self { starts: UInt32Array::from_iter_values(starts), rows })
+        let mut starts: Vec<u32> = Vec::new();
+        for (block, marks) in (0..).step_by(BLOCK_ROWS).zip(marks.chunks(BLOCK_ROWS)) {
+            if marks.iter().fold(false, |any, mark| any | mark) {
+                starts.extend((block..).zip(marks).filter(|(_, mark)| **mark).map(|(row, _)| row));
+            }
+        }
+        Ok(Self { starts: starts.into(), rows })
     }
 
     /// How many there are.

@@ -6,6 +6,7 @@
 //! - A reference's *scope* is the part of the file's rows that it stands for; a reference made by the writer
 //!   of the file has the scope *true*.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
@@ -141,6 +142,16 @@ pub struct FileRef {
     pub scope: Scope,
     /// What is known of the file.
     pub meta: FileMeta,
+}
+
+impl FileRef {
+    /// The columns of which its statistics, its rule and its scope hold values, in the types that they had when the file was
+    /// written.
+    #[must_use]
+    pub fn valued_columns(&self) -> BTreeSet<ColumnId> {
+        let of_stats = self.meta.stats.iter().map(|stats| stats.column);
+        of_stats.chain(self.meta.rule.columns()).chain(self.scope.columns()).collect()
+    }
 }
 
 /// A reference that readers see.

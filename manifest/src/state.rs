@@ -31,7 +31,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::action::{Action, CheckpointRef, Edit, Flushed, Pin, SegmentRef, Truncate};
-use crate::file::{Doomed, FileRef, Removed, StagedFile};
+use crate::file::{ColumnStats, Doomed, FileRef, Removed, StagedFile};
 use crate::id::{ColumnId, Epoch, FileKey, Generation, Nonce, RegionId, Sequence, Slot};
 use crate::meta::RegionMeta;
 use crate::set_hash::SetHash;
@@ -209,12 +209,8 @@ impl RegionState {
     /// the files were written: none of them can get another type.
     #[must_use]
     pub fn valued_columns(&self) -> BTreeSet<ColumnId> {
-        let mut columns = self.scope_columns();
-        for listed in self.books.visible.values() {
-            columns.extend(listed.file.meta.stats.iter().map(|stats| stats.column));
-            columns.extend(listed.file.meta.rule.columns());
-        }
-        columns
+        let of_files = self.books.visible.values().flat_map(|listed| listed.file.valued_columns());
+        self.scope_columns().into_iter().chain(of_files).collect()
     }
 
     /// What the region holds of a repartition that is not resolved yet.
@@ -515,6 +511,13 @@ impl RegionState {
         let schema = &self.meta.as_ref().ok_or(Violation::NotCreated)?.schema;
         if let Some(column) = removed.file.scope.columns().into_iter().find(|column| schema.column(*column).is_none()) {
             return Err(Violation::ScopeColumnDropped { column });
+        }
+        let unlike = |stats: &&ColumnStats| match (schema.column(stats.column), &stats.range) {
+            (Some(column), Some((least, greatest))) => !column.data_type.accepts(least) || !column.data_type.accepts(greatest),
+            _ => false,
+        };
+        if let Some(stats) = removed.file.meta.stats.iter().find(unlike) {
+            return Err(Violation::FileOfOtherTypes { file: key, column: stats.column });
         }
         self.books.removed.remove(&key);
         self.books.list(removed.file, removed.since);

@@ -12,6 +12,7 @@ use super::key::KeyEncoder;
 use super::layout::{DELETE, Layout, new_batch};
 use super::series::{Stretches, repeat_rows, tags_of};
 use super::{Output, value};
+use crate::request::Tags;
 use crate::sst::{Error, Reserved};
 
 /// A stream of blocks, sorted like a run.
@@ -35,6 +36,7 @@ pub(crate) struct Assembly {
     /// Positions of the payload's columns in batches of the merging layout.
     payload: Vec<usize>,
     payload_schema: SchemaRef,
+    tags: Tags,
 }
 
 impl Assembly {
@@ -55,7 +57,8 @@ impl Assembly {
         });
         let parts = parts.collect();
         let fields: Vec<_> = payload.iter().map(|p| Arc::clone(&layout.arrow().fields()[*p])).collect();
-        Self { schema: Arc::clone(schema), parts, payload, payload_schema: Arc::new(ArrowSchema::new(fields)) }
+        let form = if output == Output::User { layout.tags() } else { Tags::Values };
+        Self { schema: Arc::clone(schema), parts, payload, payload_schema: Arc::new(ArrowSchema::new(fields)), tags: form }
     }
 
     /// Positions of the payload's columns in batches of the merging layout.
@@ -75,6 +78,11 @@ impl Assembly {
     /// Whether this tag comes out.
     pub(crate) fn has_tag(&self, tag: usize) -> bool {
         self.parts.contains(&Part::Tag(tag))
+    }
+
+    /// How tags come out.
+    pub(crate) fn tags(&self) -> Tags {
+        self.tags
     }
 
     /// A batch of the output; `tag` makes the column of a tag.
@@ -189,7 +197,7 @@ impl Block {
             }
         };
         let runs = if assembly.has_tags() { self.stretches.runs(pieces) } else { Vec::new() };
-        assembly.batch(&payload, |tag| repeat_rows(&self.stretches.table.tags()[tag], &runs))
+        assembly.batch(&payload, |tag| repeat_rows(&self.stretches.table.tags()[tag], &runs, assembly.tags))
     }
 
     /// The same of a block that is not needed any more: its own memory is used where nobody else has it.
@@ -201,7 +209,7 @@ impl Block {
             many => compact(payload, many)?,
         };
         let runs = if assembly.has_tags() { stretches.runs(pieces) } else { Vec::new() };
-        assembly.batch(&payload, |tag| repeat_rows(&stretches.table.tags()[tag], &runs))
+        assembly.batch(&payload, |tag| repeat_rows(&stretches.table.tags()[tag], &runs, assembly.tags))
     }
 
     /// The pieces of all rows, but for deletes if they are dropped.

@@ -231,7 +231,7 @@ impl Chunk {
             }
         };
         series.retain(|(_, _, rows)| *rows > 0);
-        assembly.batch(&payload, |tag| repeat_tags(&series, tag)).map(Some)
+        assembly.batch(&payload, |tag| repeat_tags(&series, tag, assembly.tags())).map(Some)
     }
 }
 

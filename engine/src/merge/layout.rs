@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema as ArrowSchema, Sche
 use tessera_manifest::id::ColumnId;
 use tessera_manifest::schema::{Column, Schema, SemanticType};
 
+use crate::request::{Tags, run_ends};
 use crate::sst::Error;
 use crate::sst::evolve::conform_column;
 
@@ -60,6 +61,7 @@ pub struct Layout {
     arrow: SchemaRef,
     keys: Option<KeyColumns>,
     output: SchemaRef,
+    tags: Tags,
     picks: Vec<usize>,
 }
 
@@ -113,7 +115,24 @@ impl Layout {
         let picks = wanted.iter().filter_map(|p| positions.iter().position(|q| q == p)).collect();
         let (arrow, output) = (Arc::new(ArrowSchema::new(fields)), Arc::new(ArrowSchema::new(output)));
         let wanted = wanted.to_vec();
-        Ok(Self { schema, positions, wanted, arrow, keys, output, picks })
+        Ok(Self { schema, positions, wanted, arrow, keys, output, tags: Tags::Values, picks })
+    }
+
+    /// The same with tags that come out of a merge like this.
+    pub(crate) fn with_tags(self, tags: Tags) -> Self {
+        let field = |position: &usize| {
+            let column = &self.schema.columns()[*position];
+            let field = column.to_arrow();
+            let runs = tags == Tags::Runs && column.semantic == SemanticType::Tag;
+            if runs { run_ends(&field) } else { field }
+        };
+        let output = Arc::new(ArrowSchema::new(self.wanted.iter().map(field).collect::<Vec<_>>()));
+        Self { output, tags, ..self }
+    }
+
+    /// How tags come out of a merge.
+    pub(crate) fn tags(&self) -> Tags {
+        self.tags
     }
 
     /// The schema whose columns these are.

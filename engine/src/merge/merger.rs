@@ -115,8 +115,15 @@ impl Merger {
     /// Goes on until a block is needed or the chunk is full; `false` when there are no rows any more.
     fn run(&mut self) -> bool {
         while self.drained.is_empty() && !self.is_full() {
-            if self.group.is_empty() && !self.next_series() {
-                return false;
+            if self.group.is_empty() {
+                // The last row of a series is kept from here on, so that the chunk may be full by it.
+                self.end_series();
+                if self.is_full() {
+                    break;
+                }
+                if !self.next_series() {
+                    return false;
+                }
             }
             self.step();
         }
@@ -147,9 +154,8 @@ impl Merger {
         waiting.insert(at, (cursor, false));
     }
 
-    /// Forms the group of the least series; `false` when there are no rows any more.
+    /// Forms the group of the least series, when the one before it has ended; `false` when there are no rows any more.
     fn next_series(&mut self) -> bool {
-        self.end_series();
         let Some((first, mut same)) = self.waiting.pop() else { return false };
         self.join(first);
         self.group_key.clear();

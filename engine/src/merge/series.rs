@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, RunArray, StringArray, UInt32Array};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{interleave, partition, take};
 use arrow::datatypes::DataType as ArrowType;
+use arrow::error::ArrowError;
 
 use super::key::KeyEncoder;
+use crate::request::Tags;
 use crate::sst::Error;
 
 /// The keys of some series, and their tags.
@@ -199,7 +201,7 @@ pub(crate) fn starts(tags: &[ArrayRef], rows: usize) -> Result<Vec<u32>, Error> 
 }
 
 /// The same values without a dictionary.
-pub(crate) fn plain(array: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
+pub(crate) fn plain(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match array.data_type() {
         ArrowType::Dictionary(_, values) => arrow::compute::cast(array, values),
         _ => Ok(Arc::clone(array)),
@@ -207,7 +209,10 @@ pub(crate) fn plain(array: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowErr
 }
 
 /// A column that holds the value at `row` so many times, for each (row, times).
-pub(crate) fn repeat_rows(array: &ArrayRef, runs: &[(u32, u32)]) -> Result<ArrayRef, Error> {
+pub(crate) fn repeat_rows(array: &ArrayRef, runs: &[(u32, u32)], form: Tags) -> Result<ArrayRef, Error> {
+    if form == Tags::Runs {
+        return run_ends(array, runs).map_err(Error::arrow("repeat tags"));
+    }
     if let Some(text) = array.as_string_opt::<i32>().filter(|text| text.null_count() == 0)
         && let Some(repeated) = repeat_text(text, runs)
     {
@@ -215,6 +220,17 @@ pub(crate) fn repeat_rows(array: &ArrayRef, runs: &[(u32, u32)]) -> Result<Array
     }
     let places = UInt32Array::from_iter_values(runs.iter().flat_map(|(row, times)| std::iter::repeat_n(*row, *times as usize)));
     take(array, &places, None).map_err(Error::arrow("repeat tags"))
+}
+
+/// The same, run-end encoded.
+fn run_ends(array: &ArrayRef, runs: &[(u32, u32)]) -> Result<ArrayRef, ArrowError> {
+    let runs = || runs.iter().filter(|(_, times)| *times > 0);
+    let ends = runs().scan(0, |end, (_, times)| {
+        *end += *times as i32;
+        Some(*end)
+    });
+    let values = take(array, &UInt32Array::from_iter_values(runs().map(|(row, _)| *row)), None)?;
+    Ok(Arc::new(RunArray::try_new(&Int32Array::from_iter_values(ends), &values)?))
 }
 
 /// `None` if the result would be too long for an array.
@@ -249,7 +265,7 @@ fn repeat_bytes(values: &mut Vec<u8>, value: &[u8], times: usize) {
 }
 
 /// The tags of so many rows of each series, one after the other.
-pub(crate) fn repeat_tags(runs: &[(Arc<SeriesTable>, u32, u32)], tag: usize) -> Result<ArrayRef, Error> {
+pub(crate) fn repeat_tags(runs: &[(Arc<SeriesTable>, u32, u32)], tag: usize, form: Tags) -> Result<ArrayRef, Error> {
     let mut tables: Vec<&Arc<SeriesTable>> = Vec::new();
     let mut places = Vec::with_capacity(runs.len());
     for (table, series, _) in runs {
@@ -263,12 +279,12 @@ pub(crate) fn repeat_tags(runs: &[(Arc<SeriesTable>, u32, u32)], tag: usize) -> 
     }
     if let [table] = tables[..] {
         let runs: Vec<(u32, u32)> = runs.iter().map(|(_, series, times)| (*series, *times)).collect();
-        return repeat_rows(&table.tags[tag], &runs);
+        return repeat_rows(&table.tags[tag], &runs, form);
     }
     let columns: Vec<&dyn Array> = tables.iter().map(|table| table.tags[tag].as_ref()).collect();
     let each = interleave(&columns, &places).map_err(Error::arrow("gather tags"))?;
     let runs: Vec<(u32, u32)> = runs.iter().zip(0..).map(|((_, _, times), row)| (row, *times)).collect();
-    repeat_rows(&each, &runs)
+    repeat_rows(&each, &runs, form)
 }
 
 /// The tags of a batch, in key order.

@@ -90,7 +90,9 @@ impl Region {
             }
         };
         let now = self.pin();
-        let same = manifest.epoch() == epoch && now.meta.generation == version.meta.generation;
+        // What the file's statistics hold is of the schema's types, and no alteration since has looked at it.
+        let same_meta = now.meta.generation == version.meta.generation && now.meta.schema.version() == version.meta.schema.version();
+        let same = manifest.epoch() == epoch && same_meta;
         if !same || !now.frozen.iter().any(|other| Arc::ptr_eq(other, frozen)) || manifest.state().is_dropped() {
             drop(manifest);
             self.discard(begun).await;

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
-use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
+use arrow::compute::{cast, concat};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use proptest::prelude::*;
+
+use crate::request::run_ends;
 
 use super::{Key, Reduce, Runs, mark_buckets};
 
@@ -22,6 +25,14 @@ fn columns(rows: &[Row]) -> Vec<ArrayRef> {
         Arc::new(rows.iter().map(|row| row.2).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|row| row.2.map(|value| value as f64)).collect::<Float64Array>()),
     ]
+}
+
+/// The same values run-end encoded, as a part of a longer array.
+fn in_runs(column: &ArrayRef) -> ArrayRef {
+    let before: ArrayRef = Arc::new(StringArray::from(vec![Some("before"), Some("a"), None]));
+    let whole = concat(&[&before, column]).unwrap();
+    let runs = run_ends(&Field::new("host", DataType::Utf8, true));
+    cast(&whole, runs.data_type()).unwrap().slice(before.len(), column.len())
 }
 
 fn keys(width: i64) -> [Key; 2] {
@@ -51,9 +62,16 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 
 proptest! {
     #[test]
-    fn runs_are_those_of_a_row_by_row_reading(rows in rows(), width in prop::sample::select(vec![1, 1_000, 60_000])) {
+    fn runs_are_those_of_a_row_by_row_reading(
+        rows in rows(),
+        encoded: bool,
+        width in prop::sample::select(vec![1, 1_000, 60_000]),
+    ) {
         let expected: Vec<&[Row]> = rows.chunk_by(|a, b| key_of(a, width) == key_of(b, width)).collect();
-        let columns = columns(&rows);
+        let mut columns = columns(&rows);
+        if encoded {
+            columns[0] = in_runs(&columns[0]);
+        }
         let keys = keys(width);
         let runs = Runs::find(&keys, &columns, rows.len()).unwrap();
         prop_assert_eq!(runs.len(), expected.len());

@@ -61,6 +61,10 @@ impl Reading {
             return Ok(Some(chosen));
         }
         let tested = self.leaves(exact.columns())?;
+        if tested.is_empty() {
+            // The file was written before the tags were there.
+            return Ok(None);
+        }
         let _counted = self.reserve_encoded(group, &tested, &open)?;
         let mut batches = self.decode_with(&file.footer.tags, group, &tested, &open)?;
         let mut places = Places::new(open);

@@ -6,8 +6,8 @@
 //!   with every reason there is.
 
 use crate::action::Edit;
-use crate::file::Listed;
-use crate::id::{FileKey, Generation, TxnId};
+use crate::file::{FileRef, Listed};
+use crate::id::{ColumnId, FileKey, Generation, TxnId};
 use crate::state::RegionState;
 
 /// Why a region cannot go back to a version.
@@ -27,6 +27,14 @@ pub enum Refusal {
     OtherScope {
         /// The file.
         file: FileKey,
+    },
+    /// What is known of a file is of a type that a column has no more.
+    #[error("the list of files holds values of column {column} for file {file}, and the column has another type now")]
+    OtherType {
+        /// The file.
+        file: FileKey,
+        /// The column.
+        column: ColumnId,
     },
     /// The region was repartitioned since.
     #[error("the region was repartitioned since: it is in generation {now:?} and was in {then:?}")]
@@ -80,7 +88,10 @@ pub fn plan_rollback(now: &RegionState, then: &RegionState) -> Result<Edit, Roll
             Some(_) => reasons.push(Refusal::OtherScope { file: key }),
             None => match gone(now, key) {
                 Some(why) => reasons.push(Refusal::FileGone { file: key, why }),
-                None => restore.push(key),
+                None => {
+                    reasons.extend(retyped(now, then, &file).map(|column| Refusal::OtherType { file: key, column }));
+                    restore.push(key);
+                }
             },
         }
     }
@@ -89,6 +100,13 @@ pub fn plan_rollback(now: &RegionState, then: &RegionState) -> Result<Edit, Roll
         Some(generation) if reasons.is_empty() => Ok(Edit { remove, restore, ..Edit::new(generation) }),
         _ => Err(RollbackError { reasons }),
     }
+}
+
+/// The columns of which a file's statistics, rule and scope hold values and that have another type now than they had then.
+fn retyped<'a>(now: &'a RegionState, then: &'a RegionState, file: &'a FileRef) -> impl Iterator<Item = ColumnId> + 'a {
+    let data_type = |state: &RegionState, column: ColumnId| Some(state.meta()?.schema.column(column)?.data_type);
+    let named = file.valued_columns().into_iter();
+    named.filter(move |column| data_type(now, *column).is_some_and(|new| data_type(then, *column) != Some(new)))
 }
 
 /// How a file ended, if it cannot come back.

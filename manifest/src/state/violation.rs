@@ -31,6 +31,8 @@ pub enum Violation {
     BackwardChange { from: u32, to: u32, from_generation: Generation, to_generation: Generation },
     #[error("column {column} is part of what a listed file stands for and cannot be dropped")]
     ScopeColumnDropped { column: ColumnId },
+    #[error("file {file} holds values of column {column} in a type that the column has no more")]
+    FileOfOtherTypes { file: FileKey, column: ColumnId },
     #[error("the Open drops or alters {wal}, which may hold unflushed entries")]
     WalDropped { wal: WalId },
     #[error("the Open names {wal} in epochs that are not ascending from the flushed position")]

@@ -81,7 +81,9 @@ fn last_of_series(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionP
     in_scan(aggregate.input(), &columns, &|scan, columns| {
         let semantic = |column: &usize| scan.column(*column).map(|column| column.semantic);
         let (of_tags, of_times) = columns.split_at(tags.len());
-        let fits = of_tags.iter().all(|column| semantic(column) == Some(SemanticType::Tag))
+        // Of floats our keys have one NaN and one zero.
+        let exact = |column: &usize| !scan.schema().field(*column).data_type().is_floating();
+        let fits = of_tags.iter().all(|column| semantic(column) == Some(SemanticType::Tag) && exact(column))
             && of_times.iter().all(|column| semantic(column) == Some(SemanticType::TimeIndex));
         if fits { scan.last_rows() } else { None }
     })

@@ -14,6 +14,7 @@
 //! - A statement that reads the table that it writes begins when rows are read where they are written, so that it sees
 //!   what was acknowledged before it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,7 +109,8 @@ impl Sessions {
 /// Whether a statement writes rows that it holds itself, which may be many, and reads no table.
 fn is_values(statement: &df::Statement) -> bool {
     let df::Statement::Insert(insert) = statement else { return false };
-    insert.source.as_ref().is_some_and(|source| source.with.is_none() && matches!(*source.body, df::SetExpr::Values(_)))
+    let Some(source) = insert.source.as_ref().filter(|source| source.with.is_none()) else { return false };
+    matches!(*source.body, df::SetExpr::Values(_)) && df::visit_relations(source, |_| ControlFlow::Break(())).is_continue()
 }
 
 async fn attempt<T>(

@@ -20,11 +20,12 @@ use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, ScalarFunctionExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions, replace_children_if_necessary};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -97,7 +98,8 @@ fn above_runs(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>
     });
     let merged = merged.collect::<Result<Vec<_>>>()?;
     let filters = vec![None; merged.len()];
-    let reduced = Arc::new(ReduceRunsExec::new(Arc::clone(input), keys, values, Arc::clone(&schema)));
+    let in_runs = with_tag_runs(input, &values)?;
+    let reduced = Arc::new(ReduceRunsExec::new(in_runs.unwrap_or_else(|| Arc::clone(input)), keys, values, Arc::clone(&schema)));
     let above = AggregateExec::try_new(AggregateMode::Partial, groups.as_final(), merged, filters, reduced, Arc::clone(&schema))?;
     let types = |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
     Ok((types(&above.schema()) == types(&schema)).then(|| Arc::new(above) as Arc<dyn ExecutionPlan>))
@@ -112,6 +114,18 @@ fn scan_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&TesseraScanExec> {
         return scan_below(plan.children().first()?);
     }
     plan.downcast_ref::<TesseraScanExec>()
+}
+
+/// The same rows of a scan with tags in runs, if no filter stands between and no value is made of a tag.
+fn with_tag_runs(plan: &Arc<dyn ExecutionPlan>, values: &[Value]) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if plan.is::<CooperativeExec>() {
+        let children = plan.children().into_iter().map(|child| with_tag_runs(child, values)).collect::<Result<Option<Vec<_>>>>()?;
+        return children.map(|children| replace_children_if_necessary(Arc::clone(plan), children)).transpose();
+    }
+    let Some(scan) = plan.downcast_ref::<TesseraScanExec>() else { return Ok(None) };
+    let tag = |column: &PhysicalColumn| scan.column(column.index()).is_some_and(|column| column.semantic == SemanticType::Tag);
+    let of_tags = values.iter().any(|value| collect_columns(&value.of).iter().any(tag));
+    Ok(scan.with_tag_runs().filter(|_| !of_tags).map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>))
 }
 
 /// What a tag or a stretch of time is as a key.

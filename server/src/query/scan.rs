@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -29,10 +29,10 @@ use futures::{StreamExt, TryStreamExt};
 use tessera_engine::engine::Engine;
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::region::Known;
-use tessera_engine::request::{Order, RegionScan, ScanRequest};
+use tessera_engine::request::{Order, RegionScan, ScanRequest, Tags, run_ends};
 use tessera_manifest::id::{ColumnId, Generation, RegionId};
 use tessera_manifest::rule::Expr;
-use tessera_manifest::schema::Column;
+use tessera_manifest::schema::{Column, SemanticType};
 use tessera_manifest::value::{DataType, Value};
 use tokio::sync::OnceCell;
 
@@ -187,6 +187,25 @@ impl TesseraScanExec {
         self.is_plain().then(|| self.with_request(request, EquivalenceProperties::new(self.schema())))
     }
 
+    /// The same scan with tags run-end encoded, if it has rows in any order: what reads them must know of that.
+    #[must_use]
+    pub fn with_tag_runs(&self) -> Option<Self> {
+        let any = self.request.order == Order::Any && !self.request.last_rows;
+        let request = ScanRequest { tags: Tags::Runs, ..self.request.clone() };
+        let fields = self
+            .schema()
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(output, field)| match self.column(output) {
+                Some(column) if column.semantic == SemanticType::Tag => Arc::new(run_ends(field)),
+                _ => Arc::clone(field),
+            })
+            .collect::<Vec<_>>();
+        let schema = ArrowSchema::new_with_metadata(fields, self.schema().metadata().clone());
+        any.then(|| self.with_request(request, EquivalenceProperties::new(Arc::new(schema))))
+    }
+
     /// Whether all rows that the filters ask for come out, in no order.
     fn is_plain(&self) -> bool {
         let ScanRequest { limit, order, last_rows, .. } = &self.request;
@@ -236,7 +255,9 @@ impl TesseraScanExec {
         }
         let known = self.regions.iter().map(|region| self.source.known(*region));
         let Some(known) = known.collect::<Option<Vec<_>>>() else { return statistics };
-        if let Some(rows) = known.iter().map(|known| known.rows).sum::<Option<u64>>().and_then(|rows| usize::try_from(rows).ok()) {
+        let rows = known.iter().map(|known| known.rows).sum::<Option<u64>>().and_then(|rows| usize::try_from(rows).ok());
+        // Of no rows a plan may drop a limit or an offset, and there may be some when the regions are pinned.
+        if let Some(rows) = rows.filter(|rows| *rows > 0) {
             statistics.num_rows = Precision::Exact(rows);
         }
         // A region without rows has no times, and one of which nothing is known has none either.

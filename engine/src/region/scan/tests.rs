@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema};
 use futures::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -20,7 +22,7 @@ use crate::config::Config;
 use crate::engine::{Engine, Parts};
 use crate::merge::fixtures::{MS, batch, block_on, column, rows_of};
 use crate::options::MergeMode;
-use crate::request::{AsOf, OpType, WriteRequest};
+use crate::request::{AsOf, OpType, Tags, WriteRequest};
 use crate::sst::sst_path;
 use crate::wal::NoopWal;
 
@@ -524,4 +526,66 @@ fn a_past_version_that_was_loaded_is_read_without_the_manifest() {
         assert!(rows.iter().all(|row| row[0] == Value::Float(1.0)));
         assert!(world.region.version_as_of(AsOf::Version(then)).await.is_err(), "it cannot be loaded any more");
     });
+}
+
+#[test]
+fn last_rows_of_many_row_groups_come_batch_by_batch() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config { row_group_rows: 16, ..Config::default() }).await;
+        world.write(OpType::Put, &points(600, 0, 16, 1.0)).await;
+        // With a delete among them all rows of a series are read, not its last alone.
+        world.write(OpType::Delete, &points(1, 0, 1, 1.0)).await;
+        world.region.flush().await.unwrap();
+        let batches = world.batches(ScanRequest { last_rows: true, ..ScanRequest::default() }).await;
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 600);
+        assert!(batches.len() > 1, "what was found goes out before all blocks are held");
+        assert!(rows_of(&batches).iter().all(|row| row[2] == Value::Timestamp(15)));
+    });
+}
+
+#[test]
+fn tags_in_runs_are_the_values_that_they_stand_for() {
+    block_on(async {
+        for mode in [MergeMode::LastRow, MergeMode::LastNonNull, MergeMode::Append] {
+            let world = World::new(mode, Config { row_group_rows: 64, ..Config::default() }).await;
+            world.write(OpType::Put, &points(20, 0, 30, 1.0)).await;
+            world.region.flush().await.unwrap();
+            world.write(OpType::Put, &points(10, 20, 40, 2.0)).await;
+            world.write(OpType::Delete, &points(3, 7, 9, 2.0)).await;
+            world.region.flush().await.unwrap();
+            world.write(OpType::Put, &points(5, 39, 45, 3.0)).await;
+            for (order, projection) in
+                [(Order::Any, vec![0, 1, 2]), (Order::Key, vec![1, 4, 0]), (Order::Any, vec![1]), (Order::Key, vec![2])]
+            {
+                let plain = ScanRequest { order, projection: Some(projection), ..ScanRequest::default() };
+                let runs = world.batches(ScanRequest { tags: Tags::Runs, ..plain.clone() }).await;
+                let decoded = runs.iter().map(|batch| {
+                    let tags =
+                        batch.schema().fields().iter().filter(|field| matches!(field.data_type(), ArrowType::RunEndEncoded(_, _))).count();
+                    assert_eq!(tags, plain.projection.iter().flatten().filter(|column| [1, 4].contains(*column)).count());
+                    in_values(batch)
+                });
+                assert_eq!(rows_of(&decoded.collect::<Vec<_>>()), world.rows(plain.clone()).await, "{mode:?} {plain:?}");
+            }
+            let newest = ScanRequest { order: Order::NewestFirst, limit: Some(9), ..ScanRequest::default() };
+            assert_eq!(world.rows(ScanRequest { tags: Tags::Runs, ..newest.clone() }).await, world.rows(newest).await);
+        }
+    });
+}
+
+/// The same batch without run-end encoding.
+fn in_values(batch: &RecordBatch) -> RecordBatch {
+    let columns = batch.columns().iter().map(|column| match column.data_type() {
+        ArrowType::RunEndEncoded(_, values) => cast(column, values.data_type()).unwrap(),
+        _ => Arc::clone(column),
+    });
+    let columns: Vec<ArrayRef> = columns.collect();
+    let fields = batch
+        .schema()
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()))
+        .collect::<Vec<_>>();
+    RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns).unwrap()
 }

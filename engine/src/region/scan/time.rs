@@ -22,7 +22,8 @@ use crate::merge::{BATCH_ROWS, BatchStream, Layout};
 use crate::request::Order;
 use crate::sst::{self, Reserved};
 
-/// Rows beyond the limit that are gathered before the surplus is thrown away.
+/// Rows beyond the limit that are gathered at least before the surplus is thrown away; as many as the limit where that is
+/// more, so that a row is sorted a few times at most.
 const SURPLUS_ROWS: usize = 4 * BATCH_ROWS;
 /// Rows of a group from which on it may pay to look for the first by their times alone; few in tests, so that the models
 /// meet it.
@@ -68,7 +69,7 @@ impl Reader {
             if found == Some(true) {
                 break;
             }
-            if let Some(limit) = limit.filter(|limit| kept.rows > limit + SURPLUS_ROWS) {
+            if let Some(limit) = limit.filter(|limit| kept.rows > limit.saturating_add(SURPLUS_ROWS.max(*limit))) {
                 kept.sort(Some(limit), self)?;
             }
         }
@@ -171,13 +172,12 @@ impl Kept {
         let Some(schema) = self.batches.first().map(RecordBatch::schema) else { return Ok(()) };
         let all = concat_batches(&schema, &self.batches).map_err(sst::Error::arrow("sort rows by time"))?;
         self.batches.clear();
-        self.reserved.clear();
         let times: &ArrayRef = all.column(self.time);
         let options = SortOptions { descending: self.descending, nulls_first: true };
         let places: UInt32Array = sort_to_indices(times, Some(options), limit).map_err(sst::Error::arrow("sort rows by time"))?;
         let sorted = take_record_batch(&all, &places).map_err(sst::Error::arrow("sort rows by time"))?;
         self.rows = sorted.num_rows();
-        self.reserved.push(reader.memory.reserve(sorted.get_array_memory_size())?);
+        self.reserved = vec![reader.memory.reserve(sorted.get_array_memory_size())?];
         self.batches.push(sorted);
         Ok(())
     }

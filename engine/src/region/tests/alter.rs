@@ -1,10 +1,12 @@
 //! ALTER on a running region.
 
+use tessera_manifest::env;
 use tessera_manifest::schema::{Column, ColumnChange, ColumnDefault, Place};
 
 use super::*;
 use crate::error::AlterError;
 use crate::request::Alteration;
+use crate::testing::PlanStore;
 
 fn field(name: &str, data_type: DataType, default: Option<Value>) -> ColumnChange {
     let default = default.map(ColumnDefault::Value);
@@ -226,4 +228,40 @@ async fn deletes_are_refused_where_every_row_stays() {
     let region = engine.create_region(RegionMeta { options, ..meta(Expr::always()) }).await.unwrap();
     let delete = request(&region, OpType::Delete, &[row("a", 1, 0.0)]);
     assert!(matches!(region.write(delete).await, Err(Error::AppendOnly { .. })));
+}
+
+/// What the file's statistics hold would be of the former type, by which queries would skip it.
+#[tokio::test]
+async fn a_flush_under_way_is_begun_anew_when_a_column_gets_another_type() {
+    let (dir, store) = (TempDir::new().unwrap(), PlanStore::new());
+    let engine = start(dir.path(), Arc::new(store.clone()), Config::default()).await;
+    engine.stop_background().await;
+    let columns = vec![
+        column(0, "host", DataType::String, SemanticType::Tag),
+        column(1, "ts", MS, SemanticType::TimeIndex),
+        column(2, "n", DataType::Int32, SemanticType::Field),
+    ];
+    // A region whose rule does not name the column any more, which its partition columns still do.
+    let partitioned = RegionMeta {
+        schema: Arc::new(Schema::new(columns, vec![ColumnId(0)]).unwrap()),
+        partition_columns: vec![ColumnId(0), ColumnId(2)],
+        options: BTreeMap::from([("append_mode".to_owned(), "true".to_owned())]),
+        ..meta(Expr::always())
+    };
+    let region = engine.create_region(partitioned).await.unwrap();
+    put(&region, &[vec![Value::String("a".into()), Value::Timestamp(1), Value::Int(7)]]).await;
+    let gate = store.hold_puts("/sst/");
+    let flushing = Arc::clone(&region);
+    let flush = env::spawn(async move { flushing.flush().await });
+    store.waiting.acquire().await.unwrap().forget();
+    let widen = ColumnChange::Modify { name: "n".into(), data_type: DataType::Float64 };
+    let named = RegionMeta { partition_columns: vec![ColumnId(0)], ..RegionMeta::clone(&region.meta()) };
+    region.alter(&altered(&named, &[widen])).await.unwrap();
+    gate.add_permits(100);
+    flush.await.unwrap().unwrap();
+    let above = Expr::Compare { column: ColumnId(2), op: CompareOp::Gt, value: Value::Float(5.0) };
+    let found = read(&region, ScanRequest { filter: above, ..everything() }).await;
+    assert_eq!(found, [vec![Value::String("a".into()), Value::Timestamp(1), Value::Float(7.0)]]);
+    assert_eq!(store.objects("/sst/").await.len(), 1, "what was written in vain is gone");
+    engine.close().await.unwrap();
 }

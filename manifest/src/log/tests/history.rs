@@ -7,10 +7,12 @@ use ulid::Ulid;
 use super::*;
 use crate::action::{CheckpointRef, Doom, Fence, Floor, RemapStaged, Resolve, SegmentRef, Stage, StageTarget};
 use crate::checkpoint::encode_segment;
-use crate::file::{FileMeta, FileRef, Scope, StagedFile};
+use crate::file::{ColumnStats, FileMeta, FileRef, Scope, StagedFile};
 use crate::id::{FileId, FileKey, TxnId};
+use crate::schema::ColumnChange;
 use crate::set_hash::{MemberHash, SetHash};
 use crate::state::Row;
+use crate::value::Value;
 
 fn file(epoch: u32, number: u32) -> Arc<FileRef> {
     let sequence = Sequence::new(Generation::FIRST, u64::from(number)).unwrap();
@@ -336,6 +338,33 @@ async fn a_rollback_is_refused_with_every_file_that_is_gone() {
     let error = plan_rollback(manifest.state(), &then).unwrap_err();
     assert_eq!(error.reasons.len(), 2);
     assert!(error.to_string().contains("doomed") && error.to_string().contains("below the floor"), "{error}");
+}
+
+#[tokio::test]
+async fn a_rollback_is_refused_where_a_column_has_another_type_now() {
+    let (_, context) = context();
+    let with_field = |data_type| {
+        let field = Column { id: ColumnId(1), name: "n".into(), data_type, semantic: SemanticType::Field, nullable: true, ..ts() };
+        Schema::new(vec![ts(), field], vec![]).unwrap()
+    };
+    let before = with_field(DataType::Int32);
+    let meta = RegionMeta { schema: Arc::new(before.clone()), ..RegionMeta::clone(&super::meta()) };
+    let mut manifest = Manifest::create(&context, Arc::new(meta.clone()), OPENER).await.unwrap();
+    let plain = file(1, 1);
+    let range = Some((Value::Int(1), Value::Int(5)));
+    let stats = [ColumnStats { column: ColumnId(1), range, has_null: false, has_nan: false }].into();
+    let of_ints = Arc::new(FileRef { meta: FileMeta { stats, ..plain.meta.clone() }, ..FileRef::clone(&plain) });
+    let edit = Edit { sequence: Some(plain.meta.sequences.1), add: vec![Arc::clone(&of_ints)], ..Edit::new(Generation::FIRST) };
+    commit(&mut manifest, vec![Action::Edit(edit)]).await;
+    let then = manifest.state().clone();
+    remove(&mut manifest, 1, &[1]).await;
+    let retyped = before.evolve(&[ColumnChange::Modify { name: "n".into(), data_type: DataType::Float64 }], &[]).unwrap();
+    commit(&mut manifest, vec![Action::Change(Change { meta: Arc::new(RegionMeta { schema: Arc::new(retyped), ..meta }) })]).await;
+    let error = plan_rollback(manifest.state(), &then).unwrap_err();
+    assert_eq!(error.reasons, [Refusal::OtherType { file: of_ints.key, column: ColumnId(1) }]);
+    let planned_before = Edit { restore: vec![of_ints.key], ..Edit::new(Generation::FIRST) };
+    let error = manifest.commit(vec![Action::Edit(planned_before)]).await.unwrap_err();
+    assert!(error.to_string().contains("holds values of column"), "{error}");
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use crate::slot::Record;
 use crate::testing::{Counting, Fault, FaultStore};
 use crate::value::{DataType, TimeUnit};
 
-fn meta() -> Arc<RegionMeta> {
-    let ts = Column {
+fn ts() -> Column {
+    Column {
         id: ColumnId(0),
         name: "ts".into(),
         data_type: DataType::Timestamp(TimeUnit::Millisecond),
@@ -25,12 +25,15 @@ fn meta() -> Arc<RegionMeta> {
         nullable: false,
         default: None,
         comment: None,
-    };
+    }
+}
+
+fn meta() -> Arc<RegionMeta> {
     Arc::new(RegionMeta {
         region: RegionId::new(TableId(1024), RegionNumber(0)),
         database: "public".into(),
         table: "t".into(),
-        schema: Arc::new(Schema::new(vec![ts], vec![]).unwrap()),
+        schema: Arc::new(Schema::new(vec![ts()], vec![]).unwrap()),
         partition_columns: vec![],
         rule: Arc::new(Expr::always()),
         generation: Generation::FIRST,
