@@ -99,7 +99,7 @@ impl Engine {
     /// took it back from each other would go on for ever.
     ///
     /// # Errors
-    /// Those of [`open_region`](Self::open_region).
+    /// [`Error::Fenced`] for one that holds rows which are in no file: the log has them, and a restart brings them back. Those of [`open_region`](Self::open_region).
     pub async fn take_back(&self, region: RegionId) -> Result<Arc<Region>, Error> {
         let opening = self.inner.opening(region);
         let _one_at_a_time = opening.lock().await;
@@ -107,8 +107,11 @@ impl Engine {
             if !open.is_fenced().await {
                 return Ok(open);
             }
+            // A log gives back what it had when it was opened: rows since then are in these memtables only.
+            if open.has_unflushed_rows() {
+                return Err(Error::Fenced { region });
+            }
             tracing::info!(%region, "takes a region back from another writer");
-            open.give_up_memory().await;
         }
         self.open_now(region).await
     }

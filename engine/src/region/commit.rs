@@ -128,11 +128,10 @@ impl Region {
         *self.gate.read().await == GateState::Fenced
     }
 
-    /// Gives the room of its memtables back. The region is fenced, and takes no row any more; the log has them.
-    pub(crate) async fn give_up_memory(&self) {
-        let closed = self.gate.write().await;
-        self.settle_share(0);
-        drop(closed);
+    /// Whether it has rows that are in no file.
+    pub(crate) fn has_unflushed_rows(&self) -> bool {
+        let version = self.pin();
+        version.memtables().chain(version.staged_memtables()).any(|memtable| memtable.rows() > 0)
     }
 
     pub(super) fn rows_error(&self, source: sst::Error) -> Error {

@@ -142,21 +142,34 @@ async fn a_region_that_is_taken_back_has_all_rows_and_ends_the_other_writer() {
     let region = engine.create_region(meta(Expr::always())).await.unwrap();
     put(&region, &[row("a", 1, 1.0)]).await;
     region.flush().await.unwrap();
-    put(&region, &[row("b", 1, 2.0)]).await;
     let mut rival = rival(&region).await;
     let same = engine.take_back(REGION).await.unwrap();
     assert!(Arc::ptr_eq(&same, &region), "it has met nobody");
-    assert!(matches!(region.flush().await, Err(Error::Fenced { .. })));
+    assert!(matches!(engine.restart(REGION).await, Err(Error::Fenced { .. })));
     let back = engine.take_back(REGION).await.unwrap();
     assert!(Arc::ptr_eq(&back, &engine.region(REGION).unwrap()) && !Arc::ptr_eq(&back, &region));
-    assert_eq!(read(&back, everything()).await, [row("a", 1, 1.0), row("b", 1, 2.0)]);
     put(&back, &[row("c", 1, 3.0)]).await;
     back.flush().await.unwrap();
-    assert_eq!(read(&back, everything()).await.len(), 3);
+    assert_eq!(read(&back, everything()).await, [row("a", 1, 1.0), row("c", 1, 3.0)]);
     let change = Action::Change(Change { meta: back.meta() });
     assert!(matches!(rival.commit(vec![change]).await, Ok(Outcome::Conflict { .. })));
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_region_with_rows_that_are_in_no_file_is_not_taken_back_and_a_restart_has_them() {
+    let node = Node::new(Config::default());
+    let engine = node.start().await;
+    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    put(&region, &[row("a", 1, 1.0)]).await;
+    drop(rival(&region).await);
+    assert!(matches!(region.flush().await, Err(Error::Fenced { .. })));
+    assert!(matches!(engine.take_back(REGION).await, Err(Error::Fenced { .. })));
     drop(region);
-    assert_eq!(back.shared.budget.held(), 0, "what was fenced gives its memory back");
+    crash(engine).await;
+    let engine = node.start().await;
+    let region = engine.open_region(REGION).await.unwrap();
+    assert_eq!(read(&region, everything()).await, [row("a", 1, 1.0)]);
     engine.close().await.unwrap();
 }
 
