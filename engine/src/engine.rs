@@ -86,9 +86,38 @@ impl Engine {
     pub async fn open_region(&self, region: RegionId) -> Result<Arc<Region>, Error> {
         let opening = self.inner.opening(region);
         let _one_at_a_time = opening.lock().await;
-        if let Ok(open) = self.region(region) {
-            return Ok(open);
+        match self.region(region) {
+            Ok(open) => Ok(open),
+            Err(_) => self.open_now(region).await,
         }
+    }
+
+    /// Takes a region back that another writer has taken over: opens it as if it had never been open here. One that is
+    /// open, and has not met the other writer, is returned as it is.
+    ///
+    /// Whoever calls this knows that this process is the one that is to serve the region. The engine cannot: two that
+    /// took it back from each other would go on for ever.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] for one that holds rows which are in no file: the log has them, and a restart brings them back. Those of [`open_region`](Self::open_region).
+    pub async fn take_back(&self, region: RegionId) -> Result<Arc<Region>, Error> {
+        let opening = self.inner.opening(region);
+        let _one_at_a_time = opening.lock().await;
+        if let Ok(open) = self.region(region) {
+            if !open.is_fenced().await {
+                return Ok(open);
+            }
+            // A log gives back what it had when it was opened: rows since then are in these memtables only.
+            if open.has_unflushed_rows() {
+                return Err(Error::Fenced { region });
+            }
+            tracing::info!(%region, "takes a region back from another writer");
+        }
+        self.open_now(region).await
+    }
+
+    /// Opens a region whatever is known of it; one at a time.
+    async fn open_now(&self, region: RegionId) -> Result<Arc<Region>, Error> {
         match Region::open(&self.inner.shared, region).await {
             Ok(opened) => {
                 let opened = Arc::new(opened);

@@ -164,6 +164,8 @@ pub struct Manifest {
     writer: Writer,
     state: RegionState,
     keeper: Keeper,
+    /// The openings by which this writer came to be, and those that it tried since without learning what became of them.
+    openings: Vec<Nonce>,
 }
 
 impl Manifest {
@@ -179,7 +181,8 @@ impl Manifest {
     /// Takes the region over: ends the epoch of whoever wrote before and begins one's own.
     ///
     /// # Errors
-    /// Those of [`slot::take_over`], and records that cannot be replayed.
+    /// Those of [`slot::take_over`]; [`Error::Fenced`] for an opener whose log was opened again since, by whoever has the
+    /// region now: it leaves no trace; and records that cannot be replayed.
     pub async fn open(context: &Context, region: RegionId, opener: Opener) -> Result<Self, Error> {
         Self::take_over(context, region, Draft::new(context, region, opener, None)).await
     }
@@ -209,21 +212,52 @@ impl Manifest {
         Self::take_over(context, region, draft).await
     }
 
-    async fn take_over(context: &Context, region: RegionId, mut draft: Draft) -> Result<Self, Error> {
-        let store = slot_store(context, region);
+    /// After a commit of which nobody knows whether it happened: ends the epoch that is this writer's own, begins the next
+    /// one, and so learns what is there. It takes the region from nobody: whoever has taken it over meanwhile keeps it.
+    /// What is held through this writer stays so.
+    ///
+    /// When it fails, or is dropped before it is ready, this writer is as it was, and may try again.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when another opening has begun the last epoch, or has ended this writer's; those of
+    /// [`open`](Self::open).
+    pub async fn reopen(&mut self, opener: Opener) -> Result<(), Error> {
+        let (context, region) = (self.context.clone(), self.state.region());
+        let mut draft = Draft::new(&context, region, opener, None);
+        draft.own.clone_from(&self.openings);
+        // Its `Open` may come to be on the store although no answer says so.
+        self.openings.push(draft.opening);
         let watch = Stopwatch::start();
-        let opened = slot::take_over(&store, draft.opening, &mut draft).await;
+        let opened = slot::take_over(&slot_store(&context, region), draft.opening, &mut draft).await;
+        if opened.is_err() && !draft.is_named {
+            self.openings.pop();
+        }
         let opened = opened.map_err(|error| draft.source.explain(error))?;
+        let mut reopened = Self::after(&context, draft, opened, watch).await?;
+        reopened.keep_holds(&self.holds());
+        *self = reopened;
+        Ok(())
+    }
+
+    async fn take_over(context: &Context, region: RegionId, mut draft: Draft) -> Result<Self, Error> {
+        let watch = Stopwatch::start();
+        let opened = slot::take_over(&slot_store(context, region), draft.opening, &mut draft).await;
+        let opened = opened.map_err(|error| draft.source.explain(error))?;
+        Self::after(context, draft, opened, watch).await
+    }
+
+    async fn after(context: &Context, mut draft: Draft, opened: slot::Opened, watch: Stopwatch) -> Result<Self, Error> {
         draft.catch_up(&opened.history).await?;
-        let Draft { replay, source, .. } = draft;
+        let Draft { replay, source, opening, .. } = draft;
         let state = replay.state;
         // Only what the log names is safe from every earlier writer's retention, however late that runs.
         let logged = source.loaded().filter(|loaded| state.checkpoints().contains(&loaded.reference));
         let mut keeper = Keeper::new(context, logged, replay.tail);
         metrics::histogram!("tessera_manifest_open_seconds").record(watch.elapsed());
-        tracing::debug!(%region, epoch = %opened.writer.next_slot().epoch, files = state.files().len(), "took the manifest over");
+        let (region, epoch) = (state.region(), opened.writer.next_slot().epoch);
+        tracing::debug!(%region, %epoch, files = state.files().len(), "took the manifest over");
         keeper.after_commit(&state, false);
-        Ok(Self { context: context.clone(), writer: opened.writer, state, keeper })
+        Ok(Self { context: context.clone(), writer: opened.writer, state, keeper, openings: vec![opening] })
     }
 
     /// The state after the last commit.

@@ -1,9 +1,9 @@
 //! Everything in one process: catalog, engine and SQL.
 //!
-//! Crash order at start: the catalog is read, interrupted drops are finished, then all regions are opened. A region that
-//! does not open is reported and its table answers with the cause; the others work. What catalog and store disagree on is
-//! logged with what to do; while the next table id is not above every folder of the store, no table is created. Last,
-//! procedures that are not over go on.
+//! Crash order at start: the catalog is read, the procedures are claimed, interrupted drops are finished, then all regions
+//! are opened. A region that does not open is reported and its table answers with the cause; the others work. What catalog
+//! and store disagree on is logged with what to do; while the next table id is not above every folder of the store, no table
+//! is created. Last, procedures that are not over go on.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use tessera_manifest::log::Context;
 use tessera_manifest::paths::Root;
 use tessera_metaclient::catalog::{Bootstrap, Catalog, Identity};
 use tessera_metaclient::kv::KvBackend;
-use tessera_metaclient::procedure::{Runner, RunnerOptions};
+use tessera_metaclient::procedure::{Fence, Runner, RunnerOptions};
 use tessera_metaclient::repartition::{RegionPort, Tools as RepartitionTools};
 use tokio::sync::Mutex;
 
@@ -108,6 +108,8 @@ impl Standalone {
         let context = Context::new(Arc::clone(&store), Root::default(), env.clone());
         let read_set: Option<Arc<dyn ReadSet>> = Some(Arc::new(CatalogReadSet::new(catalog.clone(), context.clone())));
         let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine, read_set });
+        // Before any region is opened: a process that lives on and runs procedures takes none of them back from then on.
+        let claim = Fence::claim(&**catalog.kv(), &env).await.map_err(|error| procedure::from_procedure(&error))?;
         let waiting = Waiting::new(limits::WAITING_BYTES_MAX);
         let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max, waiting };
         recover::finish_drops(&catalogs, &store).await?;
@@ -119,7 +121,7 @@ impl Standalone {
         let regions: Arc<dyn RegionPort> = Arc::new(Regions::new(catalogs.engine.clone(), context));
         let repartition = RepartitionTools::new(through(regions));
         let ddl = Ddl { tools: Tools { catalogs: catalogs.clone(), store: Arc::clone(&store), in_use, repartition }, procedures };
-        let runner = run_procedures(&ddl.tools).await?;
+        let runner = run_procedures(claim, &ddl.tools);
         let runner = Arc::new(Mutex::new(Some(runner)));
         let expirer = Arc::new(ttl::Expirer::start(catalogs.clone()));
         Ok(Self { catalogs, sessions, store, ddl, runner, node, alterations: Arc::default(), expirer })
@@ -296,11 +298,10 @@ async fn settle(output: Output) -> Result<Output, ServerError> {
     Ok(Output::Rows { schema, stream: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))) })
 }
 
-/// Takes the procedures over and goes on with those that are not over.
-async fn run_procedures(tools: &Tools) -> Result<Runner, ServerError> {
+/// Goes on with the procedures that are not over.
+fn run_procedures(claim: Fence, tools: &Tools) -> Runner {
     let (kv, env) = (Arc::clone(tools.catalogs.catalog.kv()), tools.catalogs.env.clone());
-    let runner = Runner::start(kv, env, procedure::registry(tools), RunnerOptions::DEFAULT).await;
-    runner.map_err(|error| procedure::from_procedure(&error))
+    Runner::start_as(claim, kv, env, procedure::registry(tools), RunnerOptions::DEFAULT)
 }
 
 async fn open_regions(catalogs: &Catalogs) -> Result<(), ServerError> {

@@ -28,8 +28,7 @@ struct Failed {
 impl Region {
     /// The manifest, ready for a commit: opened again if an earlier commit was left in doubt.
     pub(super) async fn committer(&self) -> Result<MutexGuard<'_, Manifest>, Error> {
-        let fenced = *self.gate.read().await == GateState::Fenced;
-        if fenced {
+        if self.is_fenced().await {
             return Err(Error::Fenced { region: self.id });
         }
         let mut manifest = self.manifest.lock().await;
@@ -102,17 +101,18 @@ impl Region {
     }
 
     /// After an unknown outcome: takes the manifest over from oneself and learns what is there. Memtables whose
-    /// flush turns out to be in it are dropped.
+    /// flush turns out to be in it are dropped. Whoever has taken the region over meanwhile keeps it.
     pub(super) async fn reopen_manifest(&self, manifest: &mut Manifest) -> Result<(), Error> {
-        let opener = self.shared.opener();
-        match Manifest::open(&self.shared.context, self.id, opener).await {
-            Ok(mut reopened) => {
-                reopened.keep_holds(self.version.holds());
-                *manifest = reopened;
-            }
+        match manifest.reopen(self.shared.opener()).await {
+            Ok(()) => {}
             Err(tessera_manifest::error::Error::Dropped { .. }) => {
                 self.forget_rows(manifest).await?;
                 return Err(Error::RegionNotFound { region: self.id });
+            }
+            Err(source @ tessera_manifest::error::Error::Fenced { .. }) => {
+                tracing::warn!(region = %self.id, %source, "another writer has taken the region over");
+                self.shut(GateState::Fenced).await;
+                return Err(Error::Fenced { region: self.id });
             }
             Err(source) => return Err(self.manifest_error(source)),
         }
@@ -121,6 +121,17 @@ impl Region {
         self.in_flight.clear();
         self.release_behind(&state);
         Ok(())
+    }
+
+    /// Whether another writer has taken the region over, as far as this one knows.
+    pub(crate) async fn is_fenced(&self) -> bool {
+        *self.gate.read().await == GateState::Fenced
+    }
+
+    /// Whether it has rows that are in no file.
+    pub(crate) fn has_unflushed_rows(&self) -> bool {
+        let version = self.pin();
+        version.memtables().chain(version.staged_memtables()).any(|memtable| memtable.rows() > 0)
     }
 
     pub(super) fn rows_error(&self, source: sst::Error) -> Error {

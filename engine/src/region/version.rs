@@ -128,11 +128,6 @@ impl VersionCell {
         self.holds.hold(version)
     }
 
-    /// What is held, to be handed to a manifest that is opened again.
-    pub(super) fn holds(&self) -> &Holds {
-        &self.holds
-    }
-
     /// Replaces the version by `change` of it.
     pub(super) fn update(&self, change: impl FnOnce(&mut Version)) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);

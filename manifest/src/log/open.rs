@@ -13,7 +13,7 @@ use crate::checkpoint::Source;
 use crate::error::Error;
 use crate::id::{Epoch, Nonce, RegionId, Slot};
 use crate::meta::RegionMeta;
-use crate::slot::{Base, CheckpointSource, Listing, OpenDraft, Record};
+use crate::slot::{Base, CheckpointSource, Kind, Listing, OpenDraft, Record};
 use crate::state::RegionState;
 use crate::wal::{WalId, WalKind, WalPosition, WalRef};
 
@@ -28,6 +28,11 @@ pub(super) struct Draft {
     pub(super) dropped_too: bool,
     /// Logs that are given up, although they may hold rows.
     pub(super) abandon: Vec<WalId>,
+    /// Openings of which one must have been the last, for an opener that only wants to know what became of its own
+    /// commit; empty for one that takes over from whoever there is.
+    pub(super) own: Vec<Nonce>,
+    /// Whether a record that names the opening may be on the store.
+    pub(super) is_named: bool,
     pub(super) source: Source,
     pub(super) replay: Replay,
     /// What was replayed: from which checkpoint, how many records, and the name of the last.
@@ -44,6 +49,8 @@ impl Draft {
             create,
             dropped_too: false,
             abandon: Vec::new(),
+            own: Vec::new(),
+            is_named: false,
             source: Source::new(context, region, None),
             replay: Replay::from(context, RegionState::empty(region)),
             upto: None,
@@ -70,8 +77,26 @@ impl Draft {
         Ok(())
     }
 
-    /// Refuses what cannot be opened: a region that exists already, one that is dropped, one with rows in a log
-    /// that this opener cannot read and that nobody gave up. Checked before the seal, so that a refused opener changes nothing.
+    /// Refuses to end an epoch of somebody else, or one that somebody else has ended, if only own ones are to be ended.
+    fn check_own(&self, history: &[Record]) -> Result<(), Error> {
+        if self.own.is_empty() {
+            return Ok(());
+        }
+        let is_own = |writer: Nonce| writer == self.opening || self.own.contains(&writer);
+        let sealed_by = history.last().filter(|record| record.kind == Kind::Seal).map(|seal| seal.writer);
+        if self.state().writer().is_some_and(is_own) && sealed_by.is_none_or(is_own) {
+            return Ok(());
+        }
+        Err(self.fenced())
+    }
+
+    fn fenced(&self) -> Error {
+        let reached = self.state().version().unwrap_or(Slot::new(Epoch(1), 0));
+        Error::Fenced { path: self.context.root.manifest(self.region).path(reached).to_string() }
+    }
+
+    /// Refuses what cannot be opened: a region that exists already, one that is dropped, one that was opened with a later
+    /// epoch of the opener's log, one with rows in a log that this opener cannot read and that nobody gave up. Checked before the seal, so that a refused opener changes nothing.
     fn check_open(&self) -> Result<(), Error> {
         let region = self.region;
         if self.create.is_some() && self.state().version().is_some() {
@@ -84,6 +109,11 @@ impl Draft {
         let Some((own, epoch)) = self.opener.wal else { return Ok(()) };
         if let Some(abandoned) = self.state().abandoned().iter().find(|abandoned| abandoned.covers(own, epoch)) {
             return Err(Error::WalAbandoned { region, wal: own, epoch, by: abandoned.by });
+        }
+        let behind = |wal: &&WalRef| wal.id == own && wal.epochs.last().is_some_and(|last| *last > epoch);
+        if self.needed().iter().any(|wal| behind(&wal)) {
+            // Whoever opened the log since has the region, and no row of this opener's could be told from its rows.
+            return Err(self.fenced());
         }
         let reachable = |id: WalId| id == own || id.kind == WalKind::Noop || self.abandon.contains(&id);
         let foreign = self.needed().iter().find(|wal| !reachable(wal.id));
@@ -128,14 +158,18 @@ impl OpenDraft for Draft {
 
     async fn seal_body(&mut self, history: &[Record]) -> Result<Bytes, Error> {
         self.catch_up(history).await?;
+        self.check_own(history)?;
         self.check_open()?;
+        self.is_named = true;
         let seal = Action::Seal(action::Seal { by: self.opening, clean: false });
         Ok(self.body(self.state(), vec![seal]))
     }
 
     async fn open_body(&mut self, slot: Slot, history: &[Record]) -> Result<Bytes, Error> {
         self.catch_up(history).await?;
+        self.check_own(history)?;
         self.check_open()?;
+        self.is_named = true;
         let (abandoned, before): (Vec<WalRef>, Vec<WalRef>) = self.needed().iter().cloned().partition(|wal| self.abandon.contains(&wal.id));
         let wals = named_wals(before, self.opener.wal);
         let (node, wal) = (self.opener.node, self.opener.wal.map(|own| own.0));

@@ -49,6 +49,11 @@ impl FaultStore {
         self.plan.lock().unwrap().extend(faults);
     }
 
+    /// No further create meets a fault.
+    pub(crate) fn heal(&self) {
+        self.plan.lock().unwrap().clear();
+    }
+
     /// Whether deletes fail from now on.
     pub(crate) fn fail_deletes(&self, fail: bool) {
         self.no_deletes.store(fail, Ordering::Relaxed);

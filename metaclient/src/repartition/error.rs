@@ -3,6 +3,7 @@
 use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::ColumnId;
 use tessera_manifest::rule::{CheckError, TooComplex};
+use tessera_manifest::value::DataType;
 
 use crate::catalog::TableRef;
 
@@ -60,6 +61,19 @@ pub enum PlanError {
     UnknownColumn {
         /// Its id.
         column: ColumnId,
+    },
+    /// A column got another type while the statement waited, so that values in its rules are not what they were.
+    #[error(
+        "column '{column}' was {from} when the statement was submitted and is {to} now, so that the values in its rules mean \
+         something else: run the statement again"
+    )]
+    TypeChanged {
+        /// Its name.
+        column: String,
+        /// Its type then.
+        from: DataType,
+        /// Its type now.
+        to: DataType,
     },
     /// A partition column is listed twice.
     #[error("partition column '{column}' is listed twice")]

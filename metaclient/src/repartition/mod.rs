@@ -12,6 +12,7 @@
 //! - While a group's writes are stopped nothing else is waited for: stage, decide, and the one transaction that admits
 //!   writes under the new rules and stores that they are.
 //! - Groups succeed or fail alone. A group that cannot go on lets the others end first.
+//! - A region that another process has taken over is taken back by the runner whose claim is current, and by nobody else.
 //! - The crate knows nothing of how regions do it.
 
 mod allocate;
@@ -24,6 +25,7 @@ mod plan;
 mod port;
 mod procedure;
 mod request;
+mod rightful;
 mod rollback;
 mod size;
 mod state;

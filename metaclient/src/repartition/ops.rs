@@ -5,7 +5,7 @@
 //!   that it leads to. Done again, wholly or after a part, it ends the same.
 //! - Work on many regions goes side by side; of what fails, the first failure for good is told, else the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use tessera_manifest::rule::Expr;
 use super::group::{Cause, Event, Group};
 use super::plan::{PlannedSource, PlannedTarget};
 use super::port::{Applied, Decided, PortError, RegionPort, RemapRequest, RemapTarget, StageRequest, Verdict};
+use super::rightful::Rightful;
 use crate::catalog::TableInfo;
 use crate::limits::{REPARTITION_PARALLEL_MAX, REPARTITION_RELEASES_MAX, REPARTITION_REMAPS_MAX, REPARTITION_STAGES_MAX};
 
@@ -34,7 +35,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn of(region: Option<RegionId>, error: PortError) -> Self {
-        let PortError { retryable, not_found: _, message, code } = error;
+        let PortError { retryable, not_found: _, overtaken: _, message, code } = error;
         let message = match region {
             Some(region) if !message.contains(&region.to_string()) => format!("region {region}: {message}"),
             _ => message,
@@ -50,12 +51,19 @@ impl Failure {
 /// What the steps of a group work on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ops<'a> {
-    pub port: &'a dyn RegionPort,
+    pub port: Rightful<'a>,
     pub group: &'a Group,
     /// The table as it is now.
     pub info: &'a TableInfo,
     /// The partition columns that its regions get.
     pub columns: &'a [tessera_manifest::id::ColumnId],
+}
+
+/// How a target took its references, and whether it was opened anew for that.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    applied: Applied,
+    was_restarted: bool,
 }
 
 /// Runs all of `works` side by side, at most `parallel` at once.
@@ -189,24 +197,23 @@ impl Ops<'_> {
         Ok(Event::Drained(every(all(works, REPARTITION_PARALLEL_MAX).await)?))
     }
 
-    /// Gives every target its references.
+    /// Gives every target its references. Segments that a target cannot read are written anew once, for the next epoch of
+    /// the target: what was damaged once may be well then. If they are damaged again, somebody has to look.
     pub(super) async fn remap(&self) -> Result<Event, Failure> {
         let mut epochs: BTreeMap<RegionId, Epoch> = self.group.epochs.clone();
         let mut left: Vec<&PlannedTarget> = self.group.plan.targets.iter().collect();
+        let mut restarted: BTreeSet<RegionId> = BTreeSet::new();
         let mut references = 0_u64;
         for _ in 0..REPARTITION_REMAPS_MAX {
             let remaps = self.port.remap(self.central(), &self.remap_of(&left, &epochs)).await;
             let remaps: BTreeMap<RegionId, RemapStaged> = remaps.map_err(|error| Failure::of(None, error))?.into_iter().collect();
-            let apply = |target: &PlannedTarget| {
-                let (node, region, remap) = (target.node, target.region, remaps.get(&target.region).cloned());
-                async move {
-                    let remap = remap.ok_or_else(|| Failure::defect(format!("the remap has no references for region {region}")))?;
-                    let applied = self.or_restart(node, region, || self.port.apply_remap(node, region, &remap)).await?;
-                    Ok((region, applied))
+            let works: Vec<_> =
+                left.iter().map(|target| self.apply(target, remaps.get(&target.region), restarted.contains(&target.region))).collect();
+            for (region, taken) in every(all(works, REPARTITION_PARALLEL_MAX).await)? {
+                let Taken { applied, was_restarted } = taken;
+                if was_restarted {
+                    restarted.insert(region);
                 }
-            };
-            let works: Vec<_> = left.iter().map(|target| apply(target)).collect();
-            for (region, applied) in every(all(works, REPARTITION_PARALLEL_MAX).await)? {
                 match applied {
                     Applied::Remapped { references: found, version: _ } => {
                         references = references.saturating_add(found);
@@ -222,6 +229,22 @@ impl Ops<'_> {
         let regions: Vec<String> = left.iter().map(|target| target.region.to_string()).collect();
         let message = format!("regions {} change their epoch again and again", regions.join(", "));
         Err(Failure { cause: Cause::new(message), retryable: true })
+    }
+
+    /// Has a target take its references; where it cannot for good, once more after it was opened anew, unless it was.
+    async fn apply(&self, target: &PlannedTarget, remap: Option<&RemapStaged>, was_restarted: bool) -> Result<(RegionId, Taken), Failure> {
+        let (node, region) = (target.node, target.region);
+        let remap = remap.ok_or_else(|| Failure::defect(format!("the remap has no references for region {region}")))?;
+        let failed = |error| Failure::of(Some(region), error);
+        let taken = |applied| (region, Taken { applied, was_restarted });
+        match self.port.apply_remap(node, region, remap).await {
+            Err(error) if !error.retryable && !was_restarted => {
+                self.port.restart(node, region).await.map_err(|_| failed(error))?;
+                let applied = self.port.apply_remap(node, region, remap).await.map_err(failed)?;
+                Ok((region, Taken { applied, was_restarted: true }))
+            }
+            other => other.map(taken).map_err(failed),
+        }
     }
 
     fn remap_of(&self, targets: &[&PlannedTarget], epochs: &BTreeMap<RegionId, Epoch>) -> RemapRequest {

@@ -42,6 +42,9 @@ pub struct PortError {
     pub retryable: bool,
     /// Whether it failed because there is no such region.
     pub not_found: bool,
+    /// Whether it failed because another writer has the region now, as a process that has taken over, or one that is slow
+    /// and does not know that it was overtaken. Who goes on is not for the region to say.
+    pub overtaken: bool,
     /// What went wrong, on which object.
     pub message: String,
     /// The error code for users, where there is one.
@@ -51,12 +54,12 @@ pub struct PortError {
 impl PortError {
     /// One that may pass.
     pub fn retryable(message: impl Into<String>) -> Self {
-        Self { retryable: true, not_found: false, message: message.into(), code: None }
+        Self { retryable: true, not_found: false, overtaken: false, message: message.into(), code: None }
     }
 
     /// One for good.
     pub fn fatal(message: impl Into<String>) -> Self {
-        Self { retryable: false, not_found: false, message: message.into(), code: None }
+        Self { retryable: false, not_found: false, overtaken: false, message: message.into(), code: None }
     }
 }
 
@@ -120,11 +123,19 @@ pub trait RegionPort: fmt::Debug + Send + Sync {
     /// When that cannot be done now.
     async fn create_retired(&self, node: NodeId, meta: &RegionMeta, decided: &Decided) -> Result<(), PortError>;
 
-    /// Opens a region anew from its manifest and log; nothing is flushed before.
+    /// Opens a region anew from its manifest and log; nothing is flushed before. A region that another writer has taken
+    /// over stays its.
+    ///
+    /// # Errors
+    /// When it cannot be opened; [`PortError::overtaken`].
+    async fn restart(&self, node: NodeId, region: RegionId) -> Result<(), PortError>;
+
+    /// Takes a region back that was answered to be [`overtaken`](PortError::overtaken), whoever has it now. One that `node`
+    /// still has is left alone. Only the runner whose claim is current asks for it.
     ///
     /// # Errors
     /// When it cannot be opened.
-    async fn restart(&self, node: NodeId, region: RegionId) -> Result<(), PortError>;
+    async fn take_back(&self, node: NodeId, region: RegionId) -> Result<(), PortError>;
 
     /// Ends the preparation of a region that was not staged: compactions go on. A region that is not prepared, or not
     /// there, is fine.

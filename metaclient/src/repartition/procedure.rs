@@ -27,7 +27,8 @@ use super::ops::{Failure, Ops};
 use super::outcome::Outcome;
 use super::plan::{RepartitionPlan, still_holds};
 use super::port::{Decided, PortError, RegionPort, Verdict};
-use super::request::Request;
+use super::request::{Request, check_types};
+use super::rightful::Rightful;
 use super::state::{Data, Options, STALL_MAX, Stage, Turn};
 use crate::catalog::{Catalog, Planned, Route, TableInfo, TableView, WriteSet};
 use crate::limits::{PROCEDURE_SLACK_BYTES, REPARTITION_ATTEMPTS_MAX, REPARTITION_REPORT_INTERVAL, REPARTITION_STAGE_MAX};
@@ -83,6 +84,7 @@ impl Repartition {
             table: info.id,
             database: info.database.clone(),
             name: info.name.clone(),
+            types: request.types(&info.schema),
             request,
             options,
             deadline_unix_ms: options.timeout.map(until),
@@ -101,8 +103,8 @@ impl Repartition {
         &self.data
     }
 
-    fn ops<'a>(&'a self, group: &'a Group, info: &'a TableInfo) -> Ops<'a> {
-        Ops { port: &*self.tools.port, group, info, columns: &self.data.columns }
+    fn ops<'a>(&'a self, context: &'a StepContext, group: &'a Group, info: &'a TableInfo) -> Ops<'a> {
+        Ops { port: Rightful::new(&*self.tools.port, context), group, info, columns: &self.data.columns }
     }
 
     fn next(&self, planned: Planned) -> Status {
@@ -116,6 +118,8 @@ impl Repartition {
             return Err(StepError::fatal(expired().message));
         }
         let view = self.view(context).await?;
+        // It may have waited for an alteration.
+        check_types(&self.data.types, &view.info.schema).map_err(|source| StepError::fatal(Refused { source }))?;
         let drafted = draft(&view, &*self.tools.port, &self.data.request).await;
         let plan = drafted.map_err(|error| match error {
             DraftError::Plan { source } => StepError::fatal(Refused { source }),
@@ -240,7 +244,7 @@ impl Repartition {
     /// Does the step of a group; the event, and what is published with it.
     async fn act(&self, context: &StepContext, at: usize, view: &TableView) -> Result<Result<(Event, Planned), Failure>, StepError> {
         let group = &self.data.groups[at];
-        let ops = self.ops(group, &view.info);
+        let ops = self.ops(context, group, &view.info);
         let alone = |event: Event| (event, Planned::default());
         let decided = group.decision(self.data.table);
         Ok(match (group.step, &decided) {
@@ -269,7 +273,7 @@ impl Repartition {
 
     /// Fences the sources, decides, and publishes what the decision says: the write set, or the generation of the abort.
     async fn fence(&self, context: &StepContext, group: &Group, view: &TableView) -> Result<Result<(Event, Planned), Failure>, StepError> {
-        let ops = self.ops(group, &view.info);
+        let ops = self.ops(context, group, &view.info);
         let sources: Vec<RegionId> = group.plan.sources.iter().map(|source| source.region).collect();
         let retired: Vec<RegionId> = group.plan.retired().collect();
         let targets: Vec<Route> = group.plan.targets.iter().map(|target| route(target, group)).collect();
@@ -299,6 +303,8 @@ impl Repartition {
                 let verdict = match staged {
                     Ok(sources) => group.commit_of(sources),
                     Err(why) => {
+                        // It may be that they are another process's now: who was overtaken proposes nothing.
+                        context.check_fence().await?;
                         cause = Some(why);
                         Verdict::Abort
                     }
@@ -344,7 +350,7 @@ impl Repartition {
         if view.is_published(group.commit, &sources) {
             return Ok(Ok(published));
         }
-        let ops = self.ops(group, &view.info);
+        let ops = self.ops(context, group, &view.info);
         match watched_to_end(self.watched(context, false, ops.remap()).await?) {
             Err(_) if self.view(context).await?.is_published(group.commit, &sources) => Ok(Ok(published)),
             other => Ok(other),
@@ -461,11 +467,11 @@ fn step_error(error: PortError) -> StepError {
 
 fn failed_step(failure: &Failure) -> StepError {
     let Cause { message, code, region: _ } = &failure.cause;
-    step_error(PortError { retryable: failure.retryable, not_found: false, message: message.clone(), code: *code })
+    step_error(PortError { retryable: failure.retryable, not_found: false, overtaken: false, message: message.clone(), code: *code })
 }
 
 fn coded(message: &str, code: Option<u32>) -> StepError {
-    step_error(PortError { retryable: false, not_found: false, message: message.to_owned(), code })
+    step_error(PortError { retryable: false, not_found: false, overtaken: false, message: message.to_owned(), code })
 }
 
 #[async_trait]
@@ -508,7 +514,7 @@ impl Procedure for Repartition {
         }
         let view = self.view(context).await?;
         self.refresh_nodes(at, &view);
-        let undone = self.ops(&self.data.groups[at], &view.info).undo().await;
+        let undone = self.ops(context, &self.data.groups[at], &view.info).undo().await;
         self.advance(at, undone.map_err(|failure| failed_step(&failure))?, Planned::default())
     }
 

@@ -1,9 +1,12 @@
 //! What a statement asks for, and what the rules of the table become.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use tessera_manifest::id::ColumnId;
 use tessera_manifest::rule::{self, Expr};
 use tessera_manifest::schema::{Schema, SemanticType};
+use tessera_manifest::value::DataType;
 
 use super::error::PlanError;
 use crate::catalog::{Route, TableInfo};
@@ -57,6 +60,23 @@ pub(super) struct Wanted {
 }
 
 impl Request {
+    /// The columns that its rules name.
+    fn columns(&self) -> BTreeSet<ColumnId> {
+        let all = match self {
+            Self::Split { rule, into } => [std::slice::from_ref(rule), into.as_slice()],
+            Self::Merge { rules } | Self::PartitionOn { columns: _, rules } => [rules.as_slice(), &[]],
+            Self::Repartition { from, into, columns: _ } => [from.as_slice(), into.as_slice()],
+        };
+        all.into_iter().flatten().flat_map(Expr::columns).collect()
+    }
+
+    /// The types of the columns that its rules name, which say what the values in them are: a decimal of a column with two
+    /// digits is another one in a column with three.
+    pub(super) fn types(&self, schema: &Schema) -> BTreeMap<ColumnId, DataType> {
+        let of = |id: ColumnId| Some((id, schema.column(id)?.data_type));
+        self.columns().into_iter().filter_map(of).collect()
+    }
+
     /// The rules and partition columns that the request leads to. Whether the rules partition is not checked here.
     pub(super) fn wanted(&self, info: &TableInfo, routes: &[Route]) -> Result<Wanted, PlanError> {
         let named = Named { info, routes };
@@ -139,6 +159,15 @@ impl Named<'_> {
         let schema = &self.info.schema;
         let rules = self.routes.iter().map(|route| route.rule.display(schema).to_string()).collect();
         Err(PlanError::NoSuchRule { table: self.info.table_ref(), rule: rule.display(schema).to_string(), rules })
+    }
+}
+
+/// That the columns whose types are given have them. One that is gone is not this check's.
+pub(super) fn check_types(types: &BTreeMap<ColumnId, DataType>, schema: &Schema) -> Result<(), PlanError> {
+    let changed = types.iter().find_map(|(id, from)| Some((schema.column(*id).filter(|column| column.data_type != *from)?, *from)));
+    match changed {
+        Some((column, from)) => Err(PlanError::TypeChanged { column: column.name.clone(), from, to: column.data_type }),
+        None => Ok(()),
     }
 }
 

@@ -3,8 +3,9 @@
 use tessera_manifest::rule::Expr;
 
 use super::KIND;
+use super::error::PlanError;
 use super::group::Group;
-use super::request::Request;
+use super::request::{Request, check_types};
 use super::state::Data;
 use crate::catalog::{Route, TableInfo};
 use crate::procedure::{Phase, ProcedureId, Record};
@@ -56,6 +57,14 @@ pub enum RollbackError {
         /// A region.
         region: tessera_manifest::id::RegionId,
     },
+    /// A rule names a column that has got another type.
+    #[error("column '{column}', which an old rule names, got another type since '{id}': repartition the table by rules instead")]
+    TypeChanged {
+        /// The procedure.
+        id: ProcedureId,
+        /// The column.
+        column: String,
+    },
     /// An old rule names a column that was dropped.
     #[error("an old rule names column id {column}, which was dropped since '{id}'")]
     ColumnDropped {
@@ -102,6 +111,9 @@ pub fn inverse(record: &Record, info: &TableInfo, routes: &[Route]) -> Result<Re
         if info.schema.column(column).is_none() {
             return Err(RollbackError::ColumnDropped { id: id(), column });
         }
+    }
+    if let Err(PlanError::TypeChanged { column, .. }) = check_types(&data.types, &info.schema) {
+        return Err(RollbackError::TypeChanged { id: id(), column });
     }
     // Regions that stay, those of groups that failed among them, may name columns of either set.
     let mut columns = data.columns_before.clone();

@@ -1,22 +1,27 @@
 //! What is stored of a repartition, and which group is next.
 //!
 //! Invariants:
-//! - The stored form is JSON with a version. Version 1 is frozen; a change of it is a new version.
+//! - The stored form is JSON with a version. Versions 1 and 2 are frozen; a change of them is a new version. Version 2 has the
+//!   types of the columns that the statement names, and is written where there are any; version 1 is read as before.
 //! - One group is worked on at a time, so that at most one has its writes stopped. A group that fails or waits lets the
 //!   others go first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tessera_manifest::id::{ColumnId, RegionNumber, TableId};
+use tessera_manifest::value::DataType;
 
 use super::group::{Group, GroupStep};
 use super::plan::RepartitionPlan;
 use super::request::Request;
 use crate::procedure::{Progress, State};
 
-/// The version of the state.
-const STATE_VERSION: u32 = 1;
+/// The version of a state without types of columns.
+const WITHOUT_TYPES: u32 = 1;
+/// The newest version of the state.
+const STATE_VERSION: u32 = 2;
 
 /// The longest that a group which failed waits while others go on; a stored time beyond it is of a clock that was set.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(10);
@@ -63,6 +68,10 @@ pub struct Data {
     pub name: String,
     /// What was asked for.
     pub request: Request,
+    /// The types that the columns which the statement names had when it was submitted: those of the values in its rules.
+    /// Empty where nobody noted them, as in version 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<ColumnId, DataType>,
     /// The options of the statement.
     pub options: Options,
     /// After which time groups that are not decided are given up.
@@ -104,7 +113,7 @@ impl Data {
         let plain = "a state is structs, lists and texts, which JSON can always hold";
         // By way of a value, which sorts the fields: so it is what tools make of it again, byte for byte.
         let bytes = serde_json::to_vec(&serde_json::to_value(self).expect(plain)).expect(plain);
-        State { version: STATE_VERSION, bytes: bytes.into() }
+        State { version: if self.types.is_empty() { WITHOUT_TYPES } else { STATE_VERSION }, bytes: bytes.into() }
     }
 
     /// Reads a stored form.
@@ -112,8 +121,8 @@ impl Data {
     /// # Errors
     /// When it is of a version that this program does not know, or damaged.
     pub fn from_state(state: &State) -> Result<Self, String> {
-        if state.version != STATE_VERSION {
-            return Err(format!("it has version {}, and this program reads version {STATE_VERSION}", state.version));
+        if !(WITHOUT_TYPES..=STATE_VERSION).contains(&state.version) {
+            return Err(format!("it has version {}, and this program reads versions {WITHOUT_TYPES} to {STATE_VERSION}", state.version));
         }
         serde_json::from_slice(&state.bytes).map_err(|error| error.to_string())
     }

@@ -3,6 +3,7 @@
 //! Invariants:
 //! - Every operation is the engine's, which says how it is idempotent; here regions are opened, and errors carried over.
 //! - A region that is not open is opened first: after a restart nobody else may have.
+//! - A region that another process has taken over stays its, until the coordinator asks for it to be taken back.
 //! - The node is not looked at: there is one.
 
 use std::sync::Arc;
@@ -45,21 +46,28 @@ impl Regions {
 
 /// An error of the engine.
 ///
-/// A region that another process has taken over is no failure of the repartition: that process goes on with it, once it
-/// runs the procedures. The one that was overtaken, and does not know yet, must not block what the other could finish.
+/// A region that another process has taken over is no failure of the repartition: one of the two goes on with it, and who
+/// that is the metadata says. The one that was overtaken must not block what the other could finish.
 fn failed(error: &Error) -> PortError {
-    let passing = [ErrorClass::Retry, ErrorClass::Refresh, ErrorClass::Unavailable, ErrorClass::Fenced];
-    let retryable = passing.contains(&error.class());
+    let class = error.class();
+    let overtaken = class == ErrorClass::Fenced;
+    let passing = [ErrorClass::Retry, ErrorClass::Refresh, ErrorClass::Unavailable];
     let not_found = matches!(error, Error::RegionNotFound { .. });
     let error = from_engine(error);
-    PortError { retryable, not_found, message: error.message, code: Some(error.code as u32) }
+    let message = if class == ErrorClass::Corrupt { format!("{}: {MEND}", error.message) } else { error.message };
+    PortError { retryable: overtaken || passing.contains(&class), not_found, overtaken, message, code: Some(error.code as u32) }
 }
 
 /// An error of the store of decisions.
 fn undecided(error: &tessera_manifest::error::Error) -> PortError {
-    let retryable = matches!(error.class(), ErrorClass::Retry | ErrorClass::Refresh | ErrorClass::Unavailable);
-    PortError { retryable, not_found: false, message: chain(error), code: None }
+    let class = error.class();
+    let retryable = matches!(class, ErrorClass::Retry | ErrorClass::Refresh | ErrorClass::Unavailable);
+    let message = if class == ErrorClass::Corrupt { format!("{}: {MEND}", chain(error)) } else { chain(error) };
+    PortError { retryable, not_found: false, overtaken: false, message, code: None }
 }
+
+/// What to do about an object that is damaged or missing.
+const MEND: &str = "bring that object back from a backup of the store, or from an earlier version of it";
 
 #[async_trait]
 impl RegionPort for Regions {
@@ -119,6 +127,10 @@ impl RegionPort for Regions {
         self.engine.restart(region).await.map(|_| ()).map_err(|error| failed(&error))
     }
 
+    async fn take_back(&self, _: NodeId, region: RegionId) -> Result<(), PortError> {
+        self.engine.take_back(region).await.map(|_| ()).map_err(|error| failed(&error))
+    }
+
     async fn release(&self, _: NodeId, region: RegionId, txn: TxnId) -> Result<(), PortError> {
         self.engine.release(region, txn);
         Ok(())
@@ -147,7 +159,11 @@ mod tests {
     #[test]
     fn a_process_that_was_overtaken_does_not_block_what_its_successor_can_finish() {
         let region = RegionId::new(TableId(1024), RegionNumber(0));
-        assert!(failed(&Error::Fenced { region }).retryable);
-        assert!(!failed(&Error::AppendOnly { region }).retryable);
+        let fenced = failed(&Error::Fenced { region });
+        assert!(fenced.retryable && fenced.overtaken);
+        let lost = Arc::new(Error::Fenced { region });
+        assert!(failed(&Error::OpenFailed { region, source: lost }).overtaken, "one that lost the race when it opened the region");
+        let refused = failed(&Error::AppendOnly { region });
+        assert!(!refused.retryable && !refused.overtaken);
     }
 }

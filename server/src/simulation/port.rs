@@ -142,6 +142,11 @@ impl RegionPort for SimPort {
         self.call("restart", Some(region), work).await
     }
 
+    async fn take_back(&self, node: NodeId, region: RegionId) -> Result<(), PortError> {
+        let work = |port: Arc<dyn RegionPort>| async move { port.take_back(node, region).await };
+        self.call("take_back", Some(region), work).await
+    }
+
     async fn release(&self, node: NodeId, region: RegionId, txn: TxnId) -> Result<(), PortError> {
         let work = |port: Arc<dyn RegionPort>| async move { port.release(node, region, txn).await };
         self.call("release", Some(region), work).await

@@ -204,8 +204,7 @@ impl Region {
     }
 
     async fn check_owned(&self) -> Result<(), Error> {
-        let fenced = *self.gate.read().await == super::GateState::Fenced;
-        if fenced { Err(Error::Fenced { region: self.id }) } else { Ok(()) }
+        if self.is_fenced().await { Err(Error::Fenced { region: self.id }) } else { Ok(()) }
     }
 
     async fn scan_version(

@@ -1,8 +1,11 @@
 //! Commits of which nobody knows whether they happened.
 
-use tessera_manifest::action::StageTarget;
+use std::sync::atomic::AtomicUsize;
+
+use tessera_manifest::action::{Action, Change, StageTarget};
 use tessera_manifest::env;
-use tessera_manifest::id::TxnId;
+use tessera_manifest::id::{Epoch, TxnId};
+use tessera_manifest::log::{Manifest, Outcome};
 use tessera_manifest::schema::{Column, ColumnChange, Place};
 use ulid::Ulid;
 
@@ -104,6 +107,106 @@ async fn rows_of_a_flush_in_doubt_are_seen_once_at_every_moment() {
     region.flush().await.unwrap();
     assert_eq!(region.known().rows, Some(rows.len() as u64 + 1));
     drop(engine);
+}
+
+fn rival(region: &Region) -> impl Future<Output = Manifest> {
+    let (context, opener) = (region.shared.context.clone(), region.shared.opener());
+    async move { Manifest::open(&context, REGION, opener).await.unwrap() }
+}
+
+/// Finding out about an own commit is no reason to take a region from whoever has taken it over.
+#[tokio::test]
+async fn a_region_in_doubt_is_left_to_whoever_has_taken_it_over() {
+    let store = Arc::new(Outage::default());
+    let (_dir, engine, region) = start_on(&store).await;
+    put(&region, &[row("a", 1, 1.0)]).await;
+    store.down.store(true, Ordering::SeqCst);
+    assert!(matches!(region.flush().await, Err(Error::Rows { .. } | Error::Manifest { .. })));
+    store.down.store(false, Ordering::SeqCst);
+    store.mute.store(true, Ordering::SeqCst);
+    assert!(region.flush().await.is_err());
+    store.mute.store(false, Ordering::SeqCst);
+    let mut rival = rival(&region).await;
+    for _ in 0..2 {
+        assert!(matches!(region.flush().await, Err(Error::Fenced { .. })));
+        assert!(matches!(engine.restart(REGION).await, Err(Error::Fenced { .. })));
+    }
+    let change = Action::Change(Change { meta: region.meta() });
+    assert!(matches!(rival.commit(vec![change]).await, Ok(Outcome::Committed(_))));
+}
+
+#[tokio::test]
+async fn a_region_that_is_taken_back_has_all_rows_and_ends_the_other_writer() {
+    let node = Node::new(Config::default());
+    let engine = node.start().await;
+    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    put(&region, &[row("a", 1, 1.0)]).await;
+    region.flush().await.unwrap();
+    let mut rival = rival(&region).await;
+    let same = engine.take_back(REGION).await.unwrap();
+    assert!(Arc::ptr_eq(&same, &region), "it has met nobody");
+    assert!(matches!(engine.restart(REGION).await, Err(Error::Fenced { .. })));
+    let back = engine.take_back(REGION).await.unwrap();
+    assert!(Arc::ptr_eq(&back, &engine.region(REGION).unwrap()) && !Arc::ptr_eq(&back, &region));
+    put(&back, &[row("c", 1, 3.0)]).await;
+    back.flush().await.unwrap();
+    assert_eq!(read(&back, everything()).await, [row("a", 1, 1.0), row("c", 1, 3.0)]);
+    let change = Action::Change(Change { meta: back.meta() });
+    assert!(matches!(rival.commit(vec![change]).await, Ok(Outcome::Conflict { .. })));
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_region_with_rows_that_are_in_no_file_is_not_taken_back_and_a_restart_has_them() {
+    let node = Node::new(Config::default());
+    let engine = node.start().await;
+    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    put(&region, &[row("a", 1, 1.0)]).await;
+    drop(rival(&region).await);
+    assert!(matches!(region.flush().await, Err(Error::Fenced { .. })));
+    assert!(matches!(engine.take_back(REGION).await, Err(Error::Fenced { .. })));
+    drop(region);
+    crash(engine).await;
+    let engine = node.start().await;
+    let region = engine.open_region(REGION).await.unwrap();
+    assert_eq!(read(&region, everything()).await, [row("a", 1, 1.0)]);
+    engine.close().await.unwrap();
+}
+
+/// The `Open` of a reopening whose answer was lost is on the store: it is one's own.
+#[tokio::test]
+async fn a_region_knows_an_own_opening_again_of_which_it_heard_nothing() {
+    let (dir, store) = (TempDir::new().unwrap(), PlanStore::new());
+    let engine = start(dir.path(), Arc::new(store.clone()), Config::default()).await;
+    engine.stop_background().await;
+    let region = engine.create_region(meta(Expr::always())).await.unwrap();
+    put(&region, &[row("a", 1, 1.0)]).await;
+    store.plan(|op| match op.path.contains("/manifest/") {
+        true if op.verb == "put" => Fault::Lost,
+        true => Fault::Refused,
+        false => Fault::None,
+    });
+    assert!(matches!(region.flush().await, Err(Error::Manifest { .. })));
+    let seen = AtomicUsize::new(0);
+    store.plan(move |op| {
+        if !op.path.contains("/manifest/") {
+            return Fault::None;
+        }
+        // The seal passes; of the `Open`, and of whatever comes after it, nothing is heard.
+        let puts = seen.fetch_add(usize::from(op.verb == "put"), Ordering::SeqCst) + usize::from(op.verb == "put");
+        match (op.verb, puts) {
+            (_, 0 | 1) => Fault::None,
+            ("put", 2) => Fault::Lost,
+            ("list", _) => Fault::None,
+            _ => Fault::Refused,
+        }
+    });
+    assert!(matches!(region.flush().await, Err(Error::Manifest { .. })));
+    store.heal();
+    region.flush().await.unwrap();
+    assert_eq!(read(&region, everything()).await, [row("a", 1, 1.0)]);
+    assert_eq!(region.pin().state.version().unwrap().epoch, Epoch(3), "the own one of which it heard nothing, and the next");
+    engine.close().await.unwrap();
 }
 
 #[tokio::test]

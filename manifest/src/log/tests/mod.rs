@@ -2,6 +2,7 @@
 
 mod abandon;
 mod history;
+mod reopen;
 
 use std::collections::BTreeMap;
 

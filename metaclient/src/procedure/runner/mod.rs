@@ -124,7 +124,18 @@ impl Runner {
     /// # Errors
     /// When the store fails; [`ProcedureError::Contended`] when many claim at once.
     pub async fn start(kv: Arc<dyn KvBackend>, env: Env, registry: Registry, options: RunnerOptions) -> Result<Self, ProcedureError> {
-        let fence = Arc::new(Fence::claim(&*kv, &env).await?);
+        let fence = Fence::claim(&*kv, &env).await?;
+        Ok(Self::start_as(fence, kv, env, registry, options))
+    }
+
+    /// Runs the procedures in `kv` under a claim of them. One that is not current any more ends the runner at its first
+    /// write.
+    ///
+    /// A process that has to get ready for what the steps need claims before it does that: from then on no runner before
+    /// it changes anything.
+    #[must_use]
+    pub fn start_as(fence: Fence, kv: Arc<dyn KvBackend>, env: Env, registry: Registry, options: RunnerOptions) -> Self {
+        let fence = Arc::new(fence);
         tracing::info!(epoch = fence.epoch(), "took over the procedures");
         let slots = Semaphore::new(options.steps_parallel_max.max(1));
         // Paused until the switch has been read.
@@ -135,7 +146,7 @@ impl Runner {
             let _mark = mark;
             scheduler.run().await;
         });
-        Ok(Self { shared, task })
+        Self { shared, task }
     }
 
     /// Its epoch.

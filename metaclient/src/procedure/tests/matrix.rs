@@ -173,6 +173,32 @@ async fn a_runner_that_sleeps_at_any_request_changes_nothing_when_it_wakes() {
     assert!(overtaken > 60 && returned > 0, "{overtaken} {returned}");
 }
 
+/// The epoch alone decides: here nobody has touched any record since, so that every other condition of what the older runner
+/// writes holds.
+#[tokio::test(start_paused = true)]
+async fn a_runner_writes_nothing_once_another_has_claimed_the_procedures_and_done_nothing_yet() {
+    let mut overtaken = 0;
+    // The first two requests are those of its own claim.
+    for at in 2..undisturbed().await {
+        let kv = submitted().await;
+        let process = FaultKv::once(Arc::clone(&kv), at, Fault::FreezeBefore);
+        let sleeper = env::spawn(start(process.clone(), 1));
+        tokio::time::timeout(Duration::from_secs(60), process.down()).await.expect("it falls asleep");
+        let claim = Fence::claim(&*kv, &counting_env(2)).await.unwrap();
+        let before = everything(&kv).await;
+        process.thaw();
+        let woken = sleeper.await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), woken.ended()).await.expect("it learns that it is fenced");
+        assert_eq!(woken.state(), RunnerState::Fenced, "slept at request {at}");
+        assert_eq!(everything(&kv).await, before, "slept at request {at}");
+        let next = Runner::start_as(claim, Arc::clone(&kv), counting_env(2), registry(), RunnerOptions::DEFAULT);
+        check(&kv, &format!("slept at request {at}")).await;
+        next.close().await;
+        overtaken += 1;
+    }
+    assert!(overtaken > 30, "{overtaken}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_runners_that_race_only_one_stays_and_the_end_is_the_same() {
     for process in 0..20_u64 {

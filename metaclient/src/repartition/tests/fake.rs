@@ -64,6 +64,7 @@ pub(super) enum Ask {
     Resolve(RegionId, Generation, Decided),
     CreateRetired(RegionMeta, Decided),
     Restart(RegionId),
+    TakeBack(RegionId),
     Release(RegionId, TxnId),
     Localize(RegionId),
     Decide(Decided),
@@ -83,6 +84,7 @@ impl Ask {
             Self::Resolve(..) => "resolve",
             Self::CreateRetired(..) => "create_retired",
             Self::Restart(_) => "restart",
+            Self::TakeBack(_) => "take_back",
             Self::Release(..) => "release",
             Self::Localize(_) => "localize",
             Self::Decide(_) => "decide",
@@ -99,6 +101,7 @@ impl Ask {
             | Self::ApplyRemap(region, _)
             | Self::Resolve(region, ..)
             | Self::Restart(region)
+            | Self::TakeBack(region)
             | Self::Release(region, _)
             | Self::Localize(region) => Some(*region),
             Self::DryRun(..) | Self::Remap(_) | Self::Decide(_) | Self::Decided(_) => None,
@@ -270,7 +273,8 @@ impl Inner {
     }
 
     fn region(&mut self, region: RegionId) -> Result<&mut FakeRegion, PortError> {
-        let missing = PortError { retryable: false, not_found: true, message: format!("there is no region {region}"), code: None };
+        let missing =
+            PortError { retryable: false, not_found: true, overtaken: false, message: format!("there is no region {region}"), code: None };
         self.regions.get_mut(&region).ok_or(missing)
     }
 
@@ -332,7 +336,7 @@ impl Inner {
             Ask::ApplyRemap(region, remap) => self.apply_remap(*region, remap).map(Told::Applied),
             Ask::Resolve(region, base, decided) => self.resolve(*region, *base, decided).map(Told::Resolved),
             Ask::CreateRetired(meta, decided) => self.create_retired(meta, decided).map(|()| Told::Nothing),
-            Ask::Restart(region) => self.restart(*region).map(|()| Told::Nothing),
+            Ask::Restart(region) | Ask::TakeBack(region) => self.restart(*region).map(|()| Told::Nothing),
             Ask::Release(region, txn) => {
                 self.region(*region)?.prepared.remove(txn);
                 Ok(Told::Nothing)

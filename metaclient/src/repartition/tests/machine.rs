@@ -143,25 +143,37 @@ fn the_stored_form_is_read_back_and_a_newer_one_is_refused() {
     let state = data.to_state();
     assert_eq!(Data::from_state(&state).unwrap(), data);
     assert_eq!(Data::from_state(&state).unwrap().to_state(), state);
-    let newer = State { version: 2, ..state };
-    assert_eq!(Data::from_state(&newer).unwrap_err(), "it has version 2, and this program reads version 1");
+    let newer = State { version: 3, ..state };
+    assert_eq!(Data::from_state(&newer).unwrap_err(), "it has version 3, and this program reads versions 1 to 2");
     assert_eq!(data.deadline_unix_ms, Some(crate::testing::counting_env(1).unix_ms() + 5000));
 }
 
-#[test]
-fn the_stored_form_of_version_1_is_as_it_was() {
+/// All that is stored, in some form.
+fn full() -> Data {
     let mut full = after(to_fence().into_iter().chain([commit(), drained()]));
     full.plan.estimates = vec![RemapPreview { target: region(0), files: 3, foreign_files: 1, bytes: 300, rows: 30, residual_files: 2 }];
     full.notes = vec!["n".into()];
     let cause = Cause { message: "m".into(), code: Some(1004), region: Some(region(0)) };
     let full = full.after(Event::Stalled { cause, blocked: true, not_before_unix_ms: Some(9) }).unwrap();
     let aborted = after(to_fence().into_iter().chain([decided(Verdict::Abort)]));
-    let data = Data { columns: vec![ColumnId(0)], unchanged: vec![RegionNumber(1)], ..data(vec![full, aborted, group()]) };
-    let stored = String::from_utf8(data.to_state().bytes.to_vec()).unwrap();
-    let golden = include_str!("../../../tests/compat/v001_repartition_state.json");
-    assert_eq!(stored, golden.trim_end());
-    let state = State { version: 1, bytes: golden.trim_end().as_bytes().to_vec().into() };
-    assert_eq!(Data::from_state(&state).unwrap(), data);
+    Data { columns: vec![ColumnId(0)], unchanged: vec![RegionNumber(1)], ..data(vec![full, aborted, group()]) }
+}
+
+#[test]
+fn the_stored_forms_are_as_they_were() {
+    let goldens = [
+        (1, include_str!("../../../tests/compat/v001_repartition_state.json")),
+        (2, include_str!("../../../tests/compat/v002_repartition_state.json")),
+    ];
+    for (version, golden) in goldens {
+        // Version 1 knew no types.
+        let data = if version == 1 { Data { types: BTreeMap::new(), ..full() } } else { full() };
+        let state = data.to_state();
+        let stored = String::from_utf8(state.bytes.to_vec()).unwrap();
+        assert_eq!((state.version, &*stored), (version, golden.trim_end()));
+        let state = State { version, bytes: golden.trim_end().as_bytes().to_vec().into() };
+        assert_eq!(Data::from_state(&state).unwrap(), data);
+    }
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -235,6 +247,9 @@ impl RegionPort for NoPort {
         unreachable!()
     }
     async fn create_retired(&self, _: NodeId, _: &RegionMeta, _: &Decided) -> Result<(), PortError> {
+        unreachable!()
+    }
+    async fn take_back(&self, _: NodeId, _: RegionId) -> Result<(), PortError> {
         unreachable!()
     }
     async fn restart(&self, _: NodeId, _: RegionId) -> Result<(), PortError> {

@@ -5,6 +5,8 @@ use tessera_manifest::env;
 
 use super::fake::Ask;
 use super::*;
+use crate::kv::{KeyRange, range_all};
+use crate::procedure::Fence;
 use crate::testing::Fault;
 
 /// A repartition, and how it ends when nothing goes wrong.
@@ -191,6 +193,40 @@ async fn sleepers(scenario: Scenario) {
     }
 }
 
+/// One process stops before a request to the metadata, another claims the procedures and does nothing yet, and the first wakes:
+/// it changes nothing of the metadata, not even what its step has decided on the store; only the epoch forbids it.
+async fn claimed_meanwhile(scenario: Scenario) {
+    let mut overtaken = 0;
+    let places = places(scenario).await;
+    // The first two requests are those of its own claim.
+    for at in places.iter().filter_map(|place| if let Place::Kv(at) = place { Some(*at).filter(|at| *at >= 2) } else { None }) {
+        let what = format!("{scenario:?}: overtaken at request {at}");
+        let run = Arc::new(Disturbed::new(scenario, Some((Place::Kv(at), Fault::FreezeBefore))).await);
+        let sleeper = {
+            let run = Arc::clone(&run);
+            env::spawn(async move { run.start().await.unwrap() })
+        };
+        tokio::select! {
+            () = run.process.down() => {}
+            _ = run.cluster.settled(&run.id) => {}
+        }
+        let kv = &run.cluster.kv;
+        drop(Fence::claim(&**kv, &run.cluster.env(3)).await.unwrap());
+        let before = range_all(&**kv, KeyRange::all()).await.unwrap();
+        run.process.thaw();
+        let woken = sleeper.await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), woken.ended()).await.expect("it learns that it was overtaken");
+        // What was under way on regions comes to its end.
+        env::sleep(Duration::from_secs(60)).await;
+        assert_eq!(range_all(&**kv, KeyRange::all()).await.unwrap(), before, "{what}");
+        let next = run.successor(scenario).await;
+        scenario.check(&run.cluster, &run.id, &what).await;
+        next.close().await;
+        overtaken += 1;
+    }
+    assert!(overtaken > 8, "{overtaken}");
+}
+
 /// One process stops in the middle, and another for which the sources are as `second` says works at the same time: either
 /// may decide, and both follow what was decided first.
 async fn duels(first: Scenario, second: Scenario) {
@@ -259,4 +295,8 @@ matrix! {
     a_sleeper_of_a_shrinking_group_changes_nothing_when_it_wakes: sleepers(Shrink);
     a_sleeper_of_an_aborted_group_changes_nothing_when_it_wakes: sleepers(Abort);
     a_sleeper_of_an_undone_group_changes_nothing_when_it_wakes: sleepers(Undo);
+    a_runner_of_a_growing_group_writes_nothing_once_another_has_claimed: claimed_meanwhile(Grow);
+    a_runner_of_a_shrinking_group_writes_nothing_once_another_has_claimed: claimed_meanwhile(Shrink);
+    a_runner_of_an_aborted_group_writes_nothing_once_another_has_claimed: claimed_meanwhile(Abort);
+    a_runner_of_an_undone_group_writes_nothing_once_another_has_claimed: claimed_meanwhile(Undo);
 }

@@ -5,6 +5,7 @@ mod machine;
 mod matrix;
 mod plans;
 mod port;
+mod rivals;
 mod runs;
 mod sim;
 

@@ -204,6 +204,10 @@ impl RegionPort for FakePort {
         self.call(Ask::Restart(region)).await.map(drop)
     }
 
+    async fn take_back(&self, _: NodeId, region: RegionId) -> Result<(), PortError> {
+        self.call(Ask::TakeBack(region)).await.map(drop)
+    }
+
     async fn release(&self, _: NodeId, region: RegionId, txn: TxnId) -> Result<(), PortError> {
         self.call(Ask::Release(region, txn)).await.map(drop)
     }

@@ -3,7 +3,9 @@
 mod alterations;
 mod blocked;
 mod bugs;
+mod deaths;
 mod deletes;
+mod held;
 mod matrix;
 mod statements;
 mod types;
