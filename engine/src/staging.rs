@@ -38,6 +38,8 @@ use crate::region::Region;
 
 /// Manifests that a remap reads at the same time; more wait.
 const READS_AT_ONCE: usize = 16;
+/// Targets whose references are computed at the same time: each takes memory for all files of the group, and a core.
+const TARGETS_AT_ONCE: usize = 2;
 
 /// What readers see of the regions of a table, as the catalog has it.
 #[async_trait]
@@ -205,12 +207,11 @@ impl Engine {
     pub async fn dry_run(&self, targets: &[(RegionId, Arc<Expr>)], sources: &[RegionId]) -> Result<Vec<RemapPreview>, Error> {
         let reads: Vec<_> = sources.iter().map(|region| self.state_of(*region)).collect();
         let states: Arc<[RegionState]> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await?.into();
-        let mut previews = Vec::with_capacity(targets.len());
-        for (target, rule) in targets {
-            let references = references_of(*target, Arc::clone(&states), Arc::clone(rule)).await?;
-            previews.push(preview(*target, &references));
-        }
-        Ok(previews)
+        let previews = targets.iter().map(|(target, rule)| {
+            let (target, references) = (*target, references_of(*target, Arc::clone(&states), Arc::clone(rule)));
+            async move { Ok::<_, Error>(preview(target, &references.await?)) }
+        });
+        stream::iter(previews.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE).try_collect().await
     }
 
     async fn state_of(&self, region: RegionId) -> Result<RegionState, Error> {
@@ -229,23 +230,30 @@ impl Engine {
         let RemapRequest { txn, targets, sources } = request;
         let reads: Vec<_> = sources.iter().map(|source| self.frozen_state(*source, txn)).collect();
         let states: Arc<[RegionState]> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await?.into();
-        let mut remapped = Vec::with_capacity(targets.len());
-        for RemapTarget { region, epoch, rule } in targets {
-            let references = references_of(region, Arc::clone(&states), rule).await?;
-            let files: Vec<Arc<FileRef>> = references.into_iter().map(|reference| reference.file).collect();
-            let written = write_remap(self.context(), region, epoch, txn, files).await;
-            remapped.push((region, written.map_err(|source| Error::manifest(region, source))?));
-        }
-        Ok(remapped)
+        let remapped = targets.into_iter().map(|RemapTarget { region, epoch, rule }| {
+            let references = references_of(region, Arc::clone(&states), rule);
+            async move {
+                let files: Vec<Arc<FileRef>> = references.await?.into_iter().map(|reference| reference.file).collect();
+                let written = write_remap(self.context(), region, epoch, txn, files).await;
+                Ok::<_, Error>((region, written.map_err(|source| Error::manifest(region, source))?))
+            }
+        });
+        stream::iter(remapped.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE).try_collect().await
     }
 
-    /// The state of a source, read from the store: the version that was drained, or a later one with the same files.
+    /// The state of a source: the version that was drained, or a later one with the same files. Of a region that is open here
+    /// it is at hand; its files are frozen, and their hash says that they are those that were drained, whoever has it now.
     async fn frozen_state(&self, source: Drained, txn: TxnId) -> Result<RegionState, Error> {
         let Drained { region, visible, .. } = source;
+        let is_it = |state: &RegionState| {
+            let staged = state.staging().is_some_and(|staging| staging.stage.txn == txn);
+            staged && state.is_drained() == Some(true) && state.set_hash() == visible
+        };
+        if let Some(state) = self.region(region).ok().map(|open| open.state()).filter(is_it) {
+            return Ok(state);
+        }
         let state = load(self.context(), region).await.map_err(|source| Error::manifest(region, source))?;
-        let staged = state.staging().is_some_and(|staging| staging.stage.txn == txn);
-        let same = staged && state.is_drained() == Some(true) && state.set_hash() == visible;
-        if same { Ok(state) } else { Err(Error::SourceMoved { region, txn }) }
+        if is_it(&state) { Ok(state) } else { Err(Error::SourceMoved { region, txn }) }
     }
 
     /// Makes an open region anew of what its manifest says, after ending its epoch; what its memtables hold, which the log

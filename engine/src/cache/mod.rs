@@ -10,12 +10,14 @@ mod tests;
 
 use std::fmt;
 use std::hash::Hash;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use moka::sync::Cache;
 use parquet::bloom_filter::Sbbf;
 use tessera_manifest::id::FileKey;
+use tessera_manifest::rule::Expr;
 
 use crate::config::Config;
 use crate::merge::series::Stretches;
@@ -67,6 +69,9 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Cou
     }
 }
 
+/// What a rule in a key takes, about.
+const RULE_BYTES: usize = 512;
+
 /// A row group of a file.
 pub(crate) type GroupKey = (FileKey, u32);
 
@@ -77,6 +82,8 @@ pub(crate) struct Caches {
     pub(crate) footers: Counted<FileKey, Arc<Footer>>,
     /// Which rows of a row group are of which series, under the schema of a version.
     pub(crate) series: Counted<(GroupKey, u32), Arc<Stretches>>,
+    /// The rows of a row group that satisfy a predicate on tags, under the schema of a version.
+    pub(crate) rules: Counted<(GroupKey, u32, Arc<Expr>), Arc<[Range<u32>]>>,
     /// Bloom filters of a row group, by leaf.
     pub(crate) blooms: Counted<(GroupKey, usize), Arc<Option<Sbbf>>>,
     /// Bytes of a file from a position on, as they are stored: a column of a row group, or a page.
@@ -94,7 +101,8 @@ impl Caches {
             blooms: Counted::new("bloom", metadata / 4, |bloom: &Arc<Option<Sbbf>>| {
                 bloom.as_ref().as_ref().map_or(0, |bloom| bloom.num_blocks() * 32)
             }),
-            series: Counted::new("series", series, |stretches: &Arc<Stretches>| stretches.bytes()),
+            series: Counted::new("series", series / 16 * 15, |stretches: &Arc<Stretches>| stretches.bytes()),
+            rules: Counted::new("rule", series / 16, |rows: &Arc<[Range<u32>]>| RULE_BYTES + size_of_val(&**rows)),
             ranges: Counted::new("range", ranges, Bytes::len),
             range_bytes_max: ranges / 16,
         }

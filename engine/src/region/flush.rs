@@ -40,18 +40,39 @@ impl Region {
     /// tries again.
     pub async fn flush(&self) -> Result<(), Error> {
         let _one_at_a_time = self.flushing.lock().await;
+        self.flush_listed(true).await
+    }
+
+    /// Writes the memtables that were frozen when they were full; the one that takes rows only if there are none, or if it is
+    /// full as well.
+    ///
+    /// # Errors
+    /// Those of [`flush`](Self::flush).
+    pub(crate) async fn flush_full(&self) -> Result<(), Error> {
+        let _one_at_a_time = self.flushing.lock().await;
+        let full = self.active_bytes() >= self.shared.parts.config.region_memtable_bytes as u64;
+        let waits = self.pin().frozen_bytes() > 0;
+        self.flush_listed(full || !waits).await
+    }
+
+    async fn flush_listed(&self, active: bool) -> Result<(), Error> {
         {
             let manifest = self.committer().await?;
             if manifest.state().is_dropped() {
                 return self.forget_rows(&manifest).await;
             }
         }
-        self.flush_frozen().await
+        if active { self.flush_all().await } else { self.flush_frozen().await }
     }
 
     /// Closes the gate for a moment and flushes everything that was written before. The caller has its turn.
-    pub(super) async fn flush_frozen(&self) -> Result<(), Error> {
+    pub(super) async fn flush_all(&self) -> Result<(), Error> {
         self.rotate(&self.gate.write().await);
+        self.flush_frozen().await
+    }
+
+    /// Flushes everything that is frozen. The caller has its turn.
+    async fn flush_frozen(&self) -> Result<(), Error> {
         self.flush_visible().await?;
         // A repartition may be resolved in between: then the rows are visible ones.
         while self.flush_staged_one().await? {

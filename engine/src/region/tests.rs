@@ -2,6 +2,7 @@
 
 mod alter;
 mod crashes;
+mod cuts;
 mod doubt;
 mod history;
 mod truncate;

@@ -83,7 +83,7 @@ impl Region {
     pub async fn truncate_ranges(&self, ranges: &[(i64, i64)]) -> Result<Truncated, Error> {
         self.check_unstaged()?;
         let _no_other_flush = self.flushing.lock().await;
-        self.flush_frozen().await?;
+        self.flush_all().await?;
         let _no_compaction = self.pause_compaction().await;
         // Nothing else is committed from here on: what is read stays what is there.
         let mut manifest = self.unstaged_manifest().await?;

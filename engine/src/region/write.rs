@@ -11,15 +11,20 @@ use arrow::array::{Array, RecordBatch};
 use tessera_manifest::env;
 use tessera_manifest::meta::RegionMeta;
 use tessera_manifest::rule::value_at;
-use tessera_manifest::schema::Schema;
+use tessera_manifest::schema::{Schema, SemanticType};
 use tokio::sync::OwnedRwLockReadGuard;
 
+use super::version::Version;
 use super::{GateState, Region};
 use crate::codec;
 use crate::error::Error;
 use crate::memtable::columns_of;
+use crate::merge::value;
 use crate::options::MergeMode;
 use crate::request::{OpType, WriteOutcome, WriteRequest};
+
+/// One in so many parts of a memtable may be missing when it is frozen where an instant ends.
+const CUT_SHARE: u64 = 8;
 
 impl Region {
     /// Writes rows; they are durable and visible when this returns.
@@ -41,6 +46,7 @@ impl Region {
     /// Those of [`write`](Self::write), and [`Error::SchemaBehind`] for a later schema.
     pub async fn write_under(self: &Arc<Self>, schema: Option<Arc<Schema>>, request: WriteRequest) -> Result<WriteOutcome, Error> {
         let reserved = self.budget.reserve(request.batch.get_array_memory_size()).await?;
+        self.cut_between_instants(schema.as_deref(), &request).await;
         let (permit, version, meta) = self.enter(&request).await?;
         if request.op == OpType::Delete && version.options.merge_mode == MergeMode::Append {
             return Err(Error::AppendOnly { region: self.id });
@@ -88,6 +94,31 @@ impl Region {
         Ok(WriteOutcome { rows, last_sequence })
     }
 
+    /// Freezes a nearly full memtable with whose rows those to be written have no time in common, and none lies between: where
+    /// rows come in order of time, the files of neighbouring memtables overlap in none, and no reader merges them.
+    async fn cut_between_instants(&self, schema: Option<&Schema>, request: &WriteRequest) {
+        let nearly_full = || {
+            let full = self.shared.parts.config.region_memtable_bytes as u64;
+            self.active_bytes() >= full - full / CUT_SHARE
+        };
+        if !nearly_full() {
+            return;
+        }
+        let version = self.pin();
+        let Some((least, greatest)) = times_of(schema.unwrap_or(&version.meta.schema), request) else { return };
+        let apart = |version: &Version| version.writing().time_range().is_some_and(|(from, to)| to < least || greatest < from);
+        if !apart(&version) {
+            return;
+        }
+        let closed = self.gate.write().await;
+        // Others may have written until the gate was closed.
+        if *closed == GateState::Open && nearly_full() && apart(&self.pin()) {
+            self.rotate(&closed);
+            drop(closed);
+            self.shared.scheduler.flush_soon(self.id);
+        }
+    }
+
     /// Accounts for what the active memtable gained.
     fn grew(&self, gained: usize) {
         self.active_bytes.fetch_add(gained as u64, Ordering::Relaxed);
@@ -110,6 +141,15 @@ impl Region {
     fn wal_error(&self, source: crate::wal::WalError) -> Error {
         Error::wal(self.id, source)
     }
+}
+
+/// The least and the greatest time of rows that are not checked yet; `None` if they have none.
+fn times_of(schema: &Schema, request: &WriteRequest) -> Option<(i64, i64)> {
+    let mut columns = columns_of(schema, request.op);
+    let position = columns.position(|position| schema.columns()[position].semantic == SemanticType::TimeIndex)?;
+    let times = value::times(request.batch.columns().get(position)?)?;
+    let first = *times.first()?;
+    Some(times.iter().fold((first, first), |(least, greatest), time| (least.min(*time), greatest.max(*time))))
 }
 
 /// Whether the batch has the columns of the schema, no NULL where none may be, and no row outside the rule.

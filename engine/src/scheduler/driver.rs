@@ -116,7 +116,7 @@ impl<N: Node> Driver<N> {
     fn start_flush(&mut self, region: Arc<Region>) {
         let id = region.id();
         self.leaving.insert(id, usize::try_from(region.memtable_bytes()).unwrap_or(usize::MAX));
-        let work = env::spawn(async move { region.flush().await });
+        let work = env::spawn(async move { region.flush_full().await });
         let ended = async move {
             let how = outcome(
                 id,

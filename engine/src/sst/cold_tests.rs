@@ -201,3 +201,44 @@ fn a_rule_is_tested_once_per_series_and_only_where_statistics_do_not_prove_it() 
         assert!((40..80).contains(&tested), "{tested} runs");
     });
 }
+
+#[test]
+fn what_a_rule_selects_of_a_row_group_is_tested_once_and_never_taken_for_what_another_selects() {
+    block_on(async {
+        let (store, file) = world().await;
+        let access = access(&store);
+        let layout = Arc::new(Layout::merging(schema(), Some(&[3])).unwrap());
+        let read = async |rule: &Expr| {
+            let options = ReadOptions { layout: Arc::clone(&layout), filter: Arc::new(rule.clone()) };
+            let mut scan = access.scan(&file, &options).await.unwrap();
+            scan.read.rule = Some(Arc::new(rule.clone()));
+            let tested = Arc::new(AtomicU64::new(0));
+            scan.read.rows_tested = Some(Arc::clone(&tested));
+            let user = Options { dedup: Dedup::LastRow, output: Output::User };
+            let rows = rows_of(&collect(merge(Arc::clone(&layout), vec![scan.into_run()], user).unwrap()).await.unwrap());
+            (rows, tested.load(Ordering::Relaxed))
+        };
+        let (all, _) = read(&Expr::always()).await;
+        let compare = |column, op, value: &str| Expr::Compare { column: ColumnId(column), op, value: Value::String(value.into()) };
+        let of_host = |hosts: &dyn Fn(usize) -> bool| -> Vec<Vec<Value>> {
+            (0..40).filter(|host| hosts(*host)).flat_map(|host| all[host * 2_000..(host + 1) * 2_000].to_vec()).collect()
+        };
+        let (upper, lower) = (compare(0, CompareOp::GtEq, "h020"), compare(0, CompareOp::Lt, "h020"));
+        let (later, third) = (compare(0, CompareOp::GtEq, "h021"), compare(1, CompareOp::Eq, "dc1"));
+        let rules = [
+            (upper.clone(), of_host(&|host| host >= 20)),
+            (lower, of_host(&|host| host < 20)),
+            (later, of_host(&|host| host >= 21)),
+            (third.clone(), of_host(&|host| host % 3 == 1)),
+            (Expr::And(vec![upper, third]), of_host(&|host| host >= 20 && host % 3 == 1)),
+        ];
+        for (rule, expected) in &rules {
+            let (rows, tested) = read(rule).await;
+            assert_eq!(&rows, expected, "{rule:?}");
+            assert!(tested > 0, "{rule:?} was not tested");
+        }
+        for (rule, expected) in &rules {
+            assert_eq!(read(rule).await, (expected.clone(), 0), "{rule:?} again");
+        }
+    });
+}

@@ -107,17 +107,21 @@ impl Reading {
     }
 
     async fn read_group(self: Arc<Self>, group: Group) -> Result<BlockStream, Error> {
-        let rows = self.file.footer.rows_of(group.index);
-        let Tests { exact, of_rows, of_tags } = self.tests(group.index);
-        // Tests of single rows need the tags of each.
-        let known = if of_rows || self.file.layout.keys().is_none() { None } else { self.file.known_series(group.index) };
-        let series = match (&self.encoder, known) {
-            (_, Some(known)) => Some(known),
-            (Some(encoder), None) if !of_rows && group.selected() * SERIES_SHARE >= rows => {
-                Some(self.file.read_series(group.index, encoder).await?)
+        let Tests { rule, mut exact, of_rows, mut of_tags } = self.tests(group.index);
+        let mut group = group;
+        if let Some(rule) = rule {
+            match self.choose_by_rule(&group, &rule, of_rows).await? {
+                Some(rows) => group.rows = rows,
+                None => {
+                    of_tags.push(Expr::clone(&rule));
+                    exact = Some(exact.map_or_else(|| Arc::clone(&rule), |exact| Arc::new(Expr::clone(&exact).and(Expr::clone(&rule)))));
+                }
             }
-            _ => None,
-        };
+            if group.rows.is_empty() {
+                return Ok(stream::empty().boxed());
+            }
+        }
+        let series = self.series_of(&group, of_rows).await?;
         let (selected, exact) = match (&series, exact) {
             (Some(series), _) => (self.choose(series, &group.rows, of_tags)?, None),
             (None, Some(exact)) if !of_rows => match self.choose_by_runs(&group, &exact).await? {
@@ -149,6 +153,23 @@ impl Reading {
             self.block(&wanted, batch, stretches, exact.as_deref())
         });
         Ok(blocks.boxed())
+    }
+
+    /// The series of a row group, where they are known or are worth reading for what is selected of it. Tests of single rows need
+    /// the tags of each.
+    pub(super) async fn series_of(&self, group: &Group, of_rows: bool) -> Result<Option<Arc<Stretches>>, Error> {
+        if of_rows || self.file.layout.keys().is_none() {
+            return Ok(None);
+        }
+        if let Some(known) = self.file.known_series(group.index) {
+            return Ok(Some(known));
+        }
+        match &self.encoder {
+            Some(encoder) if group.selected() * SERIES_SHARE >= self.file.footer.rows_of(group.index) => {
+                self.file.read_series(group.index, encoder).await.map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The tags that are decoded with the rows: all if keys are compared, else those that come out.
@@ -185,6 +206,19 @@ impl Reading {
             }
         }
         Ok(out)
+    }
+
+    /// The rows of series that satisfy a condition on tags.
+    pub(super) fn rows_of_series(&self, series: &Stretches, condition: &Expr) -> Result<Vec<Range<u32>>, Error> {
+        let mask = self.test_series(series, vec![condition.clone()])?;
+        let (mut rows, mut start): (Vec<Range<u32>>, u32) = (Vec::new(), 0);
+        for stretch in &series.list {
+            if mask.as_ref().is_none_or(|mask| mask.value(stretch.series as usize)) {
+                push_range(&mut rows, start..stretch.end);
+            }
+            start = stretch.end;
+        }
+        Ok(rows)
     }
 
     /// Which series of a table satisfy the conditions; `None` for all.

@@ -88,6 +88,14 @@ pub(super) fn proven_in_pages(footer: &Footer, schema: &Schema, exact: &Expr, gr
     joined(proven)
 }
 
+/// The rows of a row group on pages whose statistics do not exclude a predicate.
+pub(super) fn possible_in_pages(footer: &Footer, schema: &Schema, exact: &Expr, group: usize) -> Vec<Range<u32>> {
+    let columns = exact.columns();
+    let columns: Vec<FileColumn<'_>> =
+        columns.iter().filter_map(|id| schema.column(*id)).filter_map(|column| FileColumn::new(footer, column)).collect();
+    select_rows(footer, exact, &columns, group)
+}
+
 /// Statistics of the columns that the file was written without, for each row group: their default, or NULL.
 fn of_absent(footer: &Footer, schema: &Schema, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Vec<Vec<ColumnStats>> {
     let columns = filter.columns();
@@ -140,7 +148,8 @@ fn joined(ranges: Vec<Range<usize>>) -> Vec<Range<u32>> {
     out
 }
 
-fn intersect(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
+/// What ascending ranges have in common with others.
+pub(super) fn intersect<T: Ord + Copy>(a: &[Range<T>], b: &[Range<T>]) -> Vec<Range<T>> {
     let (mut i, mut j, mut out) = (0, 0, Vec::new());
     while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
         let both = x.start.max(y.start)..x.end.min(y.end);

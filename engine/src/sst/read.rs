@@ -96,6 +96,8 @@ pub(crate) struct FileRead {
     pub(crate) groups: Vec<Group>,
     /// Rows that do not satisfy it are left out.
     pub(crate) exact: Option<Arc<Expr>>,
+    /// Nor are those that do not satisfy it; it names tags alone, and what it selects is remembered.
+    pub(crate) rule: Option<Arc<Expr>>,
     /// Rows outside of it are left out; `None` if there are none.
     pub(crate) time: Option<(i64, i64)>,
     /// Rows that do not satisfy it are not needed, but for those at contested times; it names fields and the time alone.
@@ -182,6 +184,7 @@ impl Access {
             filter: Arc::clone(&options.filter),
             groups,
             exact: None,
+            rule: None,
             time: None,
             fields: None,
             contested: Vec::new(),

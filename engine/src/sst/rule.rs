@@ -4,6 +4,8 @@
 //! - What statistics of a row group prove is not tested in it, and what those of a page prove is not tested in that.
 //! - A predicate on tags is tested once per run of rows with the same tags, of which only those that it names are decoded,
 //!   as dictionaries.
+//! - Which rows of a row group satisfy a rule on tags is remembered by all that it depends on: the file, the row group, the
+//!   version of the schema, and what the statistics leave open of the rule, as it is said.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,12 +19,17 @@ use tessera_manifest::rule::Expr;
 use super::Error;
 use super::groups::{Places, Reading, count, push_range};
 use super::late::{ROWS_MIN, add_chosen};
-use super::pages::{Group, open_in_group, proven_in_pages};
+use super::pages::{Group, intersect, open_in_group, possible_in_pages, proven_in_pages};
 use crate::merge::series::{plain, starts};
+
+/// The rows of a whole row group are tested for a rule when at least one in so many of them is selected.
+const SELECTED_SHARE: usize = 4;
 
 /// What rows of a row group must still be tested with.
 #[derive(Debug, Default)]
 pub(super) struct Tests {
+    /// The parts of the rule that its statistics leave open, if there are any.
+    pub(super) rule: Option<Arc<Expr>>,
     /// The parts of the exact predicate that its statistics leave open, if there are any.
     pub(super) exact: Option<Arc<Expr>>,
     /// Whether they name more than tags.
@@ -42,10 +49,44 @@ impl Reading {
         };
         let all_tags = |expr: &Expr| expr.columns().iter().all(|column| schema.primary_key().contains(column));
         let exact = self.file.exact.as_deref().map(open).unwrap_or_default();
+        let rule = self.file.rule.as_deref().map(open).unwrap_or_default();
         let of_filter = open(&self.file.filter);
         let of_rows = !exact.iter().all(all_tags);
-        let of_tags = of_filter.into_iter().chain(exact.clone()).filter(all_tags).collect();
-        Tests { exact: (!exact.is_empty()).then(|| Arc::new(Expr::And(exact))), of_rows, of_tags }
+        let of_tags = of_filter.into_iter().filter(|part| !rule.contains(part)).chain(exact.clone()).filter(all_tags).collect();
+        let all = |parts: Vec<Expr>| (!parts.is_empty()).then(|| Arc::new(Expr::And(parts)));
+        Tests { rule: all(rule), exact: all(exact), of_rows, of_tags }
+    }
+
+    /// The selected rows of a row group that satisfy a rule on tags; `None` where they are as well tested with the rest.
+    pub(super) async fn choose_by_rule(&self, group: &Group, rule: &Arc<Expr>, of_rows: bool) -> Result<Option<Vec<Range<u32>>>, Error> {
+        let key = ((self.file.key, group.index as u32), self.file.layout.schema().version(), Arc::clone(rule));
+        let rules = &self.file.access.caches.rules;
+        let rows = match rules.get(&key) {
+            Some(rows) => rows,
+            None => {
+                let Some(rows) = self.find_by_rule(group, rule, of_rows).await? else { return Ok(None) };
+                let rows: Arc<[Range<u32>]> = rows.into();
+                rules.insert(key, Arc::clone(&rows));
+                rows
+            }
+        };
+        Ok(Some(intersect(&group.rows, &rows)))
+    }
+
+    /// The rows of the whole row group that satisfy a rule on tags; `None` where few of those to be tested are selected.
+    async fn find_by_rule(&self, group: &Group, rule: &Expr, of_rows: bool) -> Result<Option<Vec<Range<u32>>>, Error> {
+        let (file, schema) = (&self.file, self.file.layout.schema());
+        if let Some(series) = self.series_of(group, of_rows).await? {
+            return self.rows_of_series(&series, rule).map(Some);
+        }
+        let proven = proven_in_pages(&file.footer, schema, rule, group.index);
+        let open = without(&possible_in_pages(&file.footer, schema, rule, group.index), &proven);
+        let selected = count(&intersect(&group.rows, &open));
+        let inline = count(&open) < ROWS_MIN && selected == group.selected();
+        if selected * SELECTED_SHARE < count(&open) || (inline && !open.is_empty()) {
+            return Ok(None);
+        }
+        self.add_passing(group, rule, proven, open).await.map(Some)
     }
 
     /// The selected rows of a row group that satisfy a predicate on tags; `None` where they are as well tested when they are
@@ -56,9 +97,21 @@ impl Reading {
         if count(&open) < ROWS_MIN && count(&open) == group.selected() {
             return Ok(None);
         }
-        let mut chosen = without(&group.rows, &open);
+        let proven = without(&group.rows, &open);
+        self.add_passing(group, exact, proven, open).await.map(Some)
+    }
+
+    /// These rows of a row group, and those of `open` that satisfy a predicate on tags.
+    async fn add_passing(
+        &self,
+        group: &Group,
+        exact: &Expr,
+        mut chosen: Vec<Range<u32>>,
+        open: Vec<Range<u32>>,
+    ) -> Result<Vec<Range<u32>>, Error> {
+        let file = &self.file;
         if open.is_empty() {
-            return Ok(Some(chosen));
+            return Ok(chosen);
         }
         let tested = self.leaves(exact.columns())?;
         if tested.is_empty() {
@@ -82,7 +135,7 @@ impl Reading {
         chosen.sort_unstable_by_key(|range| range.start);
         let mut joined = Vec::with_capacity(chosen.len());
         chosen.into_iter().for_each(|range| push_range(&mut joined, range));
-        Ok(Some(joined))
+        Ok(joined)
     }
 }
 

@@ -149,20 +149,20 @@ fn metas<'a, T: ArrowPrimitiveType>(parts: &'a [Parts<'a>], of: impl Fn(&FileMet
     numbers::<T>(parts, |part| part.file.map_or(T::Native::default(), |file| of(&file.meta)))
 }
 
-/// A column of JSON texts. Equal neighbours, which are the rule, are serialized once.
-fn texts<'a, V: serde::Serialize + PartialEq + ?Sized + 'a>(parts: &'a [Parts<'a>], of: impl Fn(&'a FileRef) -> &'a V) -> ArrayRef {
+/// A column of JSON texts. What several rows share is serialized once.
+fn texts<'a, V: serde::Serialize + ?Sized + 'a>(parts: &'a [Parts<'a>], of: impl Fn(&'a FileRef) -> &'a V) -> ArrayRef {
     let mut builder = StringDictionaryBuilder::<Int32Type>::new();
-    let mut last: Option<(&V, String)> = None;
+    // By place in memory, which the rows keep as long as this lasts.
+    let mut known: HashMap<*const V, String> = HashMap::new();
     for part in parts {
         let Some(value) = part.file.map(&of) else {
             builder.append_value("");
             continue;
         };
-        if last.as_ref().is_none_or(|(before, _)| *before != value) {
-            let json = serde_json::to_string(value).expect("expressions and statistics have text keys only");
-            last = Some((value, json));
-        }
-        builder.append_value(last.as_ref().map_or("", |(_, json)| json));
+        let json = known
+            .entry(std::ptr::from_ref(value))
+            .or_insert_with(|| serde_json::to_string(value).expect("expressions and statistics have text keys only"));
+        builder.append_value(json);
     }
     Arc::new(builder.finish())
 }

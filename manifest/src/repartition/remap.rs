@@ -23,7 +23,7 @@ use crate::action::{RemapStaged, SegmentRef};
 use crate::checkpoint::encode_segment;
 use crate::env;
 use crate::error::Error;
-use crate::file::{FileRef, Scope, StagedFile};
+use crate::file::{ColumnStats, FileRef, Scope, StagedFile};
 use crate::id::{Epoch, FileKey, RegionId, TxnId};
 use crate::limits;
 use crate::log::Context;
@@ -60,6 +60,9 @@ struct Mapped {
     shown: Expr,
 }
 
+/// Answers about statistics that are kept at a time.
+const ANSWERS_MAX: usize = 1 << 16;
+
 /// A file, the index of a source that lists it, and as what it lists it.
 type OfSource = (FileKey, usize, Arc<FileRef>);
 
@@ -73,18 +76,26 @@ pub fn remap(sources: &[Fenced<'_>], rule: &Expr) -> Vec<Reference> {
     listed.sort_unstable_by_key(|(key, index, _)| (*key, *index));
     // Files of one checkpoint or writer share their rule.
     let mut versions: HashMap<*const Expr, RuleVersion> = HashMap::new();
-    let mut known: HashMap<Kind, Option<Mapped>> = HashMap::new();
+    let mut known: HashMap<Kind, usize> = HashMap::new();
+    let mut kinds: Vec<Option<Mapped>> = Vec::new();
+    // So do many their statistics; what is listed keeps them where they are.
+    let mut answers: HashMap<(usize, *const [ColumnStats]), Tri> = HashMap::new();
     let mut references = Vec::with_capacity(listed.len());
     for group in listed.chunk_by(|a, b| a.0 == b.0) {
         let file = &group[0].2;
         let written = *versions.entry(Arc::as_ptr(&file.meta.rule)).or_insert_with(|| file.meta.rule.version());
         let scopes = group.iter().map(|(_, source, file)| (*source, file.scope.version())).collect();
-        let mapped = known.entry((scopes, written)).or_insert_with(|| {
+        let kind = *known.entry((scopes, written)).or_insert_with(|| {
             let parts = group.iter().map(|(_, source, file)| Expr::clone(&file.scope).and(sources[*source].rule.clone()));
-            map(parts.collect(), &file.meta.rule, rule)
+            kinds.push(map(parts.collect(), &file.meta.rule, rule));
+            kinds.len() - 1
         });
-        let Some(Mapped { scope, shown }) = mapped else { continue };
-        let tested = match shown.evaluate_box(&domain::Box::from_stats(&file.meta.stats)) {
+        let Some(Mapped { scope, shown }) = &kinds[kind] else { continue };
+        if answers.len() >= ANSWERS_MAX {
+            answers.clear();
+        }
+        let answer = answers.entry((kind, Arc::as_ptr(&file.meta.stats)));
+        let tested = match answer.or_insert_with(|| shown.evaluate_box(&domain::Box::from_stats(&file.meta.stats))) {
             Tri::False => continue,
             Tri::True => false,
             _ => true,

@@ -6,6 +6,7 @@
 //!   when it is asked for. Scopes, rules and statistics, of which few are distinct, are kept once.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::file::{ColumnStats, FileMeta, FileRef, Listed, Scope};
@@ -49,6 +50,29 @@ fn at<V>(values: &[Option<V>], place: u32) -> Option<&V> {
     values.get(place as usize)?.as_ref()
 }
 
+/// The distinct values of a block in the making, by where they are in memory.
+struct Distinct<P: ?Sized, V> {
+    places: HashMap<*const P, u32>,
+    values: Vec<Option<V>>,
+}
+
+impl<P: ?Sized, V> Default for Distinct<P, V> {
+    fn default() -> Self {
+        Self { places: HashMap::new(), values: Vec::new() }
+    }
+}
+
+impl<P: ?Sized, V: Clone> Distinct<P, V> {
+    /// The place of a value; the caller keeps it where it is.
+    fn place(&mut self, at: *const P, value: &V) -> u32 {
+        let Self { places, values } = self;
+        *places.entry(at).or_insert_with(|| {
+            values.push(Some(value.clone()));
+            (values.len() - 1) as u32
+        })
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
@@ -67,6 +91,35 @@ impl Block {
         let ends = rows.first().zip(rows.last()).map(|(first, last)| ((first.origin, first.epoch), (last.origin, last.epoch)));
         let common = ends.filter(|(first, last)| first == last).map(|(first, _)| first);
         Self { high: rows.iter().map(|row| row.ulid.0).collect(), common, rows: rows.into(), shared }
+    }
+
+    /// The block of references, ascending by key without duplicates.
+    pub(super) fn pack(references: &[Listed]) -> Self {
+        let (mut scopes, mut rules, mut stats) = (Distinct::default(), Distinct::default(), Distinct::default());
+        let pack = |Listed { file, since }: &Listed| {
+            let FileRef { key, scope, meta } = file.as_ref();
+            let ulid = key.file.ulid().0;
+            Packed {
+                origin: key.origin.as_u64(),
+                ulid: ((ulid >> 64) as u64, ulid as u64),
+                since_seq: since.seq,
+                time: meta.time_range,
+                rows: meta.rows,
+                deletes: meta.deletes,
+                bytes: meta.bytes,
+                sequences: (meta.sequences.0.as_u64(), meta.sequences.1.as_u64()),
+                epoch: key.file.epoch.0,
+                since_epoch: since.epoch.0,
+                generation_and_level: meta.generation.as_u32() | u32::from(meta.level) << 24,
+                schema_version: meta.schema_version,
+                crc32: meta.crc32,
+                scope: scopes.place(std::ptr::from_ref::<Expr>(scope), scope),
+                rule: rules.place(Arc::as_ptr(&meta.rule), &meta.rule),
+                stats: stats.place(Arc::as_ptr(&meta.stats), &meta.stats),
+            }
+        };
+        let rows = references.iter().map(pack).collect();
+        Self::new(rows, Shared { scopes: scopes.values.into(), rules: rules.values.into(), stats: stats.values.into() })
     }
 
     /// References in it.

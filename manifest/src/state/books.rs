@@ -71,6 +71,14 @@ impl Books {
         self.visible.insert(Listed { file, since });
     }
 
+    /// Makes references visible that are not, ascending by key, of books that have no visible ones.
+    pub(super) fn list_all(&mut self, references: &[Listed]) {
+        for listed in references {
+            self.count(&listed.file);
+        }
+        self.visible = Files::from_sorted(references);
+    }
+
     /// Ends a visible reference.
     pub(super) fn remove(&mut self, key: FileKey, by: Slot) -> Result<(), Violation> {
         let Listed { file, since } = self.visible.remove(&key).ok_or(Violation::FileNotListed { file: key })?;

@@ -17,6 +17,7 @@ use imbl::{OrdMap, OrdSet};
 use super::block::Block;
 use crate::file::{FileRef, Listed};
 use crate::id::FileKey;
+use crate::limits;
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,11 @@ impl Files {
         let blocks: OrdMap<_, _> = blocks.map(|block| (block.key(0), (Arc::new(block), 0))).collect();
         let len = blocks.values().map(|(block, _)| block.len()).sum();
         Self { blocks, len, ..Self::default() }
+    }
+
+    /// These references, ascending by key without duplicates, packed as a checkpoint would have them.
+    pub(super) fn from_sorted(references: &[Listed]) -> Self {
+        Self::from_blocks(references.chunks(limits::SEGMENT_ROWS_MAX).map(Block::pack).collect())
     }
 
     /// How many files there are.

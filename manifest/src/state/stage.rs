@@ -357,17 +357,26 @@ impl RegionState {
     fn relist(&mut self, slot: Slot, remap: &Remap, added: &OrdMap<FileKey, StagedFile>) {
         let before = std::mem::take(&mut self.books.visible);
         self.books.remove_all(slot);
-        for (key, Listed { file, since }) in before.iter() {
-            if !remap.files.contains_key(&key) {
-                self.books.removed.insert(key, Removed { file, since, by: slot });
-            }
-        }
-        for staged in remap.files.values().chain(added.values()) {
+        let mut staged: Vec<&StagedFile> = remap.files.values().chain(added.values()).collect();
+        // Two runs, each in order.
+        staged.sort_by_key(|staged| staged.key());
+        let mut before = before.iter().peekable();
+        let mut listed = Vec::with_capacity(staged.len());
+        for staged in staged {
             let key = staged.key();
-            let ended = self.books.removed.remove(&key).map(|removed| removed.since);
-            let since = before.get(&key).map(|listed| listed.since).or(ended).unwrap_or(slot);
-            self.books.list(Arc::clone(staged.reference()), since);
+            while let Some((gone, Listed { file, since })) = before.next_if(|(before, _)| *before < key) {
+                self.books.removed.insert(gone, Removed { file, since, by: slot });
+            }
+            let since = match before.next_if(|(before, _)| *before == key) {
+                Some((_, listed)) => listed.since,
+                None => self.books.removed.remove(&key).map_or(slot, |removed| removed.since),
+            };
+            listed.push(Listed { file: Arc::clone(staged.reference()), since });
         }
+        for (gone, Listed { file, since }) in before {
+            self.books.removed.insert(gone, Removed { file, since, by: slot });
+        }
+        self.books.list_all(&listed);
     }
 
     fn resolve_abort(&mut self, resolve: &Resolve, generation: Generation) -> Result<(), Violation> {

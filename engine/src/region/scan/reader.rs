@@ -143,7 +143,10 @@ impl Reader {
         let alone = piece.sources.len() == 1 && !piece.has_deletes();
         let conditions = if (alone || unmerged) && seen.is_none() { Conditions::All } else { Conditions::OfKeys };
         let mut filter = Arc::clone(&self.filter);
-        let mut exact: Vec<Expr> = residual.map(|residual| Expr::clone(residual)).into_iter().chain(self.of_tags.clone()).collect();
+        let of_tags = |rule: &&Arc<Expr>| rule.columns().iter().all(|column| self.schema.primary_key().contains(column));
+        let rule = residual.filter(of_tags).cloned();
+        let of_rows = residual.filter(|_| rule.is_none()).map(|residual| Expr::clone(residual));
+        let mut exact: Vec<Expr> = of_rows.into_iter().chain(self.of_tags.clone()).collect();
         // Row groups and pages of rows that are not visible need not be read.
         if let Some(residual) = residual {
             filter = Arc::new(Expr::clone(&filter).and(Expr::clone(residual)));
@@ -158,6 +161,7 @@ impl Reader {
             scan.read.groups = share(std::mem::take(&mut scan.read.groups), number, of);
         }
         scan.read.exact = (!exact.is_empty()).then(|| Arc::new(Expr::And(exact)));
+        scan.read.rule = rule;
         let (from, to) = file.meta.time_range;
         scan.read.time = (from < self.time.0 || self.time.1 < to).then_some(self.time);
         // Of a run without deletes only the last row of a series can be the last of all, if none is cut off.
