@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -34,7 +35,7 @@ async fn look(world: &World, process: &Process, by_statement: bool) -> Result<()
     let mut rows = regions(process, &table).await?;
     let ended = world.trace.note(format_args!("the regions hold {} rows", rows.len()));
     world.ledger.judge(begun, ended, &rows).map_or(Ok(()), Err)?;
-    if !scan(world, process, super::clients::LONG).await {
+    if !scan(world, process, super::clients::LONG, Duration::ZERO).await {
         return Err("the last scan has no answer".to_owned());
     }
     if by_statement {
@@ -72,7 +73,7 @@ async fn regions(process: &Process, table: &Table) -> Result<Vec<Row>, String> {
         if (meta.generation, meta.rule_version()) != (route.generation, route.rule.version()) {
             return Err(format!("region {} is at {} under {:?}, its route is {route:?}", route.region, meta.generation, meta.rule));
         }
-        let request = ScanRequest { projection: Some((0..3).collect()), ..ScanRequest::default() };
+        let request = ScanRequest { projection: Some((0..4).collect()), ..ScanRequest::default() };
         let scan = region.scan(request).await.map_err(|error| error.to_string())?;
         let mut stream = scan.stream(0);
         while let Some(batch) = stream.try_next().await.map_err(|error| error.to_string())? {

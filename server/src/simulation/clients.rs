@@ -15,7 +15,8 @@ use tessera_engine::request::ScanRequest;
 use tessera_manifest::env::{Moment, sleep};
 use tessera_metaclient::testing::Random;
 
-use super::ledger::Key;
+use super::ledger::{Fields, Key};
+use super::possible::Mode;
 use super::world::{Asked, Process, World};
 use crate::catalog::{Catalogs, Table};
 use crate::error::{Code, ServerError};
@@ -35,16 +36,21 @@ pub(super) const WRITERS: i64 = 2;
 const EXTRA: &str = "extra";
 
 /// A row as clients see it.
-pub(super) type Row = (Key, i64);
+pub(super) type Row = (Key, Fields);
+
+/// What is asked for a key: a row, or that it goes.
+pub(super) type Write = (Key, Option<Fields>);
 
 /// The batch of these rows under a table's schema; other columns are NULL.
-fn batch(table: &Table, rows: &[(Key, Option<i64>)], positions: &[usize]) -> RecordBatch {
+fn batch(table: &Table, rows: &[Write], positions: &[usize]) -> RecordBatch {
+    let field = |at: usize| rows.iter().map(|(_, fields)| fields.and_then(|fields| fields[at])).collect::<Int64Array>();
     let columns = positions.iter().map(|position| &table.info.schema.columns()[*position]);
     let arrays = columns.clone().map(|column| -> ArrayRef {
         match column.name.as_str() {
             "host" => Arc::new(rows.iter().map(|((host, _), _)| *host).collect::<StringArray>()),
             "ts" => Arc::new(rows.iter().map(|((_, ts), _)| Some(*ts)).collect::<TimestampMillisecondArray>()),
-            "v" => Arc::new(rows.iter().map(|(_, value)| *value).collect::<Int64Array>()),
+            "v" => Arc::new(field(0)),
+            "w" => Arc::new(field(1)),
             _ => new_null_array(&column.data_type.to_arrow(), rows.len()),
         }
     });
@@ -53,11 +59,11 @@ fn batch(table: &Table, rows: &[(Key, Option<i64>)], positions: &[usize]) -> Rec
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
 }
 
-/// Writes rows, or deletes them where they have no value.
-async fn write(server: &Process, rows: &[(Key, Option<i64>)]) -> Result<u64, ServerError> {
+/// Writes rows, or deletes them all.
+async fn write(server: &Process, rows: &[Write]) -> Result<u64, ServerError> {
     let catalogs = server.server.catalogs();
     let table = catalogs.table("public", "t").await?;
-    let deletes = rows.iter().all(|(_, value)| value.is_none());
+    let deletes = rows.iter().all(|(_, fields)| fields.is_none());
     let positions = match deletes {
         true => key_positions(&table.info.schema),
         false => (0..table.info.schema.columns().len()).collect(),
@@ -72,8 +78,10 @@ async fn write(server: &Process, rows: &[(Key, Option<i64>)]) -> Result<u64, Ser
 }
 
 /// What the next statement of a writer is.
-fn next_rows(world: &World, random: &mut Random, number: i64, next: &mut i64) -> Vec<(Key, Option<i64>)> {
-    let quiet = match world.append || random.chance(1, 2) {
+fn next_rows(world: &World, random: &mut Random, number: i64, next: &mut i64) -> Vec<Write> {
+    // Rows that are merged have to meet.
+    let old = if world.mode == Mode::LastNonNull { 3 } else { 2 };
+    let quiet = match world.mode == Mode::Append || !random.chance(old, 4) {
         true => Vec::new(),
         false => world.ledger.quiet(|(_, ts)| ts % WRITERS == number),
     };
@@ -83,18 +91,26 @@ fn next_rows(world: &World, random: &mut Random, number: i64, next: &mut i64) ->
             *next += 1;
             let ts = *next * WRITERS + number;
             let host = HOSTS[usize::try_from(random.below(HOSTS.len() as u64)).unwrap()];
-            ((host, ts), Some(ts))
+            ((host, ts), Some(fields(world, random, ts)))
         });
         return fresh.collect();
     }
-    let pick = usize::try_from(random.below(quiet.len() as u64)).unwrap();
-    let (key, value) = quiet[pick];
-    let replaced = (!random.chance(1, 3)).then(|| value.unwrap_or(key.1) + 1_000_000);
-    vec![(key, replaced)]
+    let key = quiet[usize::try_from(random.below(quiet.len() as u64)).unwrap()];
+    vec![(key, (!random.chance(1, 3)).then(|| fields(world, random, key.1)))]
+}
+
+/// The fields of a row; some are NULL. Without keys, rules may be about `v`.
+fn fields(world: &World, random: &mut Random, ts: i64) -> Fields {
+    let chance = match world.mode {
+        Mode::Append => return [Some(ts), Some(world.ledger.value())],
+        Mode::LastRow => 6,
+        Mode::LastNonNull => 2,
+    };
+    std::array::from_fn(|_| (!random.chance(1, chance)).then(|| world.ledger.value()))
 }
 
 /// How long a client waits for an answer: mostly as long as it takes.
-fn patience(random: &mut Random) -> Duration {
+pub(super) fn patience(random: &mut Random) -> Duration {
     match random.below(12) {
         0 => Duration::from_millis(random.below(30)),
         _ => Duration::from_secs(120),
@@ -104,44 +120,56 @@ fn patience(random: &mut Random) -> Duration {
 /// Writes, replaces and deletes rows of its own.
 pub(super) async fn writer(world: Arc<World>, mut random: Random, number: i64) {
     let mut next = 0;
-    let pace = 5 + random.below(120);
+    let pace = if world.travels { 60 } else { 5 } + random.below(120);
     while let Some(process) = world.process().await {
         let rows = next_rows(&world, &mut random, number, &mut next);
-        let sent = world.trace.note(format_args!("writer {number} sends {rows:?}"));
-        world.ledger.send(sent, &rows);
-        match process.ask(patience(&mut random), write(&process, &rows)).await {
-            Asked::Answered(Ok(written)) => {
-                let at = world.trace.note(format_args!("writer {number} wrote {written} sent at {sent}"));
-                if written != rows.len() as u64 {
-                    world.trace.fail(format!("{written} rows of {rows:?} were written"));
-                }
-                world.ledger.acknowledge(at, sent);
-                world.look("written").await;
-                world.count(|stats| stats.writes += 1);
-            }
-            Asked::Answered(Err(error)) => {
-                world.trace.note(format_args!("writer {number} is refused: {error}"));
-                world.count(|stats| stats.refused_writes += 1);
-            }
-            Asked::Unanswered => drop(world.trace.note(format_args!("writer {number} has no answer"))),
-        }
+        send(&world, &process, patience(&mut random), number, &rows).await;
         sleep(Duration::from_millis(random.below(pace))).await;
     }
 }
 
+/// Sends rows to be written, or keys to be deleted; whether that was done. The ledger knows.
+pub(super) async fn send(world: &World, process: &Process, patience: Duration, who: i64, rows: &[Write]) -> bool {
+    let sent = world.trace.note(format_args!("writer {who} sends {rows:?}"));
+    world.ledger.send(sent, rows);
+    match process.ask(patience, write(process, rows)).await {
+        Asked::Answered(Ok(written)) => {
+            let at = world.trace.note(format_args!("writer {who} wrote {written} sent at {sent}"));
+            if written != rows.len() as u64 {
+                world.trace.fail(format!("{written} rows of {rows:?} were written"));
+            }
+            world.ledger.acknowledge(at, sent);
+            world.look("written").await;
+            world.count(|stats| stats.writes += 1);
+            return true;
+        }
+        Asked::Answered(Err(error)) => {
+            world.trace.note(format_args!("writer {who} is refused: {error}"));
+            world.count(|stats| stats.refused_writes += 1);
+        }
+        Asked::Unanswered => drop(world.trace.note(format_args!("writer {who} has no answer"))),
+    }
+    false
+}
+
 /// The rows of a table as statements read them: all regions pinned under one read set, again as long as that may help.
-async fn read(catalogs: &Catalogs) -> Result<Vec<Row>, ServerError> {
+///
+/// `planning` passes between the reading of the routes and the first pin.
+async fn read(catalogs: &Catalogs, planning: Duration) -> Result<Vec<Row>, ServerError> {
     let (began, mut patience) = (Moment::now(), Patience::default());
     loop {
         let table = catalogs.table("public", "t").await?;
         let schema = &table.info.schema;
         let projection: Vec<usize> =
-            ["host", "ts", "v"].iter().map(|name| schema.columns().iter().position(|column| column.name == **name).unwrap()).collect();
+            ["host", "ts", "v", "w"].iter().map(|name| schema.columns().iter().position(|column| column.name == **name).unwrap()).collect();
         let arrow = Arc::new(schema.to_arrow().project(&projection).unwrap());
         let source = Source { table: Arc::clone(&table), engine: catalogs.engine.clone(), closed: catalogs.closed.clone(), past: None };
         let request = ScanRequest { projection: Some(projection), ..ScanRequest::default() };
         let plan: Arc<dyn ExecutionPlan> = Arc::new(TesseraScanExec::new(source, arrow, request, Work { exact: true, streams: 2 }));
         let tables = [table];
+        if !planning.is_zero() {
+            sleep(planning).await;
+        }
         let refused = match begin(plan, Arc::new(TaskContext::default()), &tables, catalogs).await {
             Ok(stream) => {
                 let batches: Vec<RecordBatch> =
@@ -162,21 +190,22 @@ async fn read(catalogs: &Catalogs) -> Result<Vec<Row>, ServerError> {
     }
 }
 
-/// The rows of a batch of host, ts and v.
+/// The rows of a batch of host, ts, v and w.
 pub(super) fn rows_of(batch: &RecordBatch) -> Vec<Row> {
     let (hosts, times) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<TimestampMillisecondType>());
-    let values = batch.column(2).as_primitive::<Int64Type>();
+    let fields = [2, 3].map(|column| batch.column(column).as_primitive::<Int64Type>());
+    let value = |at: usize| fields.map(|values| values.is_valid(at).then(|| values.value(at)));
     let host = |at: usize| {
         let text = hosts.is_valid(at).then(|| hosts.value(at));
         HOSTS.iter().copied().find(|host| *host == text).unwrap()
     };
-    (0..batch.num_rows()).map(|at| ((host(at), times.value(at)), values.value(at))).collect()
+    (0..batch.num_rows()).map(|at| ((host(at), times.value(at)), value(at))).collect()
 }
 
 /// One scan, with what is wrong with it noted.
-pub(super) async fn scan(world: &World, process: &Process, patience: Duration) -> bool {
+pub(super) async fn scan(world: &World, process: &Process, patience: Duration, planning: Duration) -> bool {
     let begun = world.look("scan begins").await;
-    match process.ask(patience, read(process.server.catalogs())).await {
+    match process.ask(patience, read(process.server.catalogs(), planning)).await {
         Asked::Answered(Ok(rows)) => {
             let ended = world.trace.note(format_args!("scan from {begun} sees {} rows", rows.len()));
             if let Some(wrong) = world.ledger.judge(begun, ended, &rows) {
@@ -194,17 +223,18 @@ pub(super) async fn scan(world: &World, process: &Process, patience: Duration) -
     }
 }
 
-/// Scans all the time.
+/// Scans all the time, in some runs without a pause: then some scan is under way whenever regions change hands.
 pub(super) async fn scanner(world: Arc<World>, mut random: Random) {
-    let pace = 20 + random.below(200);
+    let pace = if random.chance(1, 8) { 4 } else { 20 + random.below(200) };
     while let Some(process) = world.process().await {
-        scan(&world, &process, patience(&mut random)).await;
+        let planning = Duration::from_millis(if random.chance(1, 3) { random.below(25) } else { 0 });
+        scan(&world, &process, patience(&mut random), planning).await;
         sleep(Duration::from_millis(random.below(pace))).await;
     }
 }
 
 /// Runs a statement; whether it succeeded.
-async fn statement(world: &World, process: &Process, patience: Duration, sql: &str) -> bool {
+pub(super) async fn statement(world: &World, process: &Process, patience: Duration, sql: &str) -> bool {
     world.trace.note(format_args!("statement: {sql}"));
     match process.ask(patience, process.server.execute(sql, "public")).await {
         Asked::Answered(Ok(outputs)) => {
@@ -235,7 +265,7 @@ pub(super) async fn operator(world: Arc<World>, mut random: Random) {
             7 | 8 => drop(statement(&world, &process, wait, "ADMIN compact_table('t')").await),
             9 | 10 => drop(statement(&world, &process, wait, "ADMIN compact_table('t', 'strict_window')").await),
             11 => restart(&world, &process, &mut random).await,
-            12 if truncates => truncate(&world, &process, wait).await,
+            12 | 15 if truncates => truncate(&world, &process, wait).await,
             13 => alter(&world, &process, wait, &format!("ALTER TABLE t ADD COLUMN {EXTRA} BIGINT")).await,
             14 => alter(&world, &process, wait, &format!("ALTER TABLE t DROP COLUMN {EXTRA}")).await,
             _ => {}
@@ -311,7 +341,7 @@ async fn ids(process: &Process, wait: Duration) -> Vec<String> {
     }
 }
 
-async fn take_back(world: &World, process: &Process, random: &mut Random, wait: Duration) -> bool {
+pub(super) async fn take_back(world: &World, process: &Process, random: &mut Random, wait: Duration) -> bool {
     let ids = ids(process, wait).await;
     let Some(id) = ids.get(usize::try_from(random.below(ids.len().max(1) as u64)).unwrap()) else { return false };
     statement(world, process, wait, &format!("ADMIN rollback_repartition('{id}')")).await
@@ -328,7 +358,7 @@ async fn cancel(world: &World, process: &Process, wait: Duration) {
 
 /// Every row by statement, through the planner, as the server's users see them.
 pub(super) async fn select(process: &Process) -> Result<Vec<Row>, ServerError> {
-    let mut outputs = process.server.execute("SELECT host, ts, v FROM t", "public").await?;
+    let mut outputs = process.server.execute("SELECT host, ts, v, w FROM t", "public").await?;
     let Some(Output::Rows { stream, .. }) = outputs.pop() else { panic!("a query answers rows") };
     let batches: Vec<RecordBatch> = stream.try_collect().await?;
     Ok(batches.iter().flat_map(rows_of).collect())

@@ -12,6 +12,7 @@ use tessera_manifest::env::sleep;
 use tessera_metaclient::testing::Random;
 use tokio::sync::Notify;
 
+use super::rules::pick;
 use super::trace::Trace;
 
 /// What is late arrives within so many milliseconds.
@@ -45,21 +46,29 @@ pub(super) struct Odds {
     pub(super) refusal: u64,
     /// Creates that the store refuses without an object being there.
     pub(super) conflict: u64,
+    /// Milliseconds that a step behind the decision waits at most, so that regions stay staged for a while.
+    pub(super) linger_ms: u64,
 }
 
 impl Odds {
     /// Nothing goes wrong.
-    pub(super) const FINE: Self = Self { fault: 0, death: 0, slow: 0, refusal: 0, conflict: 0 };
+    pub(super) const FINE: Self = Self { fault: 0, death: 0, slow: 0, refusal: 0, conflict: 0, linger_ms: 0 };
+
+    /// Those of a life in which little goes wrong.
+    pub(super) fn calm(random: &mut Random) -> Self {
+        let (fault, slow) = (*pick(random, &[0, 0, 0, 250]), *pick(random, &[0, 30, 100]));
+        Self { fault, slow, ..Self::FINE }
+    }
 
     /// Those of one life.
     pub(super) fn draw(random: &mut Random) -> Self {
-        let mut pick = |rates: &[u64]| rates[usize::try_from(random.below(rates.len() as u64)).unwrap()];
         Self {
-            fault: pick(&[0, 0, 25, 60, 120, 250]),
-            death: pick(&[0, 0, 80, 200, 500]),
-            slow: pick(&[0, 10, 30, 100]),
-            refusal: pick(&[0, 0, 0, 8]),
-            conflict: pick(&[0, 0, 100]),
+            fault: *pick(random, &[0, 0, 25, 60, 120, 250]),
+            death: *pick(random, &[0, 0, 80, 200, 500]),
+            slow: *pick(random, &[0, 10, 30, 100]),
+            refusal: *pick(random, &[0, 0, 0, 8]),
+            conflict: *pick(random, &[0, 0, 100]),
+            linger_ms: *pick(random, &[0, 0, 0, 150]),
         }
     }
 }
@@ -141,6 +150,13 @@ impl Life {
     async fn alive(&self) {
         if self.is_dead() {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits before a step behind the decision.
+    pub(super) async fn linger(&self) {
+        if self.odds.linger_ms > 0 {
+            sleep(Duration::from_millis(self.below(self.odds.linger_ms))).await;
         }
     }
 

@@ -1,7 +1,8 @@
 //! Seeded simulation of the whole system in one process and in virtual time.
 //!
 //! ```text
-//!   writers, scanner, operator, partitioner          statements, and the layers below the planner of queries
+//!   writers, scanner, operator,                      statements, and the layers below the planner of queries
+//!   partitioner or traveller
 //!        │ lost, cut off, cancelled
 //!   Standalone: router, catalog, procedures, engine  one after the other, and stale ones beside their successor
 //!        │ late, lost, repeated, refused; died at
@@ -22,11 +23,13 @@
 
 mod check;
 mod clients;
+mod journeys;
 mod kv;
 mod ledger;
 mod life;
 mod log;
 mod port;
+mod possible;
 mod rules;
 mod run;
 mod store;

@@ -42,6 +42,9 @@ impl SimPort {
             self.life.note(format_args!("port {name} {whom} refused for good"));
             return Err(PortError::fatal("the disk is on fire"));
         }
+        if matches!(name, "drain" | "remap" | "apply_remap" | "resolve") {
+            self.life.linger().await;
+        }
         let failed = || PortError::retryable("no answer");
         let answer = match self.life.send(name, &whom).await {
             Fate::Done => work().await,

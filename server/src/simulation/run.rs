@@ -9,7 +9,9 @@ use tessera_metaclient::testing::Random;
 use tokio::task::JoinHandle;
 
 use super::clients::{LONG, WRITERS, operator, partitioner, scan, scanner, writer};
+use super::journeys::traveller;
 use super::life::{LATEST_MS, Life, Odds};
+use super::possible::Mode;
 use super::world::{Process, Stats, World};
 use super::{check, rules};
 use crate::query::session::Sessions;
@@ -71,10 +73,16 @@ async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
 async fn create(world: &World, random: &mut Random) {
     let (life, server) = world.open(0, Odds::FINE).await;
     let server = server.unwrap();
-    let mode = if world.append { "WITH (append_mode = 'true')" } else { "" };
-    let columns = "host STRING, ts TIMESTAMP(3) TIME INDEX, v BIGINT, PRIMARY KEY (host)";
-    server.execute(&format!("CREATE TABLE t ({columns}) {mode}"), "public").await.unwrap();
-    let sql = format!("ALTER TABLE t {}", rules::partition_on(random, world.append));
+    let mode = match world.mode {
+        Mode::Append => "append_mode = 'true'",
+        Mode::LastRow => "merge_mode = 'last_row'",
+        Mode::LastNonNull => "merge_mode = 'last_non_null'",
+    };
+    // With the second, compactions take some files of many, so that what they may forget depends on the others.
+    let files = *rules::pick(random, &["", ", 'compaction.twcs.trigger_file_num' = '3'"]);
+    let columns = "host STRING, ts TIMESTAMP(3) TIME INDEX, v BIGINT, w BIGINT, PRIMARY KEY (host)";
+    server.execute(&format!("CREATE TABLE t ({columns}) WITH ({mode}{files})"), "public").await.unwrap();
+    let sql = format!("ALTER TABLE t {}", rules::partition_on(random, world.mode));
     world.trace.note(format_args!("{sql}"));
     // That is, unless it is what the table has.
     let _nothing_to_do = server.execute(&sql, "public").await;
@@ -88,16 +96,28 @@ fn start_clients(world: &Arc<World>) -> Vec<JoinHandle<()>> {
         clients.push(env::spawn(writer(Arc::clone(world), world.random(), number)));
     }
     clients.push(env::spawn(scanner(Arc::clone(world), world.random())));
-    clients.push(env::spawn(operator(Arc::clone(world), world.random())));
-    clients.push(env::spawn(partitioner(Arc::clone(world), world.random())));
+    let mut random = world.random();
+    clients.push(match world.travels {
+        true => env::spawn(traveller(Arc::clone(world), random.split())),
+        false => env::spawn(partitioner(Arc::clone(world), random.split())),
+    });
+    // An operator who flushes everything brings home the files that regions share.
+    if !world.travels || random.chance(1, 3) {
+        clients.push(env::spawn(operator(Arc::clone(world), world.random())));
+    }
     clients
 }
 
 /// One process, from its start to its end, which may be any.
 async fn live(world: &Arc<World>, random: &mut Random, number: &mut u64, stale: &mut Vec<(Arc<Process>, JoinHandle<()>)>) {
-    let Some(process) = start(world, Odds::draw(random), number).await else { return };
+    // Who travels needs time, and some peace.
+    let (odds, longest_ms) = match (world.travels, random.chance(2, 3)) {
+        (true, true) => (Odds::calm(random), 2_500),
+        _ => (Odds::draw(random), 1_500),
+    };
+    let Some(process) = start(world, odds, number).await else { return };
     world.serve(Some(Arc::clone(&process)));
-    let span = Duration::from_millis(100 + random.below(1_500));
+    let span = Duration::from_millis(100 + random.below(longest_ms));
     tokio::select! {
         biased;
         () = process.life.gone() => {}
@@ -156,7 +176,7 @@ async fn finish(world: &World, number: u64) {
     let (life, server) = world.open(number, Odds::FINE).await;
     let process = Process { server: server.unwrap(), life };
     // Before anything is settled, the rows are there.
-    if !scan(world, &process, LONG).await {
+    if !scan(world, &process, LONG, Duration::ZERO).await {
         world.trace.fail("a healthy process does not answer".to_owned());
     }
     settle(world, &process).await;

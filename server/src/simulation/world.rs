@@ -17,6 +17,7 @@ use super::ledger::Ledger;
 use super::life::{Life, Odds};
 use super::log::{Disk, SimLog};
 use super::port::SimPort;
+use super::possible::Mode;
 use super::store::SimStore;
 use super::trace::Trace;
 use crate::error::ServerError;
@@ -43,6 +44,7 @@ pub(super) struct Stats {
     pub(super) alterations: u64,
     pub(super) cancels: u64,
     pub(super) repartitions: u64,
+    pub(super) journeys: u64,
     pub(super) committed: u64,
     pub(super) failed: u64,
     pub(super) cancelled: u64,
@@ -106,8 +108,9 @@ pub(super) struct World {
     pub(super) catalog: Catalog,
     pub(super) trace: Arc<Trace>,
     pub(super) ledger: Ledger,
-    /// Whether rows have no key: nothing is replaced or deleted.
-    pub(super) append: bool,
+    pub(super) mode: Mode,
+    /// Whether partitions go away and come home, rather than change at random.
+    pub(super) travels: bool,
     pub(super) stats: Mutex<Stats>,
     log: Arc<Disk>,
     sessions: Arc<Sessions>,
@@ -120,6 +123,11 @@ pub(super) struct World {
 impl World {
     pub(super) async fn new(seed: u64, sessions: Arc<Sessions>, whole_trace: bool) -> Arc<Self> {
         let mut random = Random::new(seed);
+        let mode = match random.below(8) {
+            0 | 1 => Mode::Append,
+            2..=4 => Mode::LastNonNull,
+            _ => Mode::LastRow,
+        };
         let kv: Arc<dyn KvBackend> = Arc::new(MemoryBackend::new());
         let bootstrap = Bootstrap { cluster: CLUSTER, incarnation: Nonce(2), unix_ms: 0 };
         let (catalog, _) = Catalog::bootstrap(Arc::clone(&kv), bootstrap).await.unwrap();
@@ -129,8 +137,9 @@ impl World {
             kv,
             catalog,
             trace: Arc::new(Trace::new(whole_trace)),
-            ledger: Ledger::default(),
-            append: random.chance(1, 4),
+            travels: random.chance(1, 3),
+            ledger: Ledger::new(mode),
+            mode,
             stats: Mutex::default(),
             log: Arc::default(),
             sessions,
@@ -237,13 +246,13 @@ impl Stats {
     /// Asserts that what the simulation is for did happen.
     pub(super) fn expect_all(&self) {
         let Self { lives, kills, stale, writes, refused_writes, scans, refused_scans, truncates, alterations, .. } = self;
-        let Self { repartitions, committed, failed, regions, files, .. } = self;
+        let Self { repartitions, journeys, committed, failed, regions, files, .. } = self;
         let clients = [writes, refused_writes, scans, refused_scans, truncates, alterations, repartitions];
-        let others = [lives, kills, stale, committed, failed, regions, files];
+        let others = [journeys, lives, kills, stale, committed, failed, regions, files];
         assert!(clients.into_iter().chain(others).all(|count| *count > 0), "something never happened: {self:?}");
     }
 
-    fn all_mut(&mut self) -> [&mut u64; 18] {
+    fn all_mut(&mut self) -> [&mut u64; 19] {
         let Self {
             lives,
             kills,
@@ -256,6 +265,7 @@ impl Stats {
             alterations,
             cancels,
             repartitions,
+            journeys,
             committed,
             failed,
             cancelled,
@@ -276,6 +286,7 @@ impl Stats {
             alterations,
             cancels,
             repartitions,
+            journeys,
             committed,
             failed,
             cancelled,
