@@ -75,6 +75,9 @@ const RULE_BYTES: usize = 512;
 /// A row group of a file.
 pub(crate) type GroupKey = (FileKey, u32);
 
+/// A row group under the schema of a version, and what rows of it are tested with.
+pub(crate) type RuleKey = (GroupKey, u32, Arc<Expr>);
+
 /// The caches of an engine; a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Caches {
@@ -83,7 +86,7 @@ pub(crate) struct Caches {
     /// Which rows of a row group are of which series, under the schema of a version.
     pub(crate) series: Counted<(GroupKey, u32), Arc<Stretches>>,
     /// The rows of a row group that satisfy a predicate on tags, under the schema of a version.
-    pub(crate) rules: Counted<(GroupKey, u32, Arc<Expr>), Arc<[Range<u32>]>>,
+    pub(crate) rules: Counted<RuleKey, Arc<[Range<u32>]>>,
     /// Bloom filters of a row group, by leaf.
     pub(crate) blooms: Counted<(GroupKey, usize), Arc<Option<Sbbf>>>,
     /// Bytes of a file from a position on, as they are stored: a column of a row group, or a page.

@@ -86,7 +86,7 @@ impl Reading {
         if selected * SELECTED_SHARE < count(&open) || (inline && !open.is_empty()) {
             return Ok(None);
         }
-        self.add_passing(group, rule, proven, open).await.map(Some)
+        self.add_passing(group, rule, proven, open).await
     }
 
     /// The selected rows of a row group that satisfy a predicate on tags; `None` where they are as well tested when they are
@@ -98,20 +98,21 @@ impl Reading {
             return Ok(None);
         }
         let proven = without(&group.rows, &open);
-        self.add_passing(group, exact, proven, open).await.map(Some)
+        self.add_passing(group, exact, proven, open).await
     }
 
-    /// These rows of a row group, and those of `open` that satisfy a predicate on tags.
+    /// These rows of a row group, and those of `open` that satisfy a predicate on tags; `None` where the file has none of
+    /// the tags.
     async fn add_passing(
         &self,
         group: &Group,
         exact: &Expr,
         mut chosen: Vec<Range<u32>>,
         open: Vec<Range<u32>>,
-    ) -> Result<Vec<Range<u32>>, Error> {
+    ) -> Result<Option<Vec<Range<u32>>>, Error> {
         let file = &self.file;
         if open.is_empty() {
-            return Ok(chosen);
+            return Ok(Some(chosen));
         }
         let tested = self.leaves(exact.columns())?;
         if tested.is_empty() {
@@ -135,7 +136,7 @@ impl Reading {
         chosen.sort_unstable_by_key(|range| range.start);
         let mut joined = Vec::with_capacity(chosen.len());
         chosen.into_iter().for_each(|range| push_range(&mut joined, range));
-        Ok(joined)
+        Ok(Some(joined))
     }
 }
 
