@@ -99,7 +99,8 @@ impl Engine {
     /// took it back from each other would go on for ever.
     ///
     /// # Errors
-    /// [`Error::Fenced`] for one that holds rows which are in no file: the log has them, and a restart brings them back. Those of [`open_region`](Self::open_region).
+    /// [`Error::Fenced`] for one that holds rows which are in no file: the log has them, and a restart brings them back. Those
+    /// of [`open_region`](Self::open_region).
     pub async fn take_back(&self, region: RegionId) -> Result<Arc<Region>, Error> {
         let opening = self.inner.opening(region);
         let _one_at_a_time = opening.lock().await;

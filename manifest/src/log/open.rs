@@ -96,7 +96,8 @@ impl Draft {
     }
 
     /// Refuses what cannot be opened: a region that exists already, one that is dropped, one that was opened with a later
-    /// epoch of the opener's log, one with rows in a log that this opener cannot read and that nobody gave up. Checked before the seal, so that a refused opener changes nothing.
+    /// epoch of the opener's log, one with rows in a log that this opener cannot read and that nobody gave up. Checked before
+    /// the seal, so that a refused opener changes nothing.
     fn check_open(&self) -> Result<(), Error> {
         let region = self.region;
         if self.create.is_some() && self.state().version().is_some() {
