@@ -551,7 +551,9 @@ fn tags_in_runs_are_the_values_that_they_stand_for() {
             world.write(OpType::Put, &points(20, 0, 30, 1.0)).await;
             world.region.flush().await.unwrap();
             world.write(OpType::Put, &points(10, 20, 40, 2.0)).await;
-            world.write(OpType::Delete, &points(3, 7, 9, 2.0)).await;
+            if mode != MergeMode::Append {
+                world.write(OpType::Delete, &points(3, 7, 9, 2.0)).await;
+            }
             world.region.flush().await.unwrap();
             world.write(OpType::Put, &points(5, 39, 45, 3.0)).await;
             for (order, projection) in

@@ -21,15 +21,16 @@ fn row_of(host: usize, time: i64) -> Vec<Value> {
     row(&format!("host_{host}"), time, 1.0)
 }
 
-async fn loaded(batches: impl Iterator<Item = usize>) -> (Engine, Arc<Region>) {
-    let engine = Node::new(config()).start().await;
+async fn loaded(batches: impl Iterator<Item = usize>) -> (Node, Engine, Arc<Region>) {
+    let node = Node::new(config());
+    let engine = node.start().await;
     let options = BTreeMap::from([("compaction.twcs.trigger_file_num".to_owned(), "1000000".to_owned())]);
     let region = engine.create_region(RegionMeta { options, ..meta(Expr::always()) }).await.unwrap();
     for batch in batches {
         put(&region, &in_time_order(batch)).await;
     }
     region.flush().await.unwrap();
-    (engine, region)
+    (node, engine, region)
 }
 
 fn ranges(region: &Region) -> Vec<(i64, i64)> {
@@ -40,7 +41,7 @@ fn ranges(region: &Region) -> Vec<(i64, i64)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_rows_in_order_of_time_share_no_instant() {
-    let (engine, region) = loaded(0..BATCHES).await;
+    let (_node, engine, region) = loaded(0..BATCHES).await;
     let ranges = ranges(&region);
     assert!(ranges.len() > 3, "{} files were flushed", ranges.len());
     assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0), "{ranges:?}");
@@ -54,7 +55,7 @@ async fn files_of_rows_in_order_of_time_share_no_instant() {
 async fn files_of_rows_in_falling_order_of_time_share_no_instant() {
     // Pairs of writes, which begin and end with an instant, come from the latest to the first.
     let pairs = (0..BATCHES / 2).rev().flat_map(|pair| [2 * pair, 2 * pair + 1]);
-    let (engine, region) = loaded(pairs).await;
+    let (_node, engine, region) = loaded(pairs).await;
     let ranges = ranges(&region);
     assert!(ranges.len() > 3, "{} files were flushed", ranges.len());
     assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0), "{ranges:?}");
