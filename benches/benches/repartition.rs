@@ -65,9 +65,12 @@ struct Options {
     /// Milliseconds that each request of the delayed store takes longer; 0 leaves it out.
     #[arg(long, default_value_t = 50)]
     delay_ms: u64,
-    /// Rows of the table that is read before and after; 0 leaves it out.
-    #[arg(long, default_value_t = 1_000_000)]
-    rows: u64,
+    /// Sizes of the table that is read before and after, in rows; 0 leaves it out.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 10_000_000])]
+    rows: Vec<u64>,
+    /// Scans of each table that are timed; one before them is not.
+    #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..))]
+    scans: u32,
     /// Folder for the files; a subfolder is made and removed. Defaults to cargo's target folder.
     #[arg(long, env = "TESSERA_BENCH_DIR")]
     dir: Option<std::path::PathBuf>,
@@ -87,11 +90,28 @@ total              the whole repartition
 rewritten          bytes of data files written by the repartition
 delayed window     the window where each request to the store takes --delay-ms longer, and how many such delays it is
 scan               one field and the time of all rows of the table after a split, while no compaction runs, and after
-                   compaction has localized its files, beside a table that had the new rules from the start";
+                   compaction has localized its files, beside a table that had the new rules from the start: medians of
+                   --scans of both in turns";
+
+/// How large the table is.
+#[derive(Debug, Clone, Copy)]
+enum Size {
+    Files(u64),
+    Rows(u64),
+}
+
+impl Size {
+    fn parts(self) -> (&'static str, u64) {
+        match self {
+            Self::Files(files) => ("files", files),
+            Self::Rows(rows) => ("rows", rows),
+        }
+    }
+}
 
 /// One figure.
 struct Line {
-    files: u64,
+    of: Size,
     name: &'static str,
     value: f64,
     unit: &'static str,
@@ -114,19 +134,23 @@ fn run(options: &Options) -> Result<Json> {
     if options.large > 0 {
         runtime.block_on(large(options, &mut lines))?;
     }
-    if options.rows > 0 {
-        runtime.block_on(scans(options, &mut lines))?;
+    for rows in options.rows.iter().filter(|rows| **rows > 0) {
+        runtime.block_on(scans(options, *rows, &mut lines))?;
     }
     let machine = tessera_benches::machine::Machine::read();
-    let shown: Vec<Json> = lines.iter().map(|l| json!({ "files": l.files, "name": l.name, "value": l.value, "unit": l.unit })).collect();
-    Ok(json!({ "target": "repartition", "machine": machine.to_json(), "lines": shown }))
+    let shown = lines.iter().map(|line| {
+        let (unit, count) = line.of.parts();
+        json!({ unit: count, "name": line.name, "value": line.value, "unit": line.unit })
+    });
+    Ok(json!({ "target": "repartition", "machine": machine.to_json(), "lines": shown.collect::<Vec<_>>() }))
 }
 
 fn table(report: &Json) -> String {
-    let head = format!("repartition: {}\n{:>9}  {:<34} {:>12}", report["machine"], "files", "what", "");
+    let head = format!("repartition: {}\n{:>14}  {:<34} {:>12}", report["machine"], "table", "what", "");
     let line = |line: &Json| {
         let (name, unit) = (line["name"].as_str().unwrap_or_default(), line["unit"].as_str().unwrap_or_default());
-        format!("{:>9}  {name:<34} {:>12.2} {unit}", line["files"].to_string(), line["value"].as_f64().unwrap_or_default())
+        let of = ["files", "rows"].iter().find_map(|of| Some(format!("{} {of}", line.get(*of)?))).unwrap_or_default();
+        format!("{of:>14}  {name:<34} {:>12.2} {unit}", line["value"].as_f64().unwrap_or_default())
     };
     let lines = report["lines"].as_array().map(|lines| lines.iter().map(line).collect::<Vec<_>>()).unwrap_or_default();
     std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")
@@ -427,14 +451,14 @@ async fn windows(options: &Options, files: u64, lines: &mut Vec<Line>) -> Result
     took.remove(0);
     let all = |of: fn(&Took) -> Duration| took.iter().map(of).collect::<Vec<_>>();
     let (window, staging, total) = (all(|took| took.window), all(|took| took.staging), all(|took| took.total));
-    lines.push(Line { files, name: "window p50", value: percentile(&window, 0.5), unit: "ms" });
-    lines.push(Line { files, name: "window p99", value: percentile(&window, 0.99), unit: "ms" });
-    lines.push(Line { files, name: "staging p50", value: percentile(&staging, 0.5), unit: "ms" });
-    lines.push(Line { files, name: "total p50", value: percentile(&total, 0.5), unit: "ms" });
+    lines.push(Line { of: Size::Files(files), name: "window p50", value: percentile(&window, 0.5), unit: "ms" });
+    lines.push(Line { of: Size::Files(files), name: "window p99", value: percentile(&window, 0.99), unit: "ms" });
+    lines.push(Line { of: Size::Files(files), name: "staging p50", value: percentile(&staging, 0.5), unit: "ms" });
+    lines.push(Line { of: Size::Files(files), name: "total p50", value: percentile(&total, 0.5), unit: "ms" });
     // The row that each repartition writes is flushed by the next; that is no data of before.
     let rewritten = data_bytes(&world.folder.path().join("store"))?.saturating_sub(before);
     lines.push(Line {
-        files,
+        of: Size::Files(files),
         name: "written for rows of the windows",
         value: rewritten as f64 / took.len() as f64 / 1024.0,
         unit: "KiB each",
@@ -450,8 +474,13 @@ async fn delayed(options: &Options, lines: &mut Vec<Line>) -> Result<()> {
         window.push(world.turn().await?.window);
     }
     let median = percentile(&window[1..], 0.5);
-    lines.push(Line { files: 1_000, name: "delayed window p50", value: median, unit: "ms" });
-    lines.push(Line { files: 1_000, name: "  store round trips in it", value: (median / options.delay_ms as f64).floor(), unit: "" });
+    lines.push(Line { of: Size::Files(1_000), name: "delayed window p50", value: median, unit: "ms" });
+    lines.push(Line {
+        of: Size::Files(1_000),
+        name: "  store round trips in it",
+        value: (median / options.delay_ms as f64).floor(),
+        unit: "",
+    });
     world.close().await
 }
 
@@ -459,8 +488,8 @@ async fn large(options: &Options, lines: &mut Vec<Line>) -> Result<()> {
     let mut world = World::listed(options, options.large, Duration::ZERO).await?;
     for name in ["total, split", "total, merge"] {
         let took = world.turn().await?;
-        lines.push(Line { files: options.large, name, value: took.total.as_secs_f64(), unit: "s" });
-        lines.push(Line { files: options.large, name: "  window", value: took.window.as_secs_f64() * 1e3, unit: "ms" });
+        lines.push(Line { of: Size::Files(options.large), name, value: took.total.as_secs_f64(), unit: "s" });
+        lines.push(Line { of: Size::Files(options.large), name: "  window", value: took.window.as_secs_f64() * 1e3, unit: "ms" });
     }
     world.close().await
 }
@@ -507,47 +536,57 @@ async fn filled(options: &Options, cpu: &Cpu, split: bool) -> Result<World> {
     Ok(world)
 }
 
-async fn scan_ms(world: &World, rows: usize) -> Result<f64> {
-    let mut times = Vec::new();
-    for _ in 0..6 {
-        let watch = Stopwatch::start();
-        let found = world.count().await?;
-        times.push(watch.elapsed());
-        if found != rows {
-            return Err(format!("{found} rows came out, expected {rows}").into());
+/// Milliseconds of a scan of each table: medians of rounds in which each is read once, so that what else the machine does
+/// befalls both.
+async fn scan_in_turns(options: &Options, tables: [&World; 2], rows: usize) -> Result<[f64; 2]> {
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..=options.scans {
+        for (world, times) in tables.iter().zip(&mut times) {
+            let watch = Stopwatch::start();
+            let found = world.count().await?;
+            if found != rows {
+                return Err(format!("{found} rows came out, expected {rows}").into());
+            }
+            // The first reads what the others find in caches.
+            times.extend((round > 0).then(|| watch.elapsed()));
         }
     }
-    Ok(percentile(&times[1..], 0.5))
+    Ok(times.map(|times| percentile(&times, 0.5)))
 }
 
-async fn scans(options: &Options, lines: &mut Vec<Line>) -> Result<()> {
-    let cpu = cpu(options, 4_000, options.rows)?;
+async fn scans(options: &Options, rows: u64, lines: &mut Vec<Line>) -> Result<()> {
+    let cpu = cpu(options, 4_000, rows)?;
     let rows = cpu.rows();
-    let ours = filled(options, &cpu, true).await?;
+    let new = filled(options, &cpu, true).await?;
     // A repartition writes one row more, which is in a file of its own: in both tables.
-    let targets: Vec<_> = ours.regions.iter().map(|(id, _, rule)| (*id, Arc::clone(rule))).collect();
-    ours.write(&targets, Generation::FIRST).await?;
-    ours.hold_compactions(txn(1)).await?;
-    let from_the_start = scan_ms(&ours, rows).await?;
-    ours.close().await?;
-    let mut world = filled(options, &cpu, false).await?;
-    let before = data_bytes(&world.folder.path().join("store"))?;
-    world.turn().await?;
-    let rewritten = data_bytes(&world.folder.path().join("store"))?.saturating_sub(before);
+    let targets: Vec<_> = new.regions.iter().map(|(id, _, rule)| (*id, Arc::clone(rule))).collect();
+    new.write(&targets, Generation::FIRST).await?;
+    let mut split = filled(options, &cpu, false).await?;
+    let before = data_bytes(&split.folder.path().join("store"))?;
+    split.turn().await?;
+    let rewritten = data_bytes(&split.folder.path().join("store"))?.saturating_sub(before);
     // Else the first scans would share the machine with the compactions that localize, and the last find them done.
-    world.hold_compactions(txn(world.next_generation)).await?;
-    world.check_foreign().await?;
-    let after = scan_ms(&world, rows).await?;
-    for (id, ..) in &world.regions {
-        world.engine.release(*id, txn(world.next_generation));
-        world.engine.compact_region(*id, Strategy::default()).await?;
+    let holder = txn(split.next_generation);
+    new.hold_compactions(holder).await?;
+    split.hold_compactions(holder).await?;
+    split.check_foreign().await?;
+    let [as_new, after] = scan_in_turns(options, [&new, &split], rows).await?;
+    for world in [&new, &split] {
+        for (id, ..) in &world.regions {
+            world.engine.release(*id, holder);
+            world.engine.compact_region(*id, Strategy::default()).await?;
+        }
     }
-    let localized = scan_ms(&world, rows).await?;
-    world.close().await?;
-    let files = 0;
-    lines.push(Line { files, name: "rewritten by a split", value: rewritten as f64, unit: "bytes" });
-    lines.push(Line { files, name: "scan, new rules from the start", value: from_the_start, unit: "ms" });
-    lines.push(Line { files, name: "scan after the split", value: after, unit: "ms" });
-    lines.push(Line { files, name: "scan after localizing", value: localized, unit: "ms" });
+    let [compacted, localized] = scan_in_turns(options, [&new, &split], rows).await?;
+    new.close().await?;
+    split.close().await?;
+    let mut line = |name, value, unit| lines.push(Line { of: Size::Rows(rows as u64), name, value, unit });
+    line("rewritten by a split", rewritten as f64, "bytes");
+    line("scan, new rules from the start", as_new, "ms");
+    line("scan after the split", after, "ms");
+    line("  of that with new rules", after / as_new, "x");
+    line("scan, new rules, compacted", compacted, "ms");
+    line("scan after localizing", localized, "ms");
+    line("  of that with new rules", localized / compacted, "x");
     Ok(())
 }
