@@ -45,13 +45,15 @@ pub struct Source {
     loaded: Option<Loaded>,
     /// The checkpoint that was damaged and passed over, and what was wrong with it.
     damaged: Option<(String, String)>,
+    /// The object of a checkpoint that was not there when it was passed over.
+    missing: Option<String>,
 }
 
 impl Source {
     /// Those of `region`; only those not above `at_most`, if that is given.
     #[must_use]
     pub fn new(context: &Context, region: RegionId, at_most: Option<Slot>) -> Self {
-        Self { context: context.clone(), region, at_most, loaded: None, damaged: None }
+        Self { context: context.clone(), region, at_most, loaded: None, damaged: None, missing: None }
     }
 
     /// The one that was loaded last.
@@ -103,8 +105,14 @@ impl CheckpointSource for Source {
                     return Ok(Some(Base { slot: *version, commit_id }));
                 }
                 Err(error @ (Error::Checkpoint { .. } | Error::MissingRecord { .. })) => {
-                    if let Error::Checkpoint { path, reason } = &error {
-                        self.damaged = Some((path.clone(), reason.clone()));
+                    match &error {
+                        Error::Checkpoint { path, reason } => self.damaged = Some((path.clone(), reason.clone())),
+                        // What retention frees is missed once: the next listing has the checkpoint that took its place.
+                        Error::MissingRecord { path } if self.missing.as_ref() == Some(path) => {
+                            self.damaged = Some((path.clone(), "it is not there".to_owned()));
+                        }
+                        Error::MissingRecord { path } => self.missing = Some(path.clone()),
+                        _ => {}
                     }
                     metrics::counter!("tessera_manifest_checkpoints_passed_over_total").increment(1);
                     tracing::warn!(region = %self.region, %version, %error, "passed over a checkpoint; an older one takes its place");

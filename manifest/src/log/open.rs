@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::replay::Replay;
+use super::replay::{Replay, missing_segment};
 use super::{Context, Opener};
 use crate::action::{self, Action};
 use crate::body::Body;
@@ -37,6 +37,8 @@ pub(super) struct Draft {
     pub(super) replay: Replay,
     /// What was replayed: from which checkpoint, how many records, and the name of the last.
     upto: Option<(Option<Slot>, usize, Nonce)>,
+    /// The segment that was not there when the log was read last.
+    missing: Option<String>,
 }
 
 impl Draft {
@@ -54,6 +56,7 @@ impl Draft {
             source: Source::new(context, region, None),
             replay: Replay::from(context, RegionState::empty(region)),
             upto: None,
+            missing: None,
         }
     }
 
@@ -72,7 +75,8 @@ impl Draft {
         if done.is_none() {
             self.replay = Replay::from(&self.context, self.source.state());
         }
-        self.replay.records(&history[done.unwrap_or(0)..]).await?;
+        let replayed = self.replay.records(&history[done.unwrap_or(0)..]).await;
+        replayed.map_err(|error| missing_segment(&mut self.missing, error))?;
         self.upto = Some((base, history.len(), history.last().map_or(Nonce(0), |record| record.commit_id)));
         Ok(())
     }

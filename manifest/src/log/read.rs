@@ -2,7 +2,7 @@
 
 use futures::{Stream, StreamExt};
 
-use super::replay::Replay;
+use super::replay::{Replay, missing_segment};
 use super::{Context, Manifest, Opener, slot_store};
 use crate::body::Body;
 use crate::checkpoint::Source;
@@ -17,15 +17,22 @@ use crate::state::RegionState;
 /// [`Error::NotFound`] if there is no such region; damage; failures of the store.
 pub async fn load(context: &Context, region: RegionId) -> Result<RegionState, Error> {
     let store = slot_store(context, region);
-    let mut source = Source::new(context, region, None);
-    let loaded = slot::load(&store, &mut source).await;
-    let loaded = loaded.map_err(|error| source.explain(error))?;
-    if loaded.is_empty() {
-        return Err(Error::NotFound { path: store.path(Slot::new(Epoch(1), 0)).to_string() });
+    let mut missing = None;
+    loop {
+        let mut source = Source::new(context, region, None);
+        let loaded = slot::load(&store, &mut source).await;
+        let loaded = loaded.map_err(|error| source.explain(error))?;
+        if loaded.is_empty() {
+            return Err(Error::NotFound { path: store.path(Slot::new(Epoch(1), 0)).to_string() });
+        }
+        let mut replay = Replay::from(context, source.state());
+        let again = missing.is_some();
+        match replay.records(&loaded.history).await.map_err(|error| missing_segment(&mut missing, error)) {
+            Ok(()) => return Ok(replay.state),
+            Err(Error::MissingRecord { .. }) if !again => {}
+            Err(error) => return Err(error),
+        }
     }
-    let mut replay = Replay::from(context, source.state());
-    replay.records(&loaded.history).await?;
-    Ok(replay.state)
 }
 
 /// Reads the state of a region at a version, and changes nothing: any version from the floor on, and any that is

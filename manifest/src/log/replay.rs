@@ -111,7 +111,29 @@ fn kind_of(actions: &[Action]) -> Kind {
     }
 }
 
+/// What it means that a segment is missing, given the one that was found missing when the log was read before. Retention frees
+/// a segment only after a checkpoint has taken the place of the record that names it: whoever reads again begins there,
+/// and does not miss the same one.
+pub(super) fn missing_segment(before: &mut Option<String>, error: Error) -> Error {
+    match error {
+        Error::MissingRecord { path } if before.as_ref() == Some(&path) => lost_segment(path),
+        Error::MissingRecord { path } => {
+            *before = Some(path.clone());
+            Error::MissingRecord { path }
+        }
+        error => error,
+    }
+}
+
+/// A segment that is needed and is not there.
+pub(super) fn lost_segment(path: String) -> Error {
+    Error::Checkpoint { path, reason: "it is not there, although the manifest names it".to_owned() }
+}
+
 /// The content of the segments that a record with these actions names: none, and no request, for most.
+///
+/// # Errors
+/// Those of [`read_segments`].
 pub(super) async fn segments_of(context: &Context, region: RegionId, actions: &[Action]) -> Result<Segments, Error> {
     let named: Vec<SegmentRef> = actions
         .iter()

@@ -172,7 +172,10 @@ impl<'a> Walk<'a> {
         if kind != record.kind {
             return Err(format!("the header says {:?}, the actions say {kind:?}", record.kind));
         }
-        let segments = self.segments_of(&body.actions).await.map_err(|error| chain(&error))?;
+        let segments = self.segments_of(&body.actions).await.map_err(|error| match error {
+            Error::MissingRecord { path } => format!("names the segment '{path}', which is not there"),
+            error => chain(&error),
+        })?;
         let next = state.apply_record_with(record.slot, &body.actions, &segments).map_err(|error| format!("cannot be applied: {error}"))?;
         if !ahead && next.set_hash() != body.set_hash {
             return Err(format!("after it the file set hashes to {}, its writer recorded {}", next.set_hash(), body.set_hash));

@@ -7,6 +7,7 @@ use ulid::Ulid;
 use super::*;
 use crate::action::{CheckpointRef, Doom, Fence, Floor, RemapStaged, Resolve, SegmentRef, Stage, StageTarget};
 use crate::checkpoint::encode_segment;
+use crate::error::ErrorClass;
 use crate::file::{ColumnStats, FileMeta, FileRef, Scope, StagedFile};
 use crate::id::{FileId, FileKey, TxnId};
 use crate::schema::ColumnChange;
@@ -147,16 +148,24 @@ async fn a_damaged_checkpoint_is_passed_over() {
 
 #[tokio::test]
 async fn a_region_without_any_usable_checkpoint_is_damaged_and_says_so() {
-    let (store, context, mut manifest) = retained().await;
-    manifest.retain().await.unwrap();
-    for checkpoint in manifest.state().checkpoints() {
-        let root = context.root.manifest(meta_region()).checkpoint_path(checkpoint.version);
-        store.put(&root, Bytes::from_static(b"?").into()).await.unwrap();
+    for damage in ["roots", "missing segments"] {
+        let (store, context, mut manifest) = retained().await;
+        manifest.retain().await.unwrap();
+        for checkpoint in manifest.state().checkpoints() {
+            let path = context.root.manifest(meta_region()).checkpoint_path(checkpoint.version);
+            let bytes = store.get(&path).await.unwrap().bytes().await.unwrap();
+            let root = crate::checkpoint::Root::decode(meta_region(), checkpoint.version, &bytes).unwrap();
+            match damage {
+                "roots" => drop(store.put(&path, Bytes::from_static(b"?").into()).await.unwrap()),
+                // The next one may have it as well.
+                _ => drop(store.delete(&context.root.segment(meta_region(), root.segments[0].segment.file)).await),
+            }
+        }
+        let error = load(&context, meta_region()).await.unwrap_err();
+        assert!(matches!(&error, Error::Checkpoint { .. }) && error.to_string().contains("backup"), "{damage}: {error}");
+        let error = Manifest::open(&context, meta_region(), OPENER).await.unwrap_err();
+        assert!(matches!(error, Error::Checkpoint { .. }), "{damage}: {error}");
     }
-    let error = load(&context, meta_region()).await.unwrap_err();
-    assert!(matches!(&error, Error::Checkpoint { .. }) && error.to_string().contains("backup"), "{error}");
-    let error = Manifest::open(&context, meta_region(), OPENER).await.unwrap_err();
-    assert!(matches!(error, Error::Checkpoint { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -367,10 +376,9 @@ async fn a_rollback_is_refused_where_a_column_has_another_type_now() {
     assert!(matches!(&error, Error::Rejected { source: Violation::FileOfOtherTypes { .. }, .. }), "{error:?}");
 }
 
-#[tokio::test]
-async fn a_remap_is_replayed_from_its_segments_also_when_a_checkpoint_holds_it() {
-    let (store, context) = context();
-    let mut manifest = Manifest::create(&context, meta(), OPENER).await.unwrap();
+/// A region with three files that is staged, and a remap onto nine, whose segment is on the store.
+async fn staged_remap(store: &FaultStore, context: &Context) -> (Manifest, RemapStaged) {
+    let mut manifest = Manifest::create(context, meta(), OPENER).await.unwrap();
     add(&mut manifest, 0..3).await;
     let txn = TxnId(Ulid(5));
     let generation = Generation::new(2).unwrap();
@@ -388,7 +396,15 @@ async fn a_remap_is_replayed_from_its_segments_also_when_a_checkpoint_holds_it()
     let segment = SegmentRef { file: FileId::new(Epoch(1), Ulid(77)), crc32: crc32fast::hash(&bytes), bytes: bytes.len() as u64, rows: 9 };
     store.put(&context.root.segment(meta_region(), segment.file), bytes.into()).await.unwrap();
     let set_hash = (0..9).fold(SetHash::EMPTY, |hash, number| hash.with(MemberHash::of(&remapped(number))));
-    commit(&mut manifest, vec![Action::RemapStaged(RemapStaged { txn, segments: vec![segment], set_hash })]).await;
+    (manifest, RemapStaged { txn, segments: vec![segment], set_hash })
+}
+
+#[tokio::test]
+async fn a_remap_is_replayed_from_its_segments_also_when_a_checkpoint_holds_it() {
+    let (store, context) = context();
+    let (mut manifest, remap) = staged_remap(&store, &context).await;
+    let txn = remap.txn;
+    commit(&mut manifest, vec![Action::RemapStaged(remap)]).await;
     assert_eq!(&load(&context, meta_region()).await.unwrap(), manifest.state());
     manifest.checkpoint().await.unwrap();
     assert_eq!(&load(&context, meta_region()).await.unwrap(), manifest.state());
@@ -396,6 +412,30 @@ async fn a_remap_is_replayed_from_its_segments_also_when_a_checkpoint_holds_it()
     commit(&mut manifest, vec![Action::Resolve(resolve)]).await;
     assert_eq!(manifest.state().files().len(), 9);
     assert_eq!(&load(&context, meta_region()).await.unwrap(), manifest.state());
+}
+
+/// No try finds it: that is damage, which somebody has to mend, not a race with retention.
+#[tokio::test]
+async fn a_segment_that_is_named_and_missing_is_damage_and_named() {
+    let (store, context) = context();
+    let (mut manifest, remap) = staged_remap(&store, &context).await;
+    let path = context.root.segment(meta_region(), remap.segments[0].file);
+    let bytes = store.get(&path).await.unwrap().bytes().await.unwrap();
+    let expect_lost = |error: Error| {
+        assert!(matches!(&error, Error::Checkpoint { path: named, .. } if *named == path.to_string()), "{error}");
+        assert_eq!(error.class(), ErrorClass::Corrupt);
+    };
+    store.delete(&path).await.unwrap();
+    let remap = vec![Action::RemapStaged(remap)];
+    expect_lost(manifest.commit(remap.clone()).await.unwrap_err());
+    store.put(&path, bytes.clone().into()).await.unwrap();
+    commit(&mut manifest, remap).await;
+    store.delete(&path).await.unwrap();
+    expect_lost(load(&context, meta_region()).await.unwrap_err());
+    expect_lost(Manifest::open(&context, meta_region(), OPENER).await.unwrap_err());
+    store.put(&path, bytes.into()).await.unwrap();
+    let reopened = Manifest::open(&context, meta_region(), OPENER).await.unwrap();
+    assert_eq!(reopened.state().files(), manifest.state().files());
 }
 
 #[tokio::test]

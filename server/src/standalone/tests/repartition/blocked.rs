@@ -1,83 +1,41 @@
 //! A repartition that is decided and cannot go on: what others are told, how it goes on, and how it is given up.
 
-use async_trait::async_trait;
-use futures::stream::BoxStream;
-use object_store::memory::InMemory;
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStoreExt, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult,
-};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tessera_manifest::id::{RegionId, RegionNumber, TableId};
 use tessera_manifest::log::{Context, load};
 use tessera_manifest::paths::Root;
 use tessera_metaclient::procedure::{Phase, ProcedureId, Record};
 
+use super::super::failing::{FailingStore, Put};
 use super::*;
 use crate::ddl::marker;
 use crate::failpoint::{Death, Fuse, FusedKv, FusedStore, Side};
 
-/// An object store that at times gives a damaged manifest of the table's first region, which no retry mends: from the
-/// decision on, so that the remap is what meets it.
-#[derive(Debug, Default)]
-struct DamagingStore {
-    inner: InMemory,
-    damages: AtomicBool,
-    decided: AtomicBool,
-}
-
-impl std::fmt::Display for DamagingStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("damaging store")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for DamagingStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
-        self.decided.fetch_or(location.as_ref().contains("/txn/"), Ordering::SeqCst);
-        self.inner.put_opts(location, payload, options).await
-    }
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, options).await
-    }
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        let damaged = self.damages.load(Ordering::SeqCst) && self.decided.load(Ordering::SeqCst);
-        if damaged && location.as_ref().starts_with("0000001024/0000000000/manifest/") {
-            let garbage = Path::from("garbage");
-            self.inner.put(&garbage, vec![0x5a; 1 << 20].into()).await?;
-            return self.inner.get_opts(&garbage, options).await;
-        }
-        self.inner.get_opts(location, options).await
-    }
-    fn delete_stream(&self, locations: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
-
 const TABLE: TableId = TableId(1024);
 const SOURCE: RegionId = RegionId::new(TABLE, RegionNumber(0));
 
+/// Whether this is of the manifest of the table's first region, without which no retry of a remap gets on.
+fn is_of_source(name: &str) -> bool {
+    name.starts_with("0000001024/0000000000/manifest/")
+}
+
 /// A world with a table whose split is decided and blocked.
-async fn blocked() -> (World, Arc<DamagingStore>, Session, ProcedureId) {
-    let store = Arc::new(DamagingStore::default());
+async fn blocked() -> (World, Arc<FailingStore>, Session, ProcedureId) {
+    let store = Arc::new(FailingStore::default());
     let world = World { store: Arc::clone(&store) as Arc<dyn ObjectStore>, ..World::new() };
     let session = world.open().await;
     session.run(&create("")).await;
     session.run("INSERT INTO t VALUES ('a', 1, 1, 1), ('g', 1, 2, 2), ('z', 1, 3, 3)").await;
     session.rows("ADMIN flush_table('t')").await;
     session.run("INSERT INTO t VALUES ('b', 1, 4, 4)").await;
-    store.damages.store(true, Ordering::SeqCst);
+    // From the decision on, so that the remap is what meets it.
+    let decided = Arc::new(AtomicBool::new(false));
+    let damages = Arc::clone(&decided);
+    store.garble(move |name| damages.load(Ordering::SeqCst) && is_of_source(name));
+    store.on_put(move |name, _| {
+        decided.fetch_or(name.contains("/txn/"), Ordering::SeqCst);
+        Put::Taken
+    });
     let (_, message) = session.refused(SPLIT).await;
     assert!(message.contains("is blocked: remove the cause, then ADMIN retry_procedure('"), "{message}");
     let id = record_of(&session, "repartition").await.id;
@@ -112,7 +70,7 @@ async fn a_blocked_repartition_says_so_to_whoever_would_wait_and_goes_on_when_th
     }
     let state = session.rows(&format!("ADMIN procedure_state('{id}')")).await.remove(0);
     assert!(state.contains("\"status\":\"blocked\""), "{state}");
-    store.damages.store(false, Ordering::SeqCst);
+    store.heal();
     session.rows(&format!("ADMIN retry_procedure('{id}')")).await;
     assert_eq!(session.server.procedures().client().wait(&id).await.unwrap().phase, Phase::Done);
     assert_eq!(session.all().await.len(), 6, "what was written meanwhile is there");
@@ -138,7 +96,7 @@ async fn a_table_whose_repartition_is_blocked_can_be_dropped() {
     session.run("INSERT INTO t VALUES ('a', 1, 9, 9)").await;
     session.repartition("ALTER TABLE t SPLIT PARTITION (host >= 'm') INTO (host >= 'm' AND host < 'p', host >= 'p')").await;
     assert_eq!(session.all().await.len(), 1);
-    store.damages.store(false, Ordering::SeqCst);
+    store.heal();
     // What the marker's verdict needs is there: the region that could not follow its commit has all its files.
     let marked = marker::find(&world.store, TABLE).await.unwrap().unwrap();
     assert_eq!(marked.regions.len(), 3, "{marked:?}");
@@ -147,7 +105,10 @@ async fn a_table_whose_repartition_is_blocked_can_be_dropped() {
     assert!(left.staging().is_some() && !left.is_dropped() && !left.files().is_empty());
     session.server.close().await.unwrap();
     for damages in [true, false] {
-        store.damages.store(damages, Ordering::SeqCst);
+        store.heal();
+        if damages {
+            store.garble(is_of_source);
+        }
         let session = world.open().await;
         assert_eq!(session.rows("SHOW TABLES").await, ["t"]);
         assert_eq!(session.all().await.len(), 1);
@@ -171,7 +132,7 @@ async fn a_drop_in_the_place_of_a_blocked_repartition_that_dies_anywhere_is_done
             let (world, damaging, session, id) = blocked().await;
             drop(session);
             // A blocked procedure is not tried again because the cause is gone.
-            damaging.damages.store(false, Ordering::SeqCst);
+            damaging.heal();
             let fuse = Fuse::new(side, Death::Silence);
             let kv = Arc::new(FusedKv::new(Arc::clone(&world.kv), Arc::clone(&fuse)));
             let store = Arc::new(FusedStore::new(Arc::clone(&world.store), Arc::clone(&fuse)));

@@ -1,17 +1,10 @@
 //! Processes that die at chosen steps of a repartition, and what their successors do at once or refuse.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use async_trait::async_trait;
-use futures::stream::BoxStream;
-use object_store::memory::InMemory;
+use object_store::ObjectMeta;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStoreExt, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult,
-};
 use tessera_metaclient::procedure::{Phase, Record};
 
+use super::super::failing::{FailingStore, Put};
 use super::held::{At, Hold};
 use super::*;
 
@@ -65,17 +58,11 @@ async fn a_successor_takes_rows_for_new_regions_as_soon_as_the_commit_admits_the
     }
 }
 
-/// An object store that damages the segments of the table's first region while it is told to.
-#[derive(Debug, Default)]
-struct DamagingStore {
-    inner: InMemory,
-    damages: AtomicBool,
-}
-
-impl std::fmt::Display for DamagingStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("damaging store")
-    }
+/// What may become of an object while nobody looks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Harm {
+    Damage,
+    Loss,
 }
 
 fn damaged(bytes: &[u8]) -> Vec<u8> {
@@ -85,36 +72,10 @@ fn damaged(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-#[async_trait]
-impl ObjectStore for DamagingStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
-        let damages = self.damages.load(Ordering::SeqCst) && location.as_ref().starts_with(SEGMENTS);
-        let payload = if damages { damaged(&payload.iter().flatten().copied().collect::<Vec<u8>>()).into() } else { payload };
-        self.inner.put_opts(location, payload, options).await
-    }
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, options).await
-    }
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        self.inner.get_opts(location, options).await
-    }
-    fn delete_stream(&self, locations: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
-
-/// Asserts that a text names a segment and says what to do.
-fn expect_advice(text: &str) {
-    let parts = [SEGMENTS, "checksum", "bring that object back from a backup"];
+/// Asserts that a text names a segment, what is wrong with it, and says what to do.
+fn expect_advice(harm: Harm, text: &str) {
+    let what = if harm == Harm::Damage { "checksum" } else { "it is not there, although the manifest names it" };
+    let parts = [SEGMENTS, what, "bring that object back from a backup"];
     assert!(parts.iter().all(|part| text.contains(part)), "{text}");
 }
 
@@ -127,62 +88,73 @@ async fn retry(session: &Session, id: &tessera_metaclient::procedure::ProcedureI
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn references_that_the_store_damages_block_a_repartition_until_it_damages_them_no_more() {
-    let store = Arc::new(DamagingStore::default());
-    let world = World { store: Arc::clone(&store) as Arc<dyn ObjectStore>, ..World::new() };
-    let session = world.open().await;
-    filled(&session).await;
-    store.damages.store(true, Ordering::SeqCst);
-    let (_, message) = session.refused(SPLIT).await;
-    assert!(message.contains("is blocked: remove the cause, then ADMIN retry_procedure('"), "{message}");
-    expect_advice(&message);
-    assert_eq!(session.all().await.len(), 3, "what was written before is read");
-    assert_eq!(session.run("INSERT INTO t VALUES ('b', 1, 4, 4), ('h', 1, 5, 5)").await, 2);
-    let blocked = last(&session).await;
-    // As long as they are damaged, another try ends as the first.
-    session.rows(&format!("ADMIN retry_procedure('{}')", blocked.id)).await;
-    let again = last(&session).await;
-    assert!(again.phase.is_blocked(), "{again:?}");
-    expect_advice(again.error.as_deref().unwrap());
-    store.damages.store(false, Ordering::SeqCst);
-    retry(&session, &blocked.id).await;
-    session.server.close().await.unwrap();
+async fn references_that_the_store_damages_or_loses_block_a_repartition_until_it_does_so_no_more() {
+    for harm in [Harm::Damage, Harm::Loss] {
+        let store = Arc::new(FailingStore::default());
+        let world = World { store: Arc::clone(&store) as Arc<dyn ObjectStore>, ..World::new() };
+        let session = world.open().await;
+        filled(&session).await;
+        store.on_put(move |name, bytes| match harm {
+            _ if !name.starts_with(SEGMENTS) => Put::Taken,
+            Harm::Damage => Put::Altered(damaged(bytes)),
+            Harm::Loss => Put::Lost,
+        });
+        let (_, message) = session.refused(SPLIT).await;
+        assert!(message.contains("is blocked: remove the cause, then ADMIN retry_procedure('"), "{message}");
+        expect_advice(harm, &message);
+        assert_eq!(session.all().await.len(), 3, "what was written before is read");
+        assert_eq!(session.run("INSERT INTO t VALUES ('b', 1, 4, 4), ('h', 1, 5, 5)").await, 2);
+        let blocked = last(&session).await;
+        // As long as it does, another try ends as the first.
+        session.rows(&format!("ADMIN retry_procedure('{}')", blocked.id)).await;
+        let again = last(&session).await;
+        assert!(again.phase.is_blocked(), "{again:?}");
+        expect_advice(harm, again.error.as_deref().unwrap());
+        store.heal();
+        retry(&session, &blocked.id).await;
+        session.server.close().await.unwrap();
+    }
 }
 
-/// References that a region has taken are needed to open it: here the object itself is damaged, and brought back.
+/// References that a region has taken are needed to open it: here the object itself is damaged or gone, and brought back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn references_that_are_damaged_once_they_were_taken_block_a_repartition_until_they_are_back() {
-    let (world, hold) = (World::new(), Hold::new(At::Before("resolve")));
-    let session = world.open_held(&hold).await;
-    filled(&session).await;
-    let writes = async {
-        // Rows of the new rules, which the commit admitted.
-        hold.reached().await;
-        session.run("INSERT INTO t VALUES ('b', 1, 4, 4), ('h', 1, 5, 5)").await;
-        session.rows("ADMIN flush_table('t')").await;
-    };
-    tokio::select! {
-        answer = session.execute(SPLIT) => panic!("{:?}", answer.map(|_| ())),
-        () = writes => {}
+async fn references_that_are_damaged_or_lost_once_they_were_taken_block_a_repartition_until_they_are_back() {
+    for harm in [Harm::Damage, Harm::Loss] {
+        let (world, hold) = (World::new(), Hold::new(At::Before("resolve")));
+        let session = world.open_held(&hold).await;
+        filled(&session).await;
+        let writes = async {
+            // Rows of the new rules, which the commit admitted.
+            hold.reached().await;
+            session.run("INSERT INTO t VALUES ('b', 1, 4, 4), ('h', 1, 5, 5)").await;
+            session.rows("ADMIN flush_table('t')").await;
+        };
+        tokio::select! {
+            answer = session.execute(SPLIT) => panic!("{:?}", answer.map(|_| ())),
+            () = writes => {}
+        }
+        drop(session);
+        let objects: Vec<ObjectMeta> = world.store.list(Some(&Path::from("0000001024/0000000000"))).try_collect().await.unwrap();
+        let mut sound = Vec::new();
+        for object in objects.into_iter().filter(|object| object.location.as_ref().starts_with(SEGMENTS)) {
+            let bytes = world.store.get(&object.location).await.unwrap().bytes().await.unwrap();
+            match harm {
+                Harm::Damage => drop(world.store.put(&object.location, damaged(&bytes).into()).await.unwrap()),
+                Harm::Loss => world.store.delete(&object.location).await.unwrap(),
+            }
+            sound.push((object.location, bytes));
+        }
+        assert!(!sound.is_empty());
+        let session = world.open().await;
+        let blocked = last(&session).await;
+        assert!(blocked.phase.is_blocked(), "{blocked:?}");
+        expect_advice(harm, blocked.error.as_deref().unwrap());
+        for (location, bytes) in sound {
+            world.store.put(&location, bytes.into()).await.unwrap();
+        }
+        retry(&session, &blocked.id).await;
+        session.server.close().await.unwrap();
     }
-    drop(session);
-    let objects: Vec<ObjectMeta> = world.store.list(Some(&Path::from("0000001024/0000000000"))).try_collect().await.unwrap();
-    let mut sound = Vec::new();
-    for object in objects.into_iter().filter(|object| object.location.as_ref().starts_with(SEGMENTS)) {
-        let bytes = world.store.get(&object.location).await.unwrap().bytes().await.unwrap();
-        world.store.put(&object.location, damaged(&bytes).into()).await.unwrap();
-        sound.push((object.location, bytes));
-    }
-    assert!(!sound.is_empty());
-    let session = world.open().await;
-    let blocked = last(&session).await;
-    assert!(blocked.phase.is_blocked(), "{blocked:?}");
-    expect_advice(blocked.error.as_deref().unwrap());
-    for (location, bytes) in sound {
-        world.store.put(&location, bytes.into()).await.unwrap();
-    }
-    retry(&session, &blocked.id).await;
-    session.server.close().await.unwrap();
 }
 
 /// A decimal in a rule is a number of units of its column's last digit: once the column has more digits, it is another one.
