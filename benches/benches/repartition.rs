@@ -46,6 +46,8 @@ const TABLE: TableId = TableId(1024);
 const NODE: NodeId = NodeId(1);
 /// The tag that the table is partitioned on.
 const HOST: ColumnId = ColumnId(0);
+/// In whose name compactions are held while a table is filled.
+const FILLING: TxnId = TxnId(Ulid(1));
 /// Hosts below are in the first half.
 const MIDDLE: &str = "host_2";
 
@@ -91,7 +93,7 @@ rewritten          bytes of data files written by the repartition
 delayed window     the window where each request to the store takes --delay-ms longer, and how many such delays it is
 scan               one field and the time of all rows of the table after a split, while no compaction runs, and after
                    compaction has localized its files, beside a table that had the new rules from the start: medians of
-                   --scans of both in turns";
+                   --scans of both in turns; of files as they are flushed, and of those that a compaction has left";
 
 /// How large the table is.
 #[derive(Debug, Clone, Copy)]
@@ -374,6 +376,15 @@ impl World {
         Ok(())
     }
 
+    /// Lets compactions run that somebody holds, and waits for one of each region.
+    async fn compact(&self, holder: TxnId) -> Result<()> {
+        for (id, ..) in &self.regions {
+            self.engine.release(*id, holder);
+            self.engine.compact_region(*id, Strategy::default()).await?;
+        }
+        Ok(())
+    }
+
     /// That the second region still reads files of the first.
     async fn check_foreign(&self) -> Result<()> {
         let (second, ..) = self.regions.last().ok_or("no region")?;
@@ -508,7 +519,7 @@ fn data_bytes(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// A table with rows, of one region or of the two halves.
+/// A table with rows, of one region or of the two halves, in files of flushes.
 async fn filled(options: &Options, cpu: &Cpu, split: bool) -> Result<World> {
     let folder = folder(options)?;
     let store = node::store(folder.path())?;
@@ -521,6 +532,8 @@ async fn filled(options: &Options, cpu: &Cpu, split: bool) -> Result<World> {
     for (id, _, rule) in &world.regions {
         world.engine.create_region(meta(&world.schema, id.number().0, Arc::clone(rule))).await?;
     }
+    // Else the files would be those that compactions happened to have got to.
+    world.hold_compactions(FILLING).await?;
     for batch in cpu.in_time_order(10_000) {
         let batch = batch?;
         for (id, generation, rule) in &world.regions {
@@ -557,36 +570,45 @@ async fn scan_in_turns(options: &Options, tables: [&World; 2], rows: usize) -> R
 async fn scans(options: &Options, rows: u64, lines: &mut Vec<Line>) -> Result<()> {
     let cpu = cpu(options, 4_000, rows)?;
     let rows = cpu.rows();
-    let new = filled(options, &cpu, true).await?;
-    // A repartition writes one row more, which is in a file of its own: in both tables.
-    let targets: Vec<_> = new.regions.iter().map(|(id, _, rule)| (*id, Arc::clone(rule))).collect();
-    new.write(&targets, Generation::FIRST).await?;
-    let mut split = filled(options, &cpu, false).await?;
-    let before = data_bytes(&split.folder.path().join("store"))?;
-    split.turn().await?;
-    let rewritten = data_bytes(&split.folder.path().join("store"))?.saturating_sub(before);
-    // Else the first scans would share the machine with the compactions that localize, and the last find them done.
-    let holder = txn(split.next_generation);
-    new.hold_compactions(holder).await?;
-    split.hold_compactions(holder).await?;
-    split.check_foreign().await?;
-    let [as_new, after] = scan_in_turns(options, [&new, &split], rows).await?;
-    for world in [&new, &split] {
-        for (id, ..) in &world.regions {
-            world.engine.release(*id, holder);
-            world.engine.compact_region(*id, Strategy::default()).await?;
-        }
-    }
-    let [compacted, localized] = scan_in_turns(options, [&new, &split], rows).await?;
-    new.close().await?;
-    split.close().await?;
     let mut line = |name, value, unit| lines.push(Line { of: Size::Rows(rows as u64), name, value, unit });
-    line("rewritten by a split", rewritten as f64, "bytes");
-    line("scan, new rules from the start", as_new, "ms");
-    line("scan after the split", after, "ms");
-    line("  of that with new rules", after / as_new, "x");
-    line("scan, new rules, compacted", compacted, "ms");
-    line("scan after localizing", localized, "ms");
-    line("  of that with new rules", localized / compacted, "x");
+    let mut compare = |names: [&'static str; 2], [new, split]: [f64; 2]| {
+        line(names[0], new, "ms");
+        line(names[1], split, "ms");
+        line("  of that with new rules", split / new, "x");
+    };
+    for compacted in [false, true] {
+        let new = filled(options, &cpu, true).await?;
+        let mut split = filled(options, &cpu, false).await?;
+        if compacted {
+            new.compact(FILLING).await?;
+            split.compact(FILLING).await?;
+        }
+        // A repartition writes one row more, which is in a file of its own: in both tables.
+        let targets: Vec<_> = new.regions.iter().map(|(id, _, rule)| (*id, Arc::clone(rule))).collect();
+        new.write(&targets, Generation::FIRST).await?;
+        let before = data_bytes(&split.folder.path().join("store"))?;
+        split.turn().await?;
+        let rewritten = data_bytes(&split.folder.path().join("store"))?.saturating_sub(before);
+        if rewritten > 0 {
+            return Err(format!("check failed: a split rewrote {rewritten} bytes").into());
+        }
+        // Else the first scans would share the machine with the compactions that localize, and the last find them done.
+        let holder = txn(split.next_generation);
+        new.hold_compactions(holder).await?;
+        split.hold_compactions(holder).await?;
+        split.check_foreign().await?;
+        let names = match compacted {
+            false => ["scan of flushes, new rules", "scan of flushes, after the split"],
+            true => ["scan of compacted, new rules", "scan of compacted, after the split"],
+        };
+        compare(names, scan_in_turns(options, [&new, &split], rows).await?);
+        if compacted {
+            new.compact(holder).await?;
+            split.compact(holder).await?;
+            compare(["scan, new rules, compacted again", "scan after localizing"], scan_in_turns(options, [&new, &split], rows).await?);
+        }
+        new.close().await?;
+        split.close().await?;
+    }
     Ok(())
 }

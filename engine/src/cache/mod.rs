@@ -21,7 +21,7 @@ use tessera_manifest::rule::Expr;
 
 use crate::config::Config;
 use crate::merge::series::Stretches;
-use crate::sst::Footer;
+use crate::sst::{Bounds, BoundsKey, Footer, bounds_bytes};
 
 /// A cache that counts its lookups.
 pub(crate) struct Counted<K, V> {
@@ -52,6 +52,11 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Cou
         let counter = if found.is_some() { "tessera_cache_hits_total" } else { "tessera_cache_misses_total" };
         metrics::counter!(counter, "cache" => self.name).increment(1);
         found
+    }
+
+    /// Whether it is there, uncounted.
+    pub(crate) fn has(&self, key: &K) -> bool {
+        self.cache.contains_key(key)
     }
 
     pub(crate) fn insert(&self, key: K, value: V) {
@@ -87,6 +92,8 @@ pub(crate) struct Caches {
     pub(crate) series: Counted<(GroupKey, u32), Arc<Stretches>>,
     /// The rows of a row group that satisfy a predicate on tags, under the schema of a version.
     pub(crate) rules: Counted<RuleKey, Arc<[Range<u32>]>>,
+    /// Statistics of a column in the row groups of a file, or in the pages of one.
+    pub(crate) bounds: Counted<BoundsKey, Bounds>,
     /// Bloom filters of a row group, by leaf.
     pub(crate) blooms: Counted<(GroupKey, usize), Arc<Option<Sbbf>>>,
     /// Bytes of a file from a position on, as they are stored: a column of a row group, or a page.
@@ -100,7 +107,8 @@ impl Caches {
     pub(crate) fn new(config: &Config) -> Self {
         let (metadata, series, ranges) = (config.metadata_cache_bytes, config.series_cache_bytes, config.range_cache_bytes);
         Self {
-            footers: Counted::new("metadata", metadata / 4 * 3, |footer: &Arc<Footer>| footer.bytes()),
+            footers: Counted::new("metadata", metadata / 8 * 5, |footer: &Arc<Footer>| footer.bytes()),
+            bounds: Counted::new("bounds", metadata / 8, bounds_bytes),
             blooms: Counted::new("bloom", metadata / 4, |bloom: &Arc<Option<Sbbf>>| {
                 bloom.as_ref().as_ref().map_or(0, |bloom| bloom.num_blocks() * 32)
             }),

@@ -26,7 +26,7 @@ use tessera_manifest::schema::Column;
 use super::Error;
 use super::evolve::conform_column;
 use super::memory::Reserved;
-use super::pages::Group;
+use super::pages::{Group, Known};
 use super::read::FileRead;
 use super::rule::Tests;
 use super::store_reader::StoreReader;
@@ -82,9 +82,23 @@ impl FileRead {
         schema.primary_key().iter().filter_map(|id| schema.column(*id)).collect()
     }
 
+    pub(super) fn known(&self) -> Known<'_> {
+        Known { key: self.key, footer: &self.footer, schema: self.layout.schema(), bounds: &self.access.caches.bounds }
+    }
+
     pub(super) fn reader(&self) -> StoreReader {
         let (store, caches) = (Arc::clone(&self.access.store), self.access.caches.clone());
-        StoreReader { store, caches, path: self.path.clone(), key: self.key, metadata: Arc::clone(self.footer.reader.metadata()) }
+        let metadata = Arc::clone(self.footer.reader.metadata());
+        StoreReader { store, caches, path: self.path.clone(), key: self.key, metadata, chunks: Vec::new() }
+    }
+
+    /// A reader of pages of these columns of a row group, by leaf.
+    fn page_reader(&self, group: usize, leaves: impl Iterator<Item = usize>) -> StoreReader {
+        let mut reader = self.reader();
+        let columns = reader.metadata.row_group(group);
+        reader.chunks = leaves.map(|leaf| columns.column(leaf).byte_range()).map(|(at, bytes)| at..at + bytes).collect();
+        reader.chunks.sort_unstable_by_key(|chunk| chunk.start);
+        reader
     }
 
     pub(super) fn leaf(&self, meaning: Meaning) -> Result<Option<usize>, Error> {
@@ -280,8 +294,11 @@ impl Reading {
         let Some(memory) = &self.file.memory else { return Ok(None) };
         let metadata = self.file.footer.reader.metadata().row_group(group.index);
         let bytes: i64 = wanted.keys().map(|leaf| metadata.column(*leaf).compressed_size()).sum();
-        let rows: u64 = selected.iter().map(|range| u64::from(range.end - range.start)).sum();
-        let share = u64::try_from(bytes).unwrap_or(0).saturating_mul(rows) / (self.file.footer.rows_of(group.index) as u64).max(1);
+        let rows = count(selected) as u64;
+        let all = self.file.footer.rows_of(group.index) as u64;
+        // Of a column of which half is wanted all may be read.
+        let rows = if rows * 2 >= all { all } else { rows };
+        let share = u64::try_from(bytes).unwrap_or(0).saturating_mul(rows) / all.max(1);
         memory.reserve(usize::try_from(share).unwrap_or(usize::MAX)).map(Some)
     }
 
@@ -308,7 +325,7 @@ impl Reading {
             return Ok(stream::iter(counts(selected)).boxed());
         }
         let mask = ProjectionMask::leaves(file.footer.reader.parquet_schema(), wanted.keys().copied());
-        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.reader(), metadata.clone())
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.page_reader(group.index, wanted.keys().copied()), metadata.clone())
             .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted).min(file.batch_rows_max))
             .with_projection(mask)
             .with_row_groups(vec![group.index]);

@@ -1,4 +1,6 @@
 //! Which row groups and rows of a file a predicate can select, by the statistics in its footer.
+//!
+//! Invariant: statistics are remembered by file, column and type, all that they depend on.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, UInt64Array};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use tessera_manifest::file::ColumnStats;
+use tessera_manifest::id::{ColumnId, FileKey};
 use tessera_manifest::rule::Expr;
 use tessera_manifest::rule::domain::{Box as ValueBox, Tri};
 use tessera_manifest::schema::{Column, Schema};
@@ -14,6 +17,7 @@ use tessera_manifest::value::{DataType, Value};
 use super::evolve::{conform_column, stats_of_absent};
 use super::prune::excludes;
 use super::read::Footer;
+use crate::cache::Counted;
 use crate::merge::value::value_at;
 
 /// Rows of a row group that are to be read.
@@ -38,102 +42,164 @@ pub(super) struct Selected {
     pub(super) skipped: usize,
 }
 
-/// Skips what cannot satisfy the predicate. `usable` says which columns may be used.
-pub(super) fn select(footer: &Footer, schema: &Schema, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Selected {
-    let total = footer.row_groups();
-    let columns: Vec<FileColumn<'_>> = filter
-        .columns()
-        .iter()
-        .filter_map(|id| schema.column(*id))
-        .filter(|column| usable(column))
-        .filter_map(|column| FileColumn::new(footer, column))
-        .collect();
-    let mut stats: Vec<Vec<ColumnStats>> = columns.iter().filter_map(FileColumn::of_row_groups).collect();
-    stats.extend(of_absent(footer, schema, filter, &usable));
-    let alive = |group: &usize| {
-        let known: Vec<ColumnStats> = stats.iter().filter_map(|column| column.get(*group).cloned()).collect();
-        footer.rows_of(*group) > 0 && !excludes(filter, &known)
+/// Which bounds: of a column of a file under a type, in its row groups or in the pages of one.
+pub(crate) type BoundsKey = (FileKey, Option<u32>, ColumnId, DataType);
+
+/// Bounds of the values of a column in parts of a file, ascending; `None` if nothing is known of it.
+pub(crate) type Bounds = Arc<Option<Vec<Part>>>;
+
+/// Bounds of the values of one column in some rows.
+#[derive(Debug)]
+pub(crate) struct Part {
+    rows: Range<usize>,
+    stats: ColumnStats,
+    /// The same.
+    within: ValueBox,
+}
+
+impl Part {
+    fn new(rows: Range<usize>, stats: ColumnStats) -> Self {
+        let within = ValueBox::from_stats(std::slice::from_ref(&stats));
+        Self { rows, stats, within }
+    }
+
+    fn holds(&self, expr: &Expr) -> bool {
+        expr.evaluate_box(&self.within) == Tri::True
+    }
+
+    fn excludes(&self, expr: &Expr) -> bool {
+        expr.evaluate_box(&self.within) == Tri::False
+    }
+}
+
+/// What bounds take in memory, about.
+pub(crate) fn bounds_bytes(bounds: &Bounds) -> usize {
+    /// A part, with a node of a map and an interval of two values.
+    const PART_BYTES: usize = size_of::<Part>() + 512;
+    let text = |value: &Value| match value {
+        Value::String(text) => text.len(),
+        Value::Binary(bytes) => bytes.len(),
+        _ => 0,
     };
-    let groups = (0..total).filter(alive).map(|index| Group { index, rows: select_rows(footer, filter, &columns, index) });
-    let groups: Vec<Group> = groups.filter(|group| !group.rows.is_empty()).collect();
-    Selected { skipped: total - groups.len(), groups }
+    let values = |part: &Part| part.stats.range.as_ref().map_or(0, |(low, high)| 2 * (text(low) + text(high)));
+    bounds.as_ref().as_ref().map_or(0, |parts| parts.iter().map(|part| PART_BYTES + values(part)).sum())
 }
 
-/// Of predicates those that do not hold for every row of a row group, as far as its statistics say.
-pub(super) fn open_in_group(footer: &Footer, schema: &Schema, parts: &[Expr], group: usize) -> Vec<Expr> {
-    let holds = |part: &Expr| {
-        let columns = part.columns();
-        let stats = columns.iter().filter_map(|id| schema.column(*id)).filter_map(|column| match FileColumn::new(footer, column) {
-            Some(column) => column.of_row_group(group),
-            None => footer.leaf(column.id).is_none().then(|| stats_of_absent(column)),
-        });
-        part.evaluate_box(&ValueBox::from_stats(&stats.collect::<Vec<_>>())) == Tri::True
-    };
-    parts.iter().filter(|part| !holds(part)).cloned().collect()
+/// What the footer of a file says of its values, as those of a schema. What was looked up is remembered.
+pub(super) struct Known<'a> {
+    pub(super) key: FileKey,
+    pub(super) footer: &'a Footer,
+    pub(super) schema: &'a Schema,
+    pub(super) bounds: &'a Counted<BoundsKey, Bounds>,
 }
 
-/// The rows of a row group on pages whose statistics prove a conjunction.
-pub(super) fn proven_in_pages(footer: &Footer, schema: &Schema, exact: &Expr, group: usize) -> Vec<Range<u32>> {
-    let rows = footer.rows_of(group);
-    let parts = if let Expr::And(parts) = exact { parts.as_slice() } else { std::slice::from_ref(exact) };
-    let whole = 0..rows;
-    let mut proven = vec![whole];
-    for part in parts {
-        let columns = part.columns();
-        let column = columns.first().filter(|_| columns.len() == 1).and_then(|id| schema.column(*id));
-        let holds = |stats: &ColumnStats| part.evaluate_box(&ValueBox::from_stats(std::slice::from_ref(stats))) == Tri::True;
-        let pages = column.and_then(|column| FileColumn::new(footer, column)?.pages(group, rows, holds));
-        proven = intersect(&proven, &pages.unwrap_or_default());
+impl Known<'_> {
+    /// Skips what cannot satisfy the predicate. `usable` says which columns may be used.
+    pub(super) fn select(&self, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Selected {
+        let total = self.footer.row_groups();
+        let columns = filter.columns();
+        let columns: Vec<&Column> = columns.iter().filter_map(|id| self.schema.column(*id)).filter(|column| usable(column)).collect();
+        let alive = |group: &usize| {
+            let known = columns.iter().filter_map(|column| self.of_row_group(column, *group));
+            self.footer.rows_of(*group) > 0 && !excludes(filter, &known.collect::<Vec<_>>())
+        };
+        let groups = (0..total).filter(alive).map(|index| Group { index, rows: self.select_rows(filter, &columns, index) });
+        let groups: Vec<Group> = groups.filter(|group| !group.rows.is_empty()).collect();
+        Selected { skipped: total - groups.len(), groups }
     }
-    joined(proven)
-}
 
-/// The rows of a row group on pages whose statistics do not exclude a predicate.
-pub(super) fn possible_in_pages(footer: &Footer, schema: &Schema, exact: &Expr, group: usize) -> Vec<Range<u32>> {
-    let columns = exact.columns();
-    let columns: Vec<FileColumn<'_>> =
-        columns.iter().filter_map(|id| schema.column(*id)).filter_map(|column| FileColumn::new(footer, column)).collect();
-    select_rows(footer, exact, &columns, group)
-}
+    /// Of predicates those that do not hold for every row of a row group, as far as its statistics say.
+    pub(super) fn open_in_group(&self, parts: &[Expr], group: usize) -> Vec<Expr> {
+        let holds = |part: &Expr| {
+            let columns = part.columns();
+            let stats = columns.iter().filter_map(|id| self.schema.column(*id)).filter_map(|column| self.of_row_group(column, group));
+            part.evaluate_box(&ValueBox::from_stats(&stats.collect::<Vec<_>>())) == Tri::True
+        };
+        parts.iter().filter(|part| !holds(part)).cloned().collect()
+    }
 
-/// Statistics of the columns that the file was written without, for each row group: their default, or NULL.
-fn of_absent(footer: &Footer, schema: &Schema, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Vec<Vec<ColumnStats>> {
-    let columns = filter.columns();
-    let absent = columns.iter().filter_map(|id| schema.column(*id)).filter(|column| usable(column) && footer.leaf(column.id).is_none());
-    absent.map(|column| vec![stats_of_absent(column); footer.row_groups()]).collect()
-}
-
-/// Values of a column that is the first of the key, ascending, at which the rows of a file are cut into so many about
-/// equal parts, by what is known of its row groups; there may be fewer.
-pub(super) fn cuts(footer: &Footer, column: &Column, parts: usize) -> Vec<Value> {
-    let Some(stats) = FileColumn::new(footer, column).and_then(|column| column.of_row_groups()) else { return Vec::new() };
-    let total: usize = (0..stats.len()).map(|group| footer.rows_of(group)).sum();
-    let (mut cuts, mut at): (Vec<Value>, usize) = (Vec::new(), 0);
-    for (group, stats) in stats.iter().enumerate() {
-        let due = total * (cuts.len() + 1) / parts.max(1);
-        if group > 0
-            && at >= due
-            && cuts.len() + 1 < parts
-            && let Some((least, _)) = &stats.range
-            && cuts.last().is_none_or(|last| last < least)
-        {
-            cuts.push(least.clone());
+    /// The rows of a row group on pages whose statistics prove a conjunction.
+    pub(super) fn proven_in_pages(&self, exact: &Expr, group: usize) -> Vec<Range<u32>> {
+        let parts = if let Expr::And(parts) = exact { parts.as_slice() } else { std::slice::from_ref(exact) };
+        let whole = 0..self.footer.rows_of(group);
+        let mut proven = vec![whole];
+        for part in parts {
+            let columns = part.columns();
+            let column = columns.first().filter(|_| columns.len() == 1).and_then(|id| self.schema.column(*id));
+            let pages = column.and_then(|column| self.pages(column, group, |page| page.holds(part)));
+            proven = intersect(&proven, &pages.unwrap_or_default());
         }
-        at += footer.rows_of(group);
+        joined(proven)
     }
-    cuts
-}
 
-fn select_rows(footer: &Footer, filter: &Expr, columns: &[FileColumn<'_>], group: usize) -> Vec<Range<u32>> {
-    let rows = footer.rows_of(group);
-    let whole = 0..rows;
-    let mut kept = vec![whole];
-    for column in columns {
-        if let Some(pages) = column.pages(group, rows, |stats| !excludes(filter, std::slice::from_ref(stats))) {
-            kept = intersect(&kept, &pages);
-        }
+    /// The rows of a row group on pages whose statistics do not exclude a predicate.
+    pub(super) fn possible_in_pages(&self, exact: &Expr, group: usize) -> Vec<Range<u32>> {
+        let columns = exact.columns();
+        self.select_rows(exact, &columns.iter().filter_map(|id| self.schema.column(*id)).collect::<Vec<_>>(), group)
     }
-    joined(kept)
+
+    fn select_rows(&self, filter: &Expr, columns: &[&Column], group: usize) -> Vec<Range<u32>> {
+        let whole = 0..self.footer.rows_of(group);
+        let mut kept = vec![whole];
+        for column in columns {
+            if let Some(pages) = self.pages(column, group, |page| !page.excludes(filter)) {
+                kept = intersect(&kept, &pages);
+            }
+        }
+        joined(kept)
+    }
+
+    /// Values of a column that is the first of the key, ascending, at which the rows of a file are cut into so many about
+    /// equal parts, by what is known of its row groups; there may be fewer.
+    pub(super) fn cuts(&self, column: &Column, parts: usize) -> Vec<Value> {
+        let groups = self.row_groups(column);
+        let groups = groups.as_ref().as_deref().unwrap_or_default();
+        let total: usize = groups.iter().map(|group| group.rows.len()).sum();
+        let (mut cuts, mut at): (Vec<Value>, usize) = (Vec::new(), 0);
+        for (n, group) in groups.iter().enumerate() {
+            let due = total * (cuts.len() + 1) / parts.max(1);
+            if n > 0
+                && at >= due
+                && cuts.len() + 1 < parts
+                && let Some((least, _)) = &group.stats.range
+                && cuts.last().is_none_or(|last| last < least)
+            {
+                cuts.push(least.clone());
+            }
+            at += group.rows.len();
+        }
+        cuts
+    }
+
+    /// What is known of a column in a row group: of one that the file was written without, its default or NULL.
+    fn of_row_group(&self, column: &Column, group: usize) -> Option<ColumnStats> {
+        if self.footer.leaf(column.id).is_none() {
+            return Some(stats_of_absent(column));
+        }
+        let groups = self.row_groups(column);
+        groups.as_ref().as_ref()?.get(group).map(|part| part.stats.clone())
+    }
+
+    /// The rows of the pages with such bounds of this column; `None` if nothing is known.
+    fn pages(&self, column: &Column, group: usize, wanted: impl Fn(&Part) -> bool) -> Option<Vec<Range<usize>>> {
+        let pages = self.look_up(Some(group), column, |file| file.pages(group));
+        let pages = pages.as_ref().as_ref()?;
+        Some(pages.iter().filter(|page| wanted(page)).map(|page| page.rows.clone()).collect())
+    }
+
+    fn row_groups(&self, column: &Column) -> Bounds {
+        self.look_up(None, column, |file| file.row_groups())
+    }
+
+    fn look_up(&self, group: Option<usize>, column: &Column, read: impl FnOnce(&FileColumn<'_>) -> Option<Vec<Part>>) -> Bounds {
+        let key = (self.key, group.map(|group| group as u32), column.id, column.data_type);
+        if let Some(bounds) = self.bounds.get(&key) {
+            return bounds;
+        }
+        let bounds: Bounds = Arc::new(FileColumn::new(self.footer, column).and_then(|file| read(&file)));
+        self.bounds.insert(key, Arc::clone(&bounds));
+        bounds
+    }
 }
 
 /// The same rows, with ranges that touch as one.
@@ -182,57 +248,47 @@ impl<'a> FileColumn<'a> {
         Some(Self { footer, column, leaf, converter: converter.with_missing_null_counts_as_zero(false) })
     }
 
-    fn of_row_groups(&self) -> Option<Vec<ColumnStats>> {
+    fn row_groups(&self) -> Option<Vec<Part>> {
         let groups = self.footer.reader.metadata().row_groups();
         let mins = self.converter.row_group_mins(groups).ok()?;
         let maxes = self.converter.row_group_maxes(groups).ok()?;
         let nulls = self.converter.row_group_null_counts(groups).ok()?;
-        let rows: Vec<usize> = (0..groups.len()).map(|g| self.footer.rows_of(g)).collect();
-        self.stats(&mins, &maxes, &nulls, &rows)
+        let rows = (0..groups.len()).map(|group| 0..self.footer.rows_of(group)).collect();
+        self.parts(&mins, &maxes, &nulls, rows)
     }
 
-    fn of_row_group(&self, group: usize) -> Option<ColumnStats> {
-        let groups = || std::iter::once(self.footer.reader.metadata().row_group(group));
-        let mins = self.converter.row_group_mins(groups()).ok()?;
-        let maxes = self.converter.row_group_maxes(groups()).ok()?;
-        let nulls = self.converter.row_group_null_counts(groups()).ok()?;
-        self.stats(&mins, &maxes, &nulls, &[self.footer.rows_of(group)])?.pop()
-    }
-
-    /// The rows of the pages with such statistics, those of this column being all that is known.
-    fn pages(&self, group: usize, rows: usize, wanted: impl Fn(&ColumnStats) -> bool) -> Option<Vec<Range<usize>>> {
+    fn pages(&self, group: usize) -> Option<Vec<Part>> {
         let metadata = self.footer.reader.metadata();
         let (index, offsets) = (metadata.column_index()?, metadata.offset_index()?);
         let locations = offsets.get(group)?.get(self.leaf)?.page_locations();
         index.get(group)?.get(self.leaf)?;
         let starts = locations.iter().map(|l| usize::try_from(l.first_row_index).ok()).collect::<Option<Vec<usize>>>()?;
-        let ends = starts.iter().skip(1).copied().chain([rows]);
-        let pages: Vec<Range<usize>> = starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
+        let ends = starts.iter().skip(1).copied().chain([self.footer.rows_of(group)]);
+        let pages = starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
         let mins = self.converter.data_page_mins(index, offsets, [&group]).ok()?;
         let maxes = self.converter.data_page_maxes(index, offsets, [&group]).ok()?;
         let nulls = self.converter.data_page_null_counts(index, offsets, [&group]).ok()?;
-        let lengths: Vec<usize> = pages.iter().map(Range::len).collect();
-        let stats = self.stats(&mins, &maxes, &nulls, &lengths)?;
-        Some(pages.into_iter().zip(&stats).filter(|(_, stats)| wanted(stats)).map(|(page, _)| page).collect())
+        self.parts(&mins, &maxes, &nulls, pages)
     }
 
     /// Statistics in the present type. Without least and greatest value nothing is known, unless all is NULL.
-    fn stats(&self, mins: &ArrayRef, maxes: &ArrayRef, nulls: &UInt64Array, rows: &[usize]) -> Option<Vec<ColumnStats>> {
+    fn parts(&self, mins: &ArrayRef, maxes: &ArrayRef, nulls: &UInt64Array, rows: Vec<Range<usize>>) -> Option<Vec<Part>> {
         if mins.len() != rows.len() || maxes.len() != rows.len() || nulls.len() != rows.len() {
             return None;
         }
         let present = |array: &ArrayRef| conform_column(self.column, Some(&Arc::clone(array)), array.len()).ok();
         let (mins, maxes) = (present(mins)?, present(maxes)?);
         let has_nan = matches!(self.column.data_type, DataType::Float32 | DataType::Float64);
-        let each = rows.iter().enumerate().map(|(at, rows)| {
-            let all_null = nulls.is_valid(at) && nulls.value(at) == *rows as u64;
+        let each = rows.into_iter().enumerate().map(|(at, rows)| {
+            let all_null = nulls.is_valid(at) && nulls.value(at) == rows.len() as u64;
             let has_null = nulls.is_null(at) || nulls.value(at) > 0;
             let range = match (mins.is_null(at) || maxes.is_null(at), all_null) {
                 (false, _) => Some((value_at(&mins, at, self.column.data_type).ok()?, value_at(&maxes, at, self.column.data_type).ok()?)),
                 (true, true) => None,
                 (true, false) => return None,
             };
-            Some(ColumnStats { column: self.column.id, range, has_null, has_nan: has_nan && !all_null })
+            let stats = ColumnStats { column: self.column.id, range, has_null, has_nan: has_nan && !all_null };
+            Some(Part::new(rows, stats))
         });
         each.collect()
     }

@@ -13,11 +13,11 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder};
 use tessera_manifest::file::FileRef;
 use tessera_manifest::id::{ColumnId, FileKey};
 use tessera_manifest::rule::Expr;
-use tessera_manifest::schema::{Column, SemanticType};
+use tessera_manifest::schema::{Column, Schema, SemanticType};
 use tessera_manifest::value::Value;
 
 use super::memory::Memory;
-use super::pages::{Group, Selected, cuts, select};
+use super::pages::{Group, Known, Selected};
 use super::store_reader::{read_range, verify};
 use super::{Access, Error, FORMAT};
 use crate::merge::block::{Assembly, Need};
@@ -174,7 +174,8 @@ impl Access {
             return Err(Error::BatchShape { detail: format!("sst '{path}' holds deletes and needs a merging layout") });
         }
         let usable = |column: &Column| conditions == Conditions::All || column.semantic != SemanticType::Field;
-        let Selected { groups, skipped } = select(&footer, layout.schema(), &options.filter, usable);
+        let known = Known { key: file.key, footer: &footer, schema: layout.schema(), bounds: &self.caches.bounds };
+        let Selected { groups, skipped } = known.select(&options.filter, usable);
         let read = FileRead {
             access: self.clone(),
             key: file.key,
@@ -200,11 +201,11 @@ impl Access {
     }
 
     /// Values of the first tag at which a file's rows are cut into about so many equal parts.
-    pub(crate) async fn cuts(&self, file: &FileRef, column: &Column, parts: usize) -> Result<Vec<Value>, Error> {
+    pub(crate) async fn cuts(&self, file: &FileRef, schema: &Schema, column: &Column, parts: usize) -> Result<Vec<Value>, Error> {
         let path = self.path(file.key);
         self.verify_once(file, &path).await?;
         let footer = self.footer(file, &path).await?;
-        Ok(cuts(&footer, column, parts))
+        Ok(Known { key: file.key, footer: &footer, schema, bounds: &self.caches.bounds }.cuts(column, parts))
     }
 
     async fn verify_once(&self, file: &FileRef, path: &Path) -> Result<(), Error> {

@@ -19,7 +19,7 @@ use tessera_manifest::rule::Expr;
 use super::Error;
 use super::groups::{Places, Reading, count, push_range};
 use super::late::{ROWS_MIN, add_chosen};
-use super::pages::{Group, intersect, open_in_group, possible_in_pages, proven_in_pages};
+use super::pages::{Group, intersect};
 use crate::merge::series::{plain, starts};
 
 /// The rows of a whole row group are tested for a rule when at least one in so many of them is selected.
@@ -41,11 +41,11 @@ pub(super) struct Tests {
 impl Reading {
     /// The tests of a row group.
     pub(super) fn tests(&self, group: usize) -> Tests {
-        let (footer, schema) = (&self.file.footer, self.file.layout.schema());
+        let (known, schema) = (self.file.known(), self.file.layout.schema());
         let open = |expr: &Expr| {
             let mut parts = Vec::new();
             conjuncts(expr, &mut parts);
-            open_in_group(footer, schema, &parts, group)
+            known.open_in_group(&parts, group)
         };
         let all_tags = |expr: &Expr| expr.columns().iter().all(|column| schema.primary_key().contains(column));
         let exact = self.file.exact.as_deref().map(open).unwrap_or_default();
@@ -75,12 +75,12 @@ impl Reading {
 
     /// The rows of the whole row group that satisfy a rule on tags; `None` where few of those to be tested are selected.
     async fn find_by_rule(&self, group: &Group, rule: &Expr, of_rows: bool) -> Result<Option<Vec<Range<u32>>>, Error> {
-        let (file, schema) = (&self.file, self.file.layout.schema());
         if let Some(series) = self.series_of(group, of_rows).await? {
             return self.rows_of_series(&series, rule).map(Some);
         }
-        let proven = proven_in_pages(&file.footer, schema, rule, group.index);
-        let open = without(&possible_in_pages(&file.footer, schema, rule, group.index), &proven);
+        let known = self.file.known();
+        let proven = known.proven_in_pages(rule, group.index);
+        let open = without(&known.possible_in_pages(rule, group.index), &proven);
         let selected = count(&intersect(&group.rows, &open));
         let inline = count(&open) < ROWS_MIN && selected == group.selected();
         if selected * SELECTED_SHARE < count(&open) || (inline && !open.is_empty()) {
@@ -92,8 +92,7 @@ impl Reading {
     /// The selected rows of a row group that satisfy a predicate on tags; `None` where they are as well tested when they are
     /// decoded.
     pub(super) async fn choose_by_runs(&self, group: &Group, exact: &Expr) -> Result<Option<Vec<Range<u32>>>, Error> {
-        let (file, schema) = (&self.file, self.file.layout.schema());
-        let open = without(&group.rows, &proven_in_pages(&file.footer, schema, exact, group.index));
+        let open = without(&group.rows, &self.file.known().proven_in_pages(exact, group.index));
         if count(&open) < ROWS_MIN && count(&open) == group.selected() {
             return Ok(None);
         }

@@ -17,6 +17,8 @@ use tessera_manifest::id::FileKey;
 use super::Error;
 use crate::cache::Caches;
 
+/// Wanted pages of a column from which on it may be read as a whole.
+const PAGES_MIN: usize = 4;
 /// Bytes read at a time while a file is verified.
 const VERIFY_BYTES: u64 = 8 << 20;
 
@@ -27,6 +29,8 @@ pub(super) struct StoreReader {
     pub(super) key: FileKey,
     pub(super) caches: Caches,
     pub(super) metadata: Arc<ParquetMetaData>,
+    /// The columns of which pages are read, ascending; none where only whole columns are.
+    pub(super) chunks: Vec<Range<u64>>,
 }
 
 fn external(source: object_store::Error) -> ParquetError {
@@ -34,9 +38,50 @@ fn external(source: object_store::Error) -> ParquetError {
 }
 
 impl StoreReader {
+    /// The ranges, pages of columns, as what is read for them: of a column of which many pages and at least half is wanted, all,
+    /// so that reads of other parts share it, and it is looked up once.
+    fn widened(&self, ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+        let mut wide = ranges.to_vec();
+        let mut at = 0;
+        for chunk in &self.chunks {
+            at += ranges[at..].iter().take_while(|range| range.start < chunk.start).count();
+            let pages = ranges[at..].iter().take_while(|range| range.end <= chunk.end).count();
+            let wanted: u64 = ranges[at..at + pages].iter().map(|range| range.end - range.start).sum();
+            let bytes = chunk.end - chunk.start;
+            let is_most = wanted * 2 >= bytes && bytes <= self.caches.range_bytes_max;
+            if pages >= PAGES_MIN && (is_most || self.caches.ranges.has(&self.cache_key(chunk))) {
+                wide[at..at + pages].fill(chunk.clone());
+            }
+            at += pages;
+        }
+        wide
+    }
+
+    fn cache_key(&self, range: &Range<u64>) -> (FileKey, u64, u64) {
+        (self.key, range.start, range.end)
+    }
+
     async fn read(&self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, ParquetError> {
-        let key = |range: &Range<u64>| (self.key, range.start, range.end);
-        let mut found: Vec<Option<Bytes>> = ranges.iter().map(|range| self.caches.ranges.get(&key(range))).collect();
+        let wide = self.widened(&ranges);
+        let mut reads = wide.clone();
+        reads.dedup();
+        let read = self.read_each(&reads).await?;
+        let mut out = Vec::with_capacity(ranges.len());
+        let mut sources = reads.iter().zip(read).peekable();
+        for (range, wide) in ranges.iter().zip(&wide) {
+            while sources.next_if(|(read, _)| *read != wide).is_some() {}
+            let Some((_, bytes)) = sources.peek() else { return Err(ParquetError::EOF("the store gave no bytes".to_owned())) };
+            let at = |position: u64| usize::try_from(position - wide.start).unwrap_or(usize::MAX);
+            if at(range.end) > bytes.len() {
+                return Err(ParquetError::EOF("the store gave fewer bytes than it was asked for".to_owned()));
+            }
+            out.push(bytes.slice(at(range.start)..at(range.end)));
+        }
+        Ok(out)
+    }
+
+    async fn read_each(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ParquetError> {
+        let mut found: Vec<Option<Bytes>> = ranges.iter().map(|range| self.caches.ranges.get(&self.cache_key(range))).collect();
         let missing: Vec<usize> = (0..ranges.len()).filter(|at| found[*at].is_none()).collect();
         if !missing.is_empty() {
             let wanted: Vec<Range<u64>> = missing.iter().map(|at| ranges[*at].clone()).collect();
@@ -47,7 +92,7 @@ impl StoreReader {
             for (at, bytes) in missing.into_iter().zip(read) {
                 if bytes.len() as u64 <= self.caches.range_bytes_max {
                     // A slice of a larger read would keep all of that.
-                    self.caches.ranges.insert(key(&ranges[at]), Bytes::copy_from_slice(&bytes));
+                    self.caches.ranges.insert(self.cache_key(&ranges[at]), Bytes::copy_from_slice(&bytes));
                 }
                 found[at] = Some(bytes);
             }

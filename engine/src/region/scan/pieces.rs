@@ -172,7 +172,7 @@ impl Reader {
             return Ok(Vec::new());
         }
         let Some(column) = self.schema.column(*tag) else { return Ok(Vec::new()) };
-        self.access.cuts(file, column, parts).await
+        self.access.cuts(file, &self.schema, column, parts).await
     }
 
     fn slices(&self, cuts: &[Value]) -> Vec<Slice> {

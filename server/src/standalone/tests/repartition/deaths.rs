@@ -1,7 +1,7 @@
 //! Processes that die at chosen steps of a repartition, and what their successors do at once or refuse.
 
-use object_store::ObjectMeta;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 use tessera_metaclient::procedure::{Phase, Record};
 
 use super::super::failing::{FailingStore, Put};
