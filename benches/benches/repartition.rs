@@ -48,6 +48,9 @@ const NODE: NodeId = NodeId(1);
 const HOST: ColumnId = ColumnId(0);
 /// In whose name compactions are held while a table is filled.
 const FILLING: TxnId = TxnId(Ulid(1));
+/// Batches of 10,000 rows after which all regions are flushed: about what a memtable takes. Else two regions, of which each has
+/// a memtable, would leave fewer files with more of each series.
+const FLUSHED: usize = 25;
 /// Hosts below are in the first half.
 const MIDDLE: &str = "host_2";
 
@@ -93,7 +96,8 @@ rewritten          bytes of data files written by the repartition
 delayed window     the window where each request to the store takes --delay-ms longer, and how many such delays it is
 scan               one field and the time of all rows of the table after a split, while no compaction runs, and after
                    compaction has localized its files, beside a table that had the new rules from the start: medians of
-                   --scans of both in turns; of files as they are flushed, and of those that a compaction has left";
+                   --scans of both in turns; of files as they are flushed, at the same rows in both, and of those that a
+                   compaction has left of them";
 
 /// How large the table is.
 #[derive(Debug, Clone, Copy)]
@@ -376,6 +380,13 @@ impl World {
         Ok(())
     }
 
+    async fn flush(&self) -> Result<()> {
+        for (id, ..) in &self.regions {
+            self.engine.region(*id)?.flush().await?;
+        }
+        Ok(())
+    }
+
     /// Lets compactions run that somebody holds, and waits for one of each region.
     async fn compact(&self, holder: TxnId) -> Result<()> {
         for (id, ..) in &self.regions {
@@ -534,8 +545,11 @@ async fn filled(options: &Options, cpu: &Cpu, split: bool) -> Result<World> {
     }
     // Else the files would be those that compactions happened to have got to.
     world.hold_compactions(FILLING).await?;
-    for batch in cpu.in_time_order(10_000) {
+    for (n, batch) in cpu.in_time_order(10_000).enumerate() {
         let batch = batch?;
+        if n % FLUSHED == 0 {
+            world.flush().await?;
+        }
         for (id, generation, rule) in &world.regions {
             let inside = rule.filter(&batch, &world.schema)?;
             let batch = arrow::compute::filter_record_batch(&batch, &inside)?;
@@ -543,9 +557,7 @@ async fn filled(options: &Options, cpu: &Cpu, split: bool) -> Result<World> {
             world.engine.region(*id)?.write(request).await?;
         }
     }
-    for (id, ..) in &world.regions {
-        world.engine.region(*id)?.flush().await?;
-    }
+    world.flush().await?;
     Ok(world)
 }
 

@@ -9,13 +9,14 @@
 mod tests;
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use moka::sync::Cache;
 use parquet::bloom_filter::Sbbf;
+use tessera_manifest::file::Scope;
 use tessera_manifest::id::FileKey;
 use tessera_manifest::rule::Expr;
 
@@ -83,6 +84,22 @@ pub(crate) type GroupKey = (FileKey, u32);
 /// A row group under the schema of a version, and what rows of it are tested with.
 pub(crate) type RuleKey = (GroupKey, u32, Arc<Expr>);
 
+/// A reference to a file, and the rule of the region that has it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct ResidualKey {
+    pub(crate) file: FileKey,
+    pub(crate) scope: Scope,
+    pub(crate) rule: Arc<Expr>,
+}
+
+impl Hash for ResidualKey {
+    // A file is mostly read under one rule, or two.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.file.hash(state);
+        self.scope.version().hash(state);
+    }
+}
+
 /// The caches of an engine; a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Caches {
@@ -92,6 +109,8 @@ pub(crate) struct Caches {
     pub(crate) series: Counted<(GroupKey, u32), Arc<Stretches>>,
     /// The rows of a row group that satisfy a predicate on tags, under the schema of a version.
     pub(crate) rules: Counted<RuleKey, Arc<[Range<u32>]>>,
+    /// What rows of a file must be tested with, by what is known of the whole file.
+    pub(crate) residuals: Counted<ResidualKey, Arc<Expr>>,
     /// Statistics of a column in the row groups of a file, or in the pages of one.
     pub(crate) bounds: Counted<BoundsKey, Bounds>,
     /// Bloom filters of a row group, by leaf.
@@ -113,7 +132,8 @@ impl Caches {
                 bloom.as_ref().as_ref().map_or(0, |bloom| bloom.num_blocks() * 32)
             }),
             series: Counted::new("series", series / 16 * 15, |stretches: &Arc<Stretches>| stretches.bytes()),
-            rules: Counted::new("rule", series / 16, |rows: &Arc<[Range<u32>]>| RULE_BYTES + size_of_val(&**rows)),
+            rules: Counted::new("rule", series / 32, |rows: &Arc<[Range<u32>]>| RULE_BYTES + size_of_val(&**rows)),
+            residuals: Counted::new("residual", series / 32, |residual: &Arc<Expr>| RULE_BYTES + residual.nodes() * size_of::<Expr>()),
             ranges: Counted::new("range", ranges, Bytes::len),
             range_bytes_max: ranges / 16,
         }

@@ -325,10 +325,11 @@ impl Reading {
             return Ok(stream::iter(counts(selected)).boxed());
         }
         let mask = ProjectionMask::leaves(file.footer.reader.parquet_schema(), wanted.keys().copied());
-        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.page_reader(group.index, wanted.keys().copied()), metadata.clone())
-            .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted).min(file.batch_rows_max))
-            .with_projection(mask)
-            .with_row_groups(vec![group.index]);
+        let mut builder =
+            ParquetRecordBatchStreamBuilder::new_with_metadata(file.page_reader(group.index, wanted.keys().copied()), metadata.clone())
+                .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted).min(file.batch_rows_max))
+                .with_projection(mask)
+                .with_row_groups(vec![group.index]);
         let whole = selected.first().is_some_and(|range| selected.len() == 1 && *range == (0..rows as u32));
         if !whole {
             let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);

@@ -34,11 +34,13 @@ use std::sync::Arc;
 use moka::sync::Cache;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tessera_manifest::file::FileRef;
 use tessera_manifest::id::FileKey;
 use tessera_manifest::paths::Root;
+use tessera_manifest::rule::Expr;
 use tokio::sync::OnceCell;
 
-use crate::cache::Caches;
+use crate::cache::{Caches, ResidualKey};
 use crate::config::Config;
 
 pub use error::Error;
@@ -118,6 +120,18 @@ impl Access {
             Err(error) => tracing::debug!(%path, %error, "left an orphan for the next sweep"),
         }
         self.forget(&key);
+    }
+
+    /// What rows of a file must be tested with under a rule, which `find` says; it is remembered by file, scope and rule, on which
+    /// alone it depends.
+    pub(crate) fn residual(&self, file: &FileRef, rule: &Arc<Expr>, find: impl FnOnce() -> Expr) -> Arc<Expr> {
+        let key = ResidualKey { file: file.key, scope: file.scope.clone(), rule: Arc::clone(rule) };
+        if let Some(residual) = self.caches.residuals.get(&key) {
+            return residual;
+        }
+        let residual = Arc::new(find());
+        self.caches.residuals.insert(key, Arc::clone(&residual));
+        residual
     }
 
     /// Forgets what is cached of a file that was deleted.

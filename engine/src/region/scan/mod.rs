@@ -42,7 +42,7 @@ use crate::error::Error;
 use crate::memtable::Snapshot;
 use crate::merge::{BATCH_ROWS, Dedup, Layout, group_by_time};
 use crate::request::{Order, RuleCost, ScanRequest, Tags};
-use crate::sst::{self, Memory, excludes, time_bounds};
+use crate::sst::{self, Access, Memory, excludes, time_bounds};
 pub use past::Past;
 use pieces::{Piece, Source};
 use reader::Reader;
@@ -162,7 +162,7 @@ impl Region {
     #[must_use]
     pub fn known(&self) -> Known {
         let version = self.pin();
-        let Pruned { sources, .. } = prune(&version, &Expr::always(), (i64::MIN, i64::MAX));
+        let Pruned { sources, .. } = prune(&self.shared.access, &version, &Expr::always(), (i64::MIN, i64::MAX));
         if sources.iter().any(|source| source.has_deletes() || source.unmerged_rows().is_none()) {
             return Known::default();
         }
@@ -222,7 +222,7 @@ impl Region {
         let layout = Arc::new(layout.with_tags(if in_runs { request.tags } else { Tags::Values }));
         let time = time_bounds(&request.filter, schema.time_index().id);
         let filter = if request.last_rows { of_series(&request.filter, &schema, time) } else { request.filter };
-        let Pruned { sources, skipped, rule } = prune(&version, &filter, time);
+        let Pruned { sources, skipped, rule } = prune(&self.shared.access, &version, &filter, time);
         let files: Vec<Arc<FileRef>> = sources.iter().filter_map(|source| source.file().cloned()).collect();
         let reader = Reader {
             access: self.shared.access.clone(),
@@ -288,18 +288,21 @@ struct Pruned {
 }
 
 /// What may hold wanted rows: files, each with the predicate that its rows must be tested with, and memtables.
-fn prune(version: &Version, filter: &Expr, time: (i64, i64)) -> Pruned {
+fn prune(access: &Access, version: &Version, filter: &Expr, time: (i64, i64)) -> Pruned {
     let (mut sources, mut rule) = (Vec::new(), RuleFiles::default());
     for file in version.state.files().in_time(time) {
         if excludes(filter, &file.meta.stats) {
             continue;
         }
-        let visible = file_residual(version, &file);
-        if visible == Expr::never() {
+        let residual = match is_own(version, &file) {
+            true => None,
+            false => Some(access.residual(&file, &version.meta.rule, || file_residual(version, &file))),
+        };
+        let residual = residual.filter(|visible| **visible != Expr::always());
+        if residual.as_deref() == Some(&Expr::never()) {
             rule.pruned += 1;
             continue;
         }
-        let residual = (visible != Expr::always()).then(|| Arc::new(visible));
         *(if residual.is_some() { &mut rule.tested } else { &mut rule.elided }) += 1;
         sources.push(Source::File { file, residual });
     }
@@ -318,11 +321,16 @@ fn overlaps(snapshot: &Snapshot, time: (i64, i64)) -> bool {
 
 /// The part of scope ∧ region rule that the file's write-time rule and statistics do not imply.
 pub(super) fn file_residual(version: &Version, file: &FileRef) -> Expr {
-    if file.scope.is_all() && file.meta.rule == version.meta.rule {
+    if is_own(version, file) {
         return Expr::always();
     }
     let visible = Expr::clone(&file.scope).and(Expr::clone(&version.meta.rule));
     residual(&visible, &file.meta.rule, &ValueBox::from_stats(&file.meta.stats))
+}
+
+/// Whether all rows of a file were written under the region's rule.
+fn is_own(version: &Version, file: &FileRef) -> bool {
+    file.scope.is_all() && file.meta.rule == version.meta.rule
 }
 
 /// Ends the stream once `limit` rows came out.
