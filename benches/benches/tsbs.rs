@@ -27,10 +27,15 @@ use tessera_benches::report;
 use tessera_benches::tsbs::{Query, queries};
 use tessera_benches::{Result, cpu};
 use tessera_engine::config::Config;
-use tessera_manifest::env::{Stopwatch, spawn_thread};
+use tessera_manifest::env::{Env, Stopwatch, spawn_thread};
+use tessera_manifest::id::{RegionId, RegionNumber, TableId};
+use tessera_manifest::log::{Context, load};
+use tessera_manifest::paths::Root;
 
 /// Variants of each query.
 const VARIANTS: usize = 5;
+/// The first table of a data home.
+const FIRST_TABLE: TableId = TableId(1024);
 /// Rows that are written batch by batch.
 const INGEST_ROWS: usize = 1_000_000;
 const BATCH_ROWS: usize = 10_000;
@@ -182,22 +187,16 @@ fn tessera(folder: &Path, parquet: &Path, asked: &[Query], options: &Options) ->
         times.sort_by(f64::total_cmp);
         answers.insert(query.name.to_owned(), json!({ "ms": times[times.len() / 2], "rows": rows }));
     }
-    let bytes = bytes_of(&home.join("store"))?;
+    let bytes = bytes_of(&home)?;
     Ok(json!({ "load_s": load, "bytes": bytes, "queries": answers }))
 }
 
-/// Bytes of all SSTs below a folder.
-fn bytes_of(folder: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        bytes += match entry.file_type()?.is_dir() {
-            true => bytes_of(&entry.path())?,
-            false if folder.ends_with("sst") => entry.metadata()?.len(),
-            false => 0,
-        };
-    }
-    Ok(bytes)
+/// Bytes of the table's files, without those that compaction has replaced and nothing has deleted yet.
+fn bytes_of(home: &Path) -> Result<u64> {
+    let context = Context::new(node::store(home)?, Root::default(), Env::system());
+    let region = RegionId::new(FIRST_TABLE, RegionNumber(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(load(&context, region))?.totals().bytes)
 }
 
 fn peers(folder: &Path, parquet: &Path, asked: &[Query], options: &Options) -> Result<BTreeMap<String, Value>> {

@@ -44,7 +44,7 @@ use crate::state::{RegionState, Violation};
 use crate::wal::WalId;
 use keeper::Keeper;
 use open::Draft;
-use replay::{lost_segment, segments_of};
+use replay::segments_of;
 
 pub use follower::Follower;
 pub use hold::{Hold, Holds};
@@ -318,11 +318,8 @@ impl Manifest {
     async fn put(&mut self, kind: Kind, mut actions: Vec<Action>, extras: Vec<Action>) -> Result<Outcome, Error> {
         let slot = self.writer.next_slot();
         let region = self.state.region();
-        let segments = segments_of(&self.context, region, &actions).await.map_err(|error| match error {
-            // Nothing has freed what is not committed yet.
-            Error::MissingRecord { path } => lost_segment(path),
-            error => error,
-        })?;
+        // One that is missing may have been swept by a successor, which knows nothing of what is not committed yet.
+        let segments = segments_of(&self.context, region, &actions).await?;
         let applied = self.state.apply_record_with(slot, &actions, &segments);
         let mut next = applied.map_err(|source| Error::rejected(region, &actions, source))?;
         // What the keeper adds must never stand in the way of what was asked for.

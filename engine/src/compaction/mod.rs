@@ -89,6 +89,7 @@ impl Settings {
             window,
             ticks_per_second: per_second,
             runs_max: compaction.trigger_file_num.map_or(pick::RUNS_MAX, |files| files.saturating_sub(1)),
+            settled_max: compaction.trigger_file_num.map_or(1, |files| files.saturating_sub(1)),
             disjoint_max: compaction.trigger_file_num.map_or(2 * pick::RUNS_MAX, |files| files.saturating_sub(1)),
             file_bytes_max: compaction.max_output_file_bytes.unwrap_or(pick::FILE_BYTES_MAX),
             merge_mode: options.merge_mode,

@@ -70,6 +70,8 @@ pub struct Settings {
     /// Runs of a window up to which it is left alone if they do not share time: readers need not merge them, and data
     /// that comes in order of time is not written again at all where windows hold few flushes.
     pub disjoint_max: usize,
+    /// Runs of a window up to which it is left alone once there are rows of a later window.
+    pub settled_max: usize,
     /// Largest size of an output, about.
     pub file_bytes_max: u64,
     /// What becomes of rows with one key.
@@ -85,6 +87,8 @@ pub enum Reason {
     Reclaim,
     /// Too many runs.
     Tier,
+    /// Small runs of a window that few rows will come to.
+    Settle,
     /// Asked for.
     Window,
 }
@@ -97,6 +101,7 @@ impl Reason {
             Self::Localize => "localize",
             Self::Reclaim => "reclaim",
             Self::Tier => "tier",
+            Self::Settle => "settle",
             Self::Window => "window",
         }
     }
@@ -169,7 +174,11 @@ impl<'a> Planner<'a> {
         let groups = self.by_window();
         let reclaimed = groups.values().find_map(|group| self.reclaim(group));
         let asked = || match strategy {
-            Strategy::Regular => groups.values().rev().find_map(|group| self.tier(group)),
+            Strategy::Regular => {
+                let past = groups.iter().rev().skip(1).filter(|(window, _)| window.is_some());
+                let tiered = groups.values().rev().find_map(|group| self.tier(group));
+                tiered.or_else(|| past.into_iter().find_map(|(_, group)| self.settle(group)))
+            }
             Strategy::StrictWindow => groups.values().find_map(|group| self.whole(group)),
         };
         reclaimed.or_else(asked)
@@ -245,25 +254,28 @@ impl<'a> Planner<'a> {
         if runs.len() <= runs_max {
             return None;
         }
-        let bytes = |run: &Aged<'a>| run.iter().map(|file| file.bytes).sum::<u64>();
-        let sizes: Vec<u64> = runs.iter().map(bytes).collect();
-        let similar = (0..runs.len()).map(|start| {
-            let (mut sum, mut end) = (sizes[start], start + 1);
-            while end < runs.len() && sizes[end] <= sum.saturating_mul(RATIO_EIGHTHS) / 8 {
-                sum = sum.saturating_add(sizes[end]);
-                end += 1;
-            }
-            (start, end)
-        });
+        let sizes = sizes(&runs);
         let surplus = runs.len() - runs_max + 1;
         let mut cheapest: Vec<(usize, usize)> = (0..=runs.len() - surplus).map(|start| (start, start + surplus)).collect();
         cheapest.sort_by_key(|(start, end)| sizes[*start..*end].iter().sum::<u64>());
-        let tries = similar.filter(|(start, end)| end - start > 1).chain(cheapest);
-        tries.into_iter().find_map(|(start, end)| {
-            let picked = runs[start..end].iter().flatten().copied().collect();
-            let picked = self.trimmed(picked);
-            (picked.len() > 1 && self.pays(&picked) && self.is_sound(&picked)).then(|| self.pick(Reason::Tier, picked))
-        })
+        similar(&sizes).into_iter().chain(cheapest).find_map(|(start, end)| self.some_runs(Reason::Tier, &runs[start..end]))
+    }
+
+    /// Of a window that is past, the runs of which each is no larger than all newer ones together: a file of its own for each of
+    /// its flushes costs readers and space. What comes late is left alone until there is about as much of it.
+    fn settle(&self, group: &Aged<'a>) -> Option<Pick> {
+        let mut runs = self.runs(group);
+        runs.reverse();
+        if runs.len() <= self.settings.settled_max {
+            return None;
+        }
+        similar(&sizes(&runs)).into_iter().find_map(|(start, end)| self.some_runs(Reason::Settle, &runs[start..end]))
+    }
+
+    /// Some runs as one, if that is sound and makes readers' work less.
+    fn some_runs(&self, reason: Reason, runs: &[Aged<'a>]) -> Option<Pick> {
+        let picked = self.trimmed(runs.iter().flatten().copied().collect());
+        (picked.len() > 1 && self.pays(&picked) && self.is_sound(&picked)).then(|| self.pick(reason, picked))
     }
 
     /// The runs of a window, oldest first. Neighbours in age that share no time and are about full are one run:
@@ -349,6 +361,24 @@ fn depth(files: &Aged<'_>) -> usize {
         most = most.max(open);
     }
     most
+}
+
+fn sizes(runs: &[Aged<'_>]) -> Vec<u64> {
+    runs.iter().map(|run| run.iter().map(|file| file.bytes).sum()).collect()
+}
+
+/// Of the sizes of runs, the newest first, the stretches of at least two (start, end) in which each is no larger than all before
+/// it together, and an eighth.
+fn similar(sizes: &[u64]) -> Vec<(usize, usize)> {
+    let stretch = |start: usize| {
+        let (mut sum, mut end) = (sizes[start], start + 1);
+        while end < sizes.len() && sizes[end] <= sum.saturating_mul(RATIO_EIGHTHS) / 8 {
+            sum = sum.saturating_add(sizes[end]);
+            end += 1;
+        }
+        (start, end)
+    };
+    (0..sizes.len()).map(stretch).filter(|(start, end)| end - start > 1).collect()
 }
 
 fn overlap(a: (i64, i64), b: (i64, i64)) -> bool {

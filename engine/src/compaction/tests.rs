@@ -17,7 +17,7 @@ fn key(number: u64) -> FileKey {
 }
 
 fn settings(window: Option<i64>, merge_mode: MergeMode) -> Settings {
-    Settings { window, ticks_per_second: 1_000, runs_max: 4, disjoint_max: 8, file_bytes_max: 1 << 20, merge_mode }
+    Settings { window, ticks_per_second: 1_000, runs_max: 4, disjoint_max: 8, settled_max: 1, file_bytes_max: 1 << 20, merge_mode }
 }
 
 fn file(number: u64, time: (i64, i64), bytes: u64) -> Candidate {
@@ -97,6 +97,27 @@ fn files_in_order_of_time_are_left_alone_longer_than_those_that_share_time() {
     let sharing = |files: u64| (0..files).map(|n| file(n, (n as i64, 100), 10)).collect::<Vec<_>>();
     assert_eq!(plan(&sharing(4), &settings, Strategy::Regular), None);
     assert_eq!(plan(&sharing(5), &settings, Strategy::Regular).unwrap().inputs.len(), 5);
+}
+
+#[test]
+fn small_files_of_a_window_become_one_when_it_is_past_and_late_ones_wait_for_more() {
+    let settings = settings(Some(100), MergeMode::LastRow);
+    let mut files: Vec<Candidate> = (0..5).map(|n| file(n, (n as i64 * 20, n as i64 * 20 + 19), 640)).collect();
+    assert_eq!(plan(&files, &settings, Strategy::Regular), None, "the newest window is left alone");
+    files.push(file(5, (100, 110), 640));
+    let pick = plan(&files, &settings, Strategy::Regular).unwrap();
+    assert_eq!((pick.reason, pick.inputs.len()), (Reason::Settle, 5));
+    assert_eq!(replace(&mut files, &pick, &mut 10), 3_200);
+    assert_eq!(plan(&files, &settings, Strategy::Regular), None);
+    // Late rows do not have the window written again, until there is as much of them.
+    for late in 20..24 {
+        files.push(file(late, (5, 6), 192));
+        settle(&mut files, &settings, &mut (100 * late));
+        assert!(files.iter().any(|file| file.bytes == 3_200), "{late}: {files:?}");
+    }
+    files.push(file(30, (5, 6), 2_560));
+    settle(&mut files, &settings, &mut 10_000);
+    assert_eq!(files.len(), 2, "{files:?}");
 }
 
 #[test]

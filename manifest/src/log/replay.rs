@@ -116,18 +116,15 @@ fn kind_of(actions: &[Action]) -> Kind {
 /// and does not miss the same one.
 pub(super) fn missing_segment(before: &mut Option<String>, error: Error) -> Error {
     match error {
-        Error::MissingRecord { path } if before.as_ref() == Some(&path) => lost_segment(path),
+        Error::MissingRecord { path } if before.as_ref() == Some(&path) => {
+            Error::Checkpoint { path, reason: "it is not there, although the manifest names it".to_owned() }
+        }
         Error::MissingRecord { path } => {
             *before = Some(path.clone());
             Error::MissingRecord { path }
         }
         error => error,
     }
-}
-
-/// A segment that is needed and is not there.
-pub(super) fn lost_segment(path: String) -> Error {
-    Error::Checkpoint { path, reason: "it is not there, although the manifest names it".to_owned() }
 }
 
 /// The content of the segments that a record with these actions names: none, and no request, for most.

@@ -88,32 +88,45 @@ async fn retry(session: &Session, id: &tessera_metaclient::procedure::ProcedureI
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn references_that_the_store_damages_or_loses_block_a_repartition_until_it_does_so_no_more() {
-    for harm in [Harm::Damage, Harm::Loss] {
-        let store = Arc::new(FailingStore::default());
-        let world = World { store: Arc::clone(&store) as Arc<dyn ObjectStore>, ..World::new() };
-        let session = world.open().await;
-        filled(&session).await;
-        store.on_put(move |name, bytes| match harm {
-            _ if !name.starts_with(SEGMENTS) => Put::Taken,
-            Harm::Damage => Put::Altered(damaged(bytes)),
-            Harm::Loss => Put::Lost,
-        });
-        let (_, message) = session.refused(SPLIT).await;
-        assert!(message.contains("is blocked: remove the cause, then ADMIN retry_procedure('"), "{message}");
-        expect_advice(harm, &message);
-        assert_eq!(session.all().await.len(), 3, "what was written before is read");
-        assert_eq!(session.run("INSERT INTO t VALUES ('b', 1, 4, 4), ('h', 1, 5, 5)").await, 2);
-        let blocked = last(&session).await;
-        // As long as it does, another try ends as the first.
-        session.rows(&format!("ADMIN retry_procedure('{}')", blocked.id)).await;
-        let again = last(&session).await;
-        assert!(again.phase.is_blocked(), "{again:?}");
-        expect_advice(harm, again.error.as_deref().unwrap());
-        store.heal();
-        retry(&session, &blocked.id).await;
-        session.server.close().await.unwrap();
-    }
+async fn references_that_the_store_damages_block_a_repartition_until_it_damages_them_no_more() {
+    let store = Arc::new(FailingStore::default());
+    let world = World { store: Arc::clone(&store) as Arc<dyn ObjectStore>, ..World::new() };
+    let session = world.open().await;
+    filled(&session).await;
+    store.on_put(move |name, bytes| if name.starts_with(SEGMENTS) { Put::Altered(damaged(bytes)) } else { Put::Taken });
+    let (_, message) = session.refused(SPLIT).await;
+    assert!(message.contains("is blocked: remove the cause, then ADMIN retry_procedure('"), "{message}");
+    expect_advice(Harm::Damage, &message);
+    assert_eq!(session.all().await.len(), 3, "what was written before is read");
+    assert_eq!(session.run("INSERT INTO t VALUES ('b', 1, 4, 4), ('h', 1, 5, 5)").await, 2);
+    let blocked = last(&session).await;
+    // As long as it damages them, another try ends as the first.
+    session.rows(&format!("ADMIN retry_procedure('{}')", blocked.id)).await;
+    let again = last(&session).await;
+    assert!(again.phase.is_blocked(), "{again:?}");
+    expect_advice(Harm::Damage, again.error.as_deref().unwrap());
+    store.heal();
+    retry(&session, &blocked.id).await;
+    session.server.close().await.unwrap();
+}
+
+/// A remap whose references the store loses before they are taken is made anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_that_the_store_loses_at_once_are_made_anew() {
+    let store = Arc::new(FailingStore::default());
+    let world = World { store: Arc::clone(&store) as Arc<dyn ObjectStore>, ..World::new() };
+    let session = world.open().await;
+    filled(&session).await;
+    let mut lost = 0;
+    store.on_put(move |name, _| {
+        let loses = name.starts_with(SEGMENTS) && lost < 3;
+        lost += i32::from(loses);
+        if loses { Put::Lost } else { Put::Taken }
+    });
+    session.repartition(SPLIT).await;
+    session.expect_settled().await;
+    assert_eq!(session.all().await.len(), 3);
+    session.server.close().await.unwrap();
 }
 
 /// References that a region has taken are needed to open it: here the object itself is damaged or gone, and brought back.
