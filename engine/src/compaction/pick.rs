@@ -68,7 +68,7 @@ pub struct Settings {
     /// Runs of a window that share time up to which it is left alone.
     pub runs_max: usize,
     /// Runs of a window up to which it is left alone if they do not share time: readers need not merge them, and data
-    /// that comes in order of time is not written again at all where windows hold few flushes.
+    /// that comes in order of time is written again only once the window is past, where it holds few flushes.
     pub disjoint_max: usize,
     /// Runs of a window up to which it is left alone once there are rows of a later window.
     pub settled_max: usize,

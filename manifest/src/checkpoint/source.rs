@@ -45,7 +45,7 @@ pub struct Source {
     loaded: Option<Loaded>,
     /// The checkpoint that was damaged and passed over, and what was wrong with it.
     damaged: Option<(String, String)>,
-    /// The object of a checkpoint that was not there when it was passed over.
+    /// The object that was not there when a checkpoint of the listing before was passed over.
     missing: Option<String>,
 }
 
@@ -94,6 +94,8 @@ impl Source {
 impl CheckpointSource for Source {
     async fn base(&mut self, listing: &Listing) -> Result<Option<Base>, Error> {
         let versions = listing.checkpoints.iter().rev().filter(|version| self.at_most.is_none_or(|most| **version <= most));
+        // Checkpoints share segments: one that several of a listing miss was missed once.
+        let missed = self.missing.take();
         for version in versions {
             if let Some(loaded) = self.loaded.as_ref().filter(|loaded| loaded.reference.version == *version) {
                 return Ok(Some(Base { slot: *version, commit_id: Some(loaded.commit_id) }));
@@ -108,7 +110,7 @@ impl CheckpointSource for Source {
                     match &error {
                         Error::Checkpoint { path, reason } => self.damaged = Some((path.clone(), reason.clone())),
                         // What retention frees is missed once: the next listing has the checkpoint that took its place.
-                        Error::MissingRecord { path } if self.missing.as_ref() == Some(path) => {
+                        Error::MissingRecord { path } if missed.as_ref() == Some(path) => {
                             self.damaged = Some((path.clone(), "it is not there".to_owned()));
                         }
                         Error::MissingRecord { path } => self.missing = Some(path.clone()),
