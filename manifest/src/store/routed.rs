@@ -1,22 +1,30 @@
 //! A decorator that sends exclusive creates to a client that never repeats a request, all else to one that does.
 //!
+//! Deletes are repeated here: the clients send them as a POST of many names, and repeat no POST whose connection broke,
+//! as it does when a server closes one that was idle just then. One error then stands for all names of the request.
+//!
 //! Invariants:
 //! - An exclusive create is sent once. A client that repeats it after a lost answer would meet its own object and
 //!   say "exists"; who repeats a create must know whose bytes it may find, which only the slot log does.
 //! - Neither `Debug` nor `Display` shows the clients, which hold keys.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyMode, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result,
+    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result,
 };
+
+use crate::limits;
 
 /// Two clients of one store.
 pub(super) struct Routed {
@@ -68,7 +76,16 @@ impl ObjectStore for Routed {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.again.delete_stream(locations)
+        let client = Arc::clone(&self.again);
+        let delete = move |paths: Vec<Path>| {
+            let client = Arc::clone(&client);
+            async move { client.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed()).collect().await }
+        };
+        let chunks = locations.try_chunks(limits::DELETES_AT_ONCE_MAX).map_err(|error| error.1);
+        chunks
+            .and_then(move |paths| delete_again(paths, delete.clone()).map(|answers| Ok(futures::stream::iter(answers))))
+            .try_flatten()
+            .boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -92,4 +109,29 @@ impl ObjectStore for Routed {
         let client = if options.target_mode == RenameTargetMode::Create { &self.once } else { &self.again };
         client.rename_opts(from, to, options).await
     }
+}
+
+/// Deletes objects by requests that may be about several each, and repeats once what was left without an answer. An
+/// error that stands for many objects comes last; otherwise the answers are in the order of the paths.
+pub(super) async fn delete_again<A>(paths: Vec<Path>, delete: impl Fn(Vec<Path>) -> A) -> Vec<Result<Path>>
+where
+    A: Future<Output = Vec<Result<Path>>>,
+{
+    let unclear = |answers: &[Result<Path>]| answers.iter().any(|answer| matches!(answer, Err(Error::Generic { .. })));
+    let first = delete(paths.clone()).await;
+    if !unclear(&first) {
+        return first;
+    }
+    let gone: BTreeSet<Path> = first.into_iter().flatten().collect();
+    let left: Vec<Path> = paths.into_iter().filter(|path| !gone.contains(path)).collect();
+    let mut second = delete(left.clone()).await;
+    if second.len() == left.len() {
+        for (answer, path) in second.iter_mut().zip(left) {
+            // The request without an answer may have deleted it.
+            if matches!(answer, Err(Error::NotFound { .. })) {
+                *answer = Ok(path);
+            }
+        }
+    }
+    gone.into_iter().map(Ok).chain(second).collect()
 }

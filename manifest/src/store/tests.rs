@@ -65,6 +65,33 @@ async fn only_an_exclusive_create_goes_to_the_client_that_repeats_nothing() {
     assert_eq!((once.take_requests(), again.take_requests()), (vec![], vec!["put", "get"]));
 }
 
+#[tokio::test]
+async fn deletes_without_an_answer_are_sent_again_once() {
+    use object_store::Error;
+    let lost = || Err(Error::Generic { store: "x", source: "connection reset".into() });
+    let missing = |path: &Path| Err(Error::NotFound { path: path.to_string(), source: "gone".into() });
+    let [a, b, c] = ["a", "b", "c"].map(Path::from);
+    let all = vec![a.clone(), b.clone(), c.clone()];
+    let asked = std::sync::Mutex::new(Vec::new());
+    // Answers in turns; an answer for each path, or one error for all that follow.
+    let deleted = async |answers: &[&dyn Fn() -> Vec<object_store::Result<Path>>]| {
+        asked.lock().unwrap().clear();
+        let delete = |paths: Vec<Path>| {
+            asked.lock().unwrap().push(paths);
+            let answer = answers[asked.lock().unwrap().len() - 1]();
+            async { answer }
+        };
+        super::routed::delete_again(all.clone(), delete).await.into_iter().map(|answer| answer.ok()).collect::<Vec<_>>()
+    };
+    let clear = || vec![Ok(a.clone()), missing(&b), Ok(c.clone())];
+    assert_eq!(deleted(&[&clear]).await, [Some(a.clone()), None, Some(c.clone())], "what was not there is said once");
+    // One request had both, and its second try does not find what the first deleted.
+    let (broken, again) = (|| vec![Ok(a.clone()), lost()], || vec![missing(&b), Ok(c.clone())]);
+    assert_eq!(deleted(&[&broken, &again]).await, [Some(a.clone()), Some(b.clone()), Some(c.clone())]);
+    assert_eq!(*asked.lock().unwrap(), [all.clone(), vec![b.clone(), c.clone()]]);
+    assert_eq!(deleted(&[&broken, &|| vec![lost()]]).await, [Some(a.clone()), None], "and no third time");
+}
+
 #[cfg(feature = "network")]
 /// All that an error shows: its message, its causes, its debug form.
 fn all_words(error: &OpenError) -> String {

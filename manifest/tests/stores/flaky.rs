@@ -1,4 +1,4 @@
-//! A server that is overloaded for its first requests, and then has nothing.
+//! A server that is overloaded for its first requests, or leaves them without an answer, and then has nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,8 +33,17 @@ impl Drop for Flaky {
     }
 }
 
-/// Starts a server that answers 503 to the first `overloaded` requests after each look at their number, then 404.
-pub(crate) async fn start(overloaded: u32) -> Flaky {
+/// What the server does with a request that it does not like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// Answers 503.
+    Overloaded,
+    /// Closes the connection without an answer.
+    Gone,
+}
+
+/// Starts a server that is in this mood for the first `bad` requests after each look at their number, then answers 404.
+pub(crate) async fn start(mood: Mood, bad: u32) -> Flaky {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("its address").port();
     let requests = Arc::new(AtomicU32::new(0));
@@ -42,7 +51,11 @@ pub(crate) async fn start(overloaded: u32) -> Flaky {
     let task = env::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             read_head(&mut client).await;
-            let status = if count.fetch_add(1, Ordering::Relaxed) < overloaded { "503 Slow Down" } else { "404 Not Found" };
+            let status = match (count.fetch_add(1, Ordering::Relaxed) < bad, mood) {
+                (true, Mood::Gone) => continue,
+                (true, Mood::Overloaded) => "503 Slow Down",
+                (false, _) => "404 Not Found",
+            };
             let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             // A client that does not wait for it has its reasons.
             let _ = client.write_all(answer.as_bytes()).await;

@@ -26,6 +26,8 @@ use tessera_manifest::paths::Root;
 use tessera_manifest::probe::{self, Capability, ProbeError, Settings};
 use tessera_manifest::store::{self, Options};
 
+use flaky::Mood;
+
 fn open(url: &str, options: &Options) -> Context {
     let store::Opened { store, root } = store::open(url, options).expect("the store opens");
     Context::new(store, root, Env::system())
@@ -94,7 +96,7 @@ async fn an_s3_server_that_looks_before_it_writes_is_refused() {
 #[tokio::test]
 async fn an_exclusive_create_is_sent_once_and_all_else_again() {
     const OVERLOADED: u32 = 2;
-    let server = flaky::start(OVERLOADED).await;
+    let server = flaky::start(Mood::Overloaded, OVERLOADED).await;
     let azure = azurite::options(server.port());
     for (url, options) in [("s3://tessera/c1", moto::s3_options(server.port())), ("az://tessera/c1", azure)] {
         let store = open(url, &options).store;
@@ -107,6 +109,16 @@ async fn an_exclusive_create_is_sent_once_and_all_else_again() {
         assert_eq!(server.take_requests(), OVERLOADED + 1, "{url}: reads");
         assert!(store.put(&path, "x".into()).await.is_err());
         assert_eq!(server.take_requests(), OVERLOADED + 1, "{url}: writes");
+    }
+}
+
+#[tokio::test]
+async fn a_delete_whose_connection_breaks_is_sent_again() {
+    let server = flaky::start(Mood::Gone, 1).await;
+    let azure = azurite::options(server.port());
+    for (url, options) in [("s3://tessera/c1", moto::s3_options(server.port())), ("az://tessera/c1", azure)] {
+        let deleted = open(url, &options).store.delete(&Path::from("c1/x")).await;
+        assert_eq!(server.take_requests(), 2, "{url}: {deleted:?}");
     }
 }
 
