@@ -38,7 +38,7 @@ use crate::set_hash::SetHash;
 use crate::wal::{AbandonedWal, WalId, WalRef};
 use books::Books;
 
-pub use files::Files;
+pub use files::{Entry, Files, Numbers};
 pub(crate) use image::Segment;
 pub use image::{Image, ImageError, Row};
 pub use stage::{Remap, Staging};

@@ -31,9 +31,9 @@ pub(crate) use run::{Input, Job, Output, run};
 pub use split::Split;
 pub(crate) use split::{Plan, write_split};
 
-use tessera_manifest::file::FileRef;
 use tessera_manifest::id::RegionId;
 use tessera_manifest::meta::RegionMeta;
+use tessera_manifest::state::{Entry, Numbers};
 
 use crate::options::{MergeMode, TableOptions};
 
@@ -104,19 +104,13 @@ impl Settings {
 
 impl Candidate {
     /// What the picker needs to know of a reference in a region.
-    pub(crate) fn of(region: RegionId, meta: &RegionMeta, file: &FileRef) -> Self {
+    pub(crate) fn of(region: RegionId, meta: &RegionMeta, file: Entry<'_>) -> Self {
         // Values of a column that is no partition column any more keep that from getting another type.
-        let known = file.meta.stats.iter().all(|stats| meta.partition_columns.contains(&stats.column));
-        let own = file.key.origin == region && file.scope.is_all() && file.meta.rule == meta.rule && known;
-        Self {
-            key: file.key,
-            time: file.meta.time_range,
-            sequences: (file.meta.sequences.0.as_u64(), file.meta.sequences.1.as_u64()),
-            bytes: file.meta.bytes,
-            rows: file.meta.rows,
-            deletes: file.meta.deletes,
-            level: file.meta.level,
-            foreign: !own,
-        }
+        let known = file.stats().iter().all(|stats| meta.partition_columns.contains(&stats.column));
+        let key = file.key();
+        let own = key.origin == region && file.scope().is_all() && *file.rule() == meta.rule && known;
+        let Numbers { time_range, rows, deletes, bytes, sequences, level } = file.numbers();
+        let sequences = (sequences.0.as_u64(), sequences.1.as_u64());
+        Self { key, time: time_range, sequences, bytes, rows, deletes, level, foreign: !own }
     }
 }

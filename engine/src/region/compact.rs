@@ -126,17 +126,22 @@ impl Region {
     pub(crate) fn wants_compaction(&self) -> bool {
         let version = self.pin();
         let settings = Settings::of(&version.meta, &version.options);
-        self.shared.amplification.space(self.id, compaction::space(&self.candidates(&version), &settings));
-        self.next_pick(&version, Strategy::Regular, Sequence::from_u64(u64::MAX)).is_some()
+        let files = self.candidates(&version);
+        self.shared.amplification.space(self.id, compaction::space(&files, &settings));
+        self.may_compact(&version) && compaction::plan_up_to(&files, u64::MAX, &settings, Strategy::Regular).is_some()
+    }
+
+    fn may_compact(&self, version: &Version) -> bool {
+        let state = &version.state;
+        !state.is_dropped() && !state.is_retired() && state.staging().is_none() && !self.repartition.holds_compactions()
     }
 
     fn candidates(&self, version: &Version) -> Vec<Candidate> {
-        version.state.files().values().map(|listed| Candidate::of(self.id, &version.meta, &listed.file)).collect()
+        version.state.files().entries().map(|file| Candidate::of(self.id, &version.meta, file)).collect()
     }
 
     fn next_pick(&self, version: &Version, strategy: Strategy, upto: Sequence) -> Option<Pick> {
-        let state = &version.state;
-        if state.is_dropped() || state.is_retired() || state.staging().is_some() || self.repartition.holds_compactions() {
+        if !self.may_compact(version) {
             return None;
         }
         let settings = Settings::of(&version.meta, &version.options);

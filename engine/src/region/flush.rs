@@ -246,8 +246,7 @@ fn flush_windows(version: &Version, snapshot: &Snapshot) -> Option<Windows> {
     let (region, meta) = (version.meta.region, &version.meta);
     let settings = Settings::of(meta, &version.options);
     let windows = settings.window.map(Windows::new).unwrap_or_else(|| {
-        let listed = version.state.files().values();
-        let files = listed.map(|listed| Candidate::of(region, meta, &listed.file));
+        let files = version.state.files().entries().map(|file| Candidate::of(region, meta, file));
         let rows = snapshot.rows() as u64;
         // Only its span and its weight among the files count.
         let key = FileKey { origin: region, file: FileId::new(Epoch(0), Ulid::nil()) };

@@ -11,9 +11,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, StringDictionaryBuilder,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type, UInt64Type};
 use bytes::Bytes;
@@ -142,7 +140,7 @@ fn parts(row: &Row) -> Parts<'_> {
 }
 
 fn numbers<'a, T: ArrowPrimitiveType>(parts: &'a [Parts<'a>], of: impl Fn(&Parts<'_>) -> T::Native) -> ArrayRef {
-    Arc::new(parts.iter().map(|part| Some(of(part))).collect::<PrimitiveArray<T>>())
+    Arc::new(PrimitiveArray::<T>::from_iter_values(parts.iter().map(of)))
 }
 
 fn metas<'a, T: ArrowPrimitiveType>(parts: &'a [Parts<'a>], of: impl Fn(&FileMeta) -> T::Native) -> ArrayRef {
@@ -151,26 +149,40 @@ fn metas<'a, T: ArrowPrimitiveType>(parts: &'a [Parts<'a>], of: impl Fn(&FileMet
 
 /// A column of JSON texts. What several rows share is serialized once.
 fn texts<'a, V: serde::Serialize + ?Sized + 'a>(parts: &'a [Parts<'a>], of: impl Fn(&'a FileRef) -> &'a V) -> ArrayRef {
-    let mut builder = StringDictionaryBuilder::<Int32Type>::new();
-    // By place in memory, which the rows keep as long as this lasts.
-    let mut known: HashMap<*const V, String> = HashMap::new();
-    for part in parts {
+    // Equal texts have one place, in the order in which they are met.
+    let (mut texts, mut places) = (Vec::<Arc<str>>::new(), HashMap::<Arc<str>, i32>::new());
+    let mut place = |text: String| {
+        *places.entry(text.into()).or_insert_with_key(|text| {
+            texts.push(Arc::clone(text));
+            (texts.len() - 1) as i32
+        })
+    };
+    // By place in memory, which the rows keep as long as this lasts; neighbours often have the same.
+    let mut known: HashMap<*const V, i32> = HashMap::new();
+    let mut last: Option<(*const V, i32)> = None;
+    let mut nothing = None;
+    let keys = parts.iter().map(|part| {
         let Some(value) = part.file.map(&of) else {
-            builder.append_value("");
-            continue;
+            return *nothing.get_or_insert_with(|| place(String::new()));
         };
-        let json = known
-            .entry(std::ptr::from_ref(value))
-            .or_insert_with(|| serde_json::to_string(value).expect("expressions and statistics have text keys only"));
-        builder.append_value(json);
-    }
-    Arc::new(builder.finish())
+        let at = std::ptr::from_ref(value);
+        if let Some((_, key)) = last.filter(|(last, _)| std::ptr::eq(*last, at)) {
+            return key;
+        }
+        let json = || serde_json::to_string(value).expect("expressions and statistics have text keys only");
+        let key = *known.entry(at).or_insert_with(|| place(json()));
+        last = Some((at, key));
+        key
+    });
+    let keys: PrimitiveArray<Int32Type> = keys.collect::<Vec<i32>>().into();
+    let values = StringArray::from_iter_values(&texts);
+    Arc::new(DictionaryArray::try_new(keys, Arc::new(values)).expect("each key is the place of a text"))
 }
 
 /// The bytes of a segment of these rows, which must be in order.
 #[must_use]
 pub fn encode_segment(rows: &[Row]) -> Bytes {
-    let kinds: PrimitiveArray<UInt8Type> = rows.iter().map(|row| Some(row.kind())).collect();
+    let kinds: PrimitiveArray<UInt8Type> = PrimitiveArray::from_iter_values(rows.iter().map(Row::kind));
     let parts: Vec<Parts<'_>> = rows.iter().map(parts).collect();
     let parts = &parts[..];
     let slot = |slot: Option<Slot>| slot.unwrap_or(Slot::new(Epoch(0), 0));

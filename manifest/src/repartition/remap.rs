@@ -13,7 +13,9 @@
 //! - A reference is left out only if no row of the file can satisfy scope ∧ rule.
 //! - The same sources give the same references: two who compute a remap agree on its hash.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -29,7 +31,7 @@ use crate::limits;
 use crate::log::Context;
 use crate::rule::{Expr, RuleVersion, Tri, domain, residual};
 use crate::set_hash::{MemberHash, SetHash};
-use crate::state::{Files, Row};
+use crate::state::{Entry, Files, Row};
 
 /// What a source was at its fence.
 #[derive(Debug, Clone, Copy)]
@@ -63,47 +65,82 @@ struct Mapped {
 /// Answers about statistics that are kept at a time.
 const ANSWERS_MAX: usize = 1 << 16;
 
-/// A file, the index of a source that lists it, and as what it lists it.
-type OfSource = (FileKey, usize, Arc<FileRef>);
-
 /// The references of a target with this rule, ascending by file.
 #[must_use]
 pub fn remap(sources: &[Fenced<'_>], rule: &Expr) -> Vec<Reference> {
-    let mut listed: Vec<OfSource> = Vec::with_capacity(sources.iter().map(|source| source.files.len()).sum());
-    for (index, source) in sources.iter().enumerate() {
-        listed.extend(source.files.iter().map(|(key, listed)| (key, index, listed.file)));
-    }
-    listed.sort_unstable_by_key(|(key, index, _)| (*key, *index));
-    // Files of one checkpoint or writer share their rule.
-    let mut versions: HashMap<*const Expr, RuleVersion> = HashMap::new();
-    let mut known: HashMap<Kind, usize> = HashMap::new();
-    let mut kinds: Vec<Option<Mapped>> = Vec::new();
-    // So do many their statistics; what is listed keeps them where they are.
+    let mut lists: Vec<_> = sources.iter().map(|source| source.files.entries().peekable()).collect();
+    // The next file of each source, the least of all on top.
+    let mut next: BinaryHeap<Reverse<(FileKey, usize)>> =
+        lists.iter_mut().enumerate().filter_map(|(source, list)| Some(Reverse((list.peek()?.key(), source)))).collect();
+    let mut kinds = Kinds { sources, rule, versions: HashMap::new(), known: HashMap::new(), mapped: Vec::new(), last: None };
+    // Many files share their statistics; what is listed keeps them where they are.
     let mut answers: HashMap<(usize, *const [ColumnStats]), Tri> = HashMap::new();
-    let mut references = Vec::with_capacity(listed.len());
-    for group in listed.chunk_by(|a, b| a.0 == b.0) {
-        let file = &group[0].2;
-        let written = *versions.entry(Arc::as_ptr(&file.meta.rule)).or_insert_with(|| file.meta.rule.version());
-        let scopes = group.iter().map(|(_, source, file)| (*source, file.scope.version())).collect();
-        let kind = *known.entry((scopes, written)).or_insert_with(|| {
-            let parts = group.iter().map(|(_, source, file)| Expr::clone(&file.scope).and(sources[*source].rule.clone()));
-            kinds.push(map(parts.collect(), &file.meta.rule, rule));
-            kinds.len() - 1
-        });
-        let Some(Mapped { scope, shown }) = &kinds[kind] else { continue };
+    let mut references = Vec::with_capacity(sources.iter().map(|source| source.files.len()).max().unwrap_or(0));
+    let mut group: Vec<(usize, Entry<'_>)> = Vec::with_capacity(sources.len());
+    while let Some(Reverse((file, _))) = next.peek().copied() {
+        group.clear();
+        while let Some(mut top) = next.peek_mut().filter(|top| top.0.0 == file) {
+            let source = top.0.1;
+            group.extend(lists[source].next().map(|entry| (source, entry)));
+            match lists[source].peek() {
+                Some(entry) => *top = Reverse((entry.key(), source)),
+                None => drop(PeekMut::pop(top)),
+            }
+        }
+        let Some((_, entry)) = group.first() else { continue };
+        let kind = kinds.of(&group);
+        let Some(Mapped { scope, shown }) = &kinds.mapped[kind] else { continue };
         if answers.len() >= ANSWERS_MAX {
             answers.clear();
         }
-        let answer = answers.entry((kind, Arc::as_ptr(&file.meta.stats)));
-        let tested = match answer.or_insert_with(|| shown.evaluate_box(&domain::Box::from_stats(&file.meta.stats))) {
+        let stats = entry.stats();
+        let answer = answers.entry((kind, Arc::as_ptr(stats)));
+        let tested = match answer.or_insert_with(|| shown.evaluate_box(&domain::Box::from_stats(stats))) {
             Tri::False => continue,
             Tri::True => false,
             _ => true,
         };
-        let file = if file.scope == *scope { Arc::clone(file) } else { Arc::new(FileRef { scope: scope.clone(), ..FileRef::clone(file) }) };
-        references.push(Reference { file, tested });
+        references.push(Reference { file: entry.with_scope(scope), tested });
     }
     references
+}
+
+/// The kinds of files that were met.
+struct Kinds<'a> {
+    sources: &'a [Fenced<'a>],
+    rule: &'a Expr,
+    /// Files of one checkpoint or writer share their rule.
+    versions: HashMap<*const Expr, RuleVersion>,
+    known: HashMap<Kind, usize>,
+    mapped: Vec<Option<Mapped>>,
+    /// A group and its kind: the next is mostly of the same.
+    last: Option<(Vec<(usize, Entry<'a>)>, usize)>,
+}
+
+impl<'a> Kinds<'a> {
+    /// The kind of a file, of which these are the references, in order of their sources.
+    fn of(&mut self, group: &[(usize, Entry<'a>)]) -> usize {
+        let alike = |(a, b): (&(usize, Entry<'_>), &(usize, Entry<'_>))| {
+            a.0 == b.0 && std::ptr::eq::<Expr>(&**a.1.scope(), &**b.1.scope()) && Arc::ptr_eq(a.1.rule(), b.1.rule())
+        };
+        if let Some((last, kind)) = &self.last
+            && last.len() == group.len()
+            && last.iter().zip(group).all(alike)
+        {
+            return *kind;
+        }
+        let Self { sources, rule, versions, known, mapped, .. } = self;
+        let written = group[0].1.rule();
+        let version = *versions.entry(Arc::as_ptr(written)).or_insert_with(|| written.version());
+        let scopes = group.iter().map(|(source, entry)| (*source, entry.scope().version())).collect();
+        let kind = *known.entry((scopes, version)).or_insert_with(|| {
+            let parts = group.iter().map(|(source, entry)| Expr::clone(entry.scope()).and(sources[*source].rule.clone()));
+            mapped.push(map(parts.collect(), written, rule));
+            mapped.len() - 1
+        });
+        self.last = Some((group.to_vec(), kind));
+        kind
+    }
 }
 
 /// `None` if the target shows no row of such files.

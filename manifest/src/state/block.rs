@@ -7,8 +7,9 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use super::files::Numbers;
 use crate::file::{ColumnStats, FileMeta, FileRef, Listed, Scope};
 use crate::id::{Epoch, FileId, FileKey, Generation, RegionId, Sequence, Slot};
 use crate::rule::Expr;
@@ -54,22 +55,29 @@ fn at<V>(values: &[Option<V>], place: u32) -> Option<&V> {
 struct Distinct<P: ?Sized, V> {
     places: HashMap<*const P, u32>,
     values: Vec<Option<V>>,
+    /// What was asked for last, as neighbours often have the same.
+    last: Option<(*const P, u32)>,
 }
 
 impl<P: ?Sized, V> Default for Distinct<P, V> {
     fn default() -> Self {
-        Self { places: HashMap::new(), values: Vec::new() }
+        Self { places: HashMap::new(), values: Vec::new(), last: None }
     }
 }
 
 impl<P: ?Sized, V: Clone> Distinct<P, V> {
     /// The place of a value; the caller keeps it where it is.
     fn place(&mut self, at: *const P, value: &V) -> u32 {
-        let Self { places, values } = self;
-        *places.entry(at).or_insert_with(|| {
+        let Self { places, values, last } = self;
+        if let Some((_, place)) = last.filter(|(last, _)| std::ptr::eq(*last, at)) {
+            return place;
+        }
+        let place = *places.entry(at).or_insert_with(|| {
             values.push(Some(value.clone()));
             (values.len() - 1) as u32
-        })
+        });
+        *last = Some((at, place));
+        place
     }
 }
 
@@ -133,9 +141,34 @@ impl Block {
         FileKey { origin: RegionId::from_u64(origin), file: FileId::new(Epoch(epoch), ulid) }
     }
 
-    /// The least and the greatest time of a file.
-    pub(super) fn time_range(&self, row: usize) -> (i64, i64) {
-        self.rows[row].time
+    /// What the file of a row is in numbers.
+    pub(super) fn numbers(&self, row: usize) -> Numbers {
+        let packed = &self.rows[row];
+        Numbers {
+            time_range: packed.time,
+            rows: packed.rows,
+            deletes: packed.deletes,
+            bytes: packed.bytes,
+            sequences: (Sequence::from_u64(packed.sequences.0), Sequence::from_u64(packed.sequences.1)),
+            level: (packed.generation_and_level >> 24) as u8,
+        }
+    }
+
+    /// The scope of a row, of a block without a bad row.
+    pub(super) fn scope(&self, row: usize) -> &Scope {
+        at(&self.shared.scopes, self.rows[row].scope).unwrap_or_else(|| Scope::everything())
+    }
+
+    /// The rule under which the file of a row was written, of a block without a bad row.
+    pub(super) fn rule(&self, row: usize) -> &Arc<Expr> {
+        static ALWAYS: LazyLock<Arc<Expr>> = LazyLock::new(|| Arc::new(Expr::always()));
+        at(&self.shared.rules, self.rows[row].rule).unwrap_or(&ALWAYS)
+    }
+
+    /// The statistics of the file of a row, of a block without a bad row.
+    pub(super) fn stats(&self, row: usize) -> &Arc<[ColumnStats]> {
+        static NOTHING: LazyLock<Arc<[ColumnStats]>> = LazyLock::new(|| Arc::from([]));
+        at(&self.shared.stats, self.rows[row].stats).unwrap_or(&NOTHING)
     }
 
     /// The first row that is out of order, or lacks a text, or has a generation that cannot be.
@@ -153,29 +186,34 @@ impl Block {
     /// The reference of a row, of a block without a bad row.
     pub(super) fn listed(&self, row: usize) -> Listed {
         let packed = &self.rows[row];
-        let nothing = || -> Arc<[ColumnStats]> { Arc::from([]) };
+        let since = Slot::new(Epoch(packed.since_epoch), packed.since_seq);
+        Listed { file: Arc::new(self.file(row, self.scope(row))), since }
+    }
+
+    /// The same, for another part of the file's rows.
+    pub(super) fn file(&self, row: usize, scope: &Scope) -> FileRef {
+        let packed = &self.rows[row];
+        let Numbers { time_range, rows, deletes, bytes, sequences, level } = self.numbers(row);
         let meta = FileMeta {
-            time_range: packed.time,
-            rows: packed.rows,
-            deletes: packed.deletes,
-            bytes: packed.bytes,
-            sequences: (Sequence::from_u64(packed.sequences.0), Sequence::from_u64(packed.sequences.1)),
-            level: (packed.generation_and_level >> 24) as u8,
+            time_range,
+            rows,
+            deletes,
+            bytes,
+            sequences,
+            level,
             generation: Generation::new(packed.generation_and_level & 0x00ff_ffff).unwrap_or(Generation::FIRST),
             schema_version: packed.schema_version,
-            rule: at(&self.shared.rules, packed.rule).map_or_else(|| Arc::new(Expr::always()), Arc::clone),
-            stats: at(&self.shared.stats, packed.stats).map_or_else(nothing, Arc::clone),
+            rule: Arc::clone(self.rule(row)),
+            stats: Arc::clone(self.stats(row)),
             crc32: packed.crc32,
         };
-        let scope = at(&self.shared.scopes, packed.scope).cloned().unwrap_or_else(Scope::all);
-        let since = Slot::new(Epoch(packed.since_epoch), packed.since_seq);
-        Listed { file: Arc::new(FileRef { key: self.key(row), scope, meta }), since }
+        FileRef { key: self.key(row), scope: scope.clone(), meta }
     }
 
     /// What a row adds to the sums and to the hash of a set; and its scope.
     pub(super) fn counted(&self, row: usize) -> (u64, u64, MemberHash, &Scope) {
         let packed = &self.rows[row];
-        let scope = at(&self.shared.scopes, packed.scope).unwrap_or_else(|| Scope::everything());
+        let scope = self.scope(row);
         let hash = MemberHash::of_parts(self.key(row), packed.bytes, packed.crc32, scope.version());
         (packed.rows, packed.bytes, hash, scope)
     }

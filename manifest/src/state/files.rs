@@ -15,9 +15,10 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::block::Block;
-use crate::file::{FileRef, Listed};
-use crate::id::FileKey;
+use crate::file::{ColumnStats, FileMeta, FileRef, Listed, Scope};
+use crate::id::{FileKey, Sequence};
 use crate::limits;
+use crate::rule::Expr;
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +72,11 @@ impl Files {
         self.added.contains_key(key) || self.in_blocks(key).is_some()
     }
 
+    /// All references where they lie, ascending by key.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.places(None, None).map(|(_, entry)| entry)
+    }
+
     /// All references, ascending by key.
     pub fn iter(&self) -> impl Iterator<Item = (FileKey, Listed)> + '_ {
         self.range(None, None)
@@ -89,12 +95,12 @@ impl Files {
     /// The references whose files have rows within `time`, both ends inclusive, ascending by key.
     pub fn in_time(&self, time: (i64, i64)) -> impl Iterator<Item = Arc<FileRef>> + '_ {
         let overlaps = move |range: (i64, i64)| range.0 <= time.1 && time.0 <= range.1;
-        self.places(None, None).filter(move |(_, place)| overlaps(place.time_range())).map(|(_, place)| place.listed().file)
+        self.places(None, None).filter(move |(_, entry)| overlaps(entry.numbers().time_range)).map(|(_, entry)| entry.listed().file)
     }
 
     /// The references from `from` (included) up to `to` (not included), ascending by key.
     pub(super) fn range(&self, from: Option<FileKey>, to: Option<FileKey>) -> impl Iterator<Item = (FileKey, Listed)> + '_ {
-        self.places(from, to).map(|(key, place)| (key, place.listed()))
+        self.places(from, to).map(|(key, entry)| (key, entry.listed()))
     }
 
     /// Makes a file visible that is not.
@@ -134,7 +140,7 @@ impl Files {
         (*gone == 0 || !self.gone.contains(key)).then_some((*first, block.as_ref(), row))
     }
 
-    fn places(&self, from: Option<FileKey>, to: Option<FileKey>) -> impl Iterator<Item = (FileKey, Place<'_>)> {
+    fn places(&self, from: Option<FileKey>, to: Option<FileKey>) -> impl Iterator<Item = (FileKey, Entry<'_>)> {
         let below = move |key: &FileKey| to.is_none_or(|to| *key < to);
         let start = from.and_then(|from| self.blocks.get_prev(&from)).map(|(first, _)| *first).or(from);
         let blocks = self.blocks.range((start.map_or(Bound::Unbounded, Bound::Included), Bound::Unbounded));
@@ -147,8 +153,8 @@ impl Files {
         let empty = from.is_some_and(|from| to.is_some_and(|to| from >= to));
         let added = (!empty).then(|| self.added.range(bounds)).into_iter().flatten();
         Merge {
-            left: kept.map(|(key, block, row, _)| (key, Place::Block(block, row))).peekable(),
-            right: added.map(|(key, listed)| (*key, Place::Added(listed))).peekable(),
+            left: kept.map(|(key, block, row, _)| (key, Entry(Place::Block(block, row)))).peekable(),
+            right: added.map(|(key, listed)| (*key, Entry(Place::Added(listed)))).peekable(),
         }
     }
 }
@@ -166,24 +172,98 @@ impl FromIterator<Listed> for Files {
     }
 }
 
-/// Where a reference is.
+/// A visible reference where it lies: what is asked of it is read there, without a copy of all of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a>(Place<'a>);
+
+#[derive(Debug, Clone, Copy)]
 enum Place<'a> {
     Block(&'a Block, usize),
     Added(&'a Listed),
 }
 
-impl Place<'_> {
-    fn listed(&self) -> Listed {
-        match self {
-            Self::Block(block, row) => block.listed(*row),
-            Self::Added(listed) => Listed::clone(listed),
+/// What a file is in numbers; see [`FileMeta`](crate::file::FileMeta).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// Least and greatest time, both inclusive.
+    pub time_range: (i64, i64),
+    /// Rows, deletes included.
+    pub rows: u64,
+    /// How many of the rows are deletes.
+    pub deletes: u64,
+    /// Size of the object.
+    pub bytes: u64,
+    /// Least and greatest row sequence, both inclusive.
+    pub sequences: (Sequence, Sequence),
+    /// 0 for a flush; compaction raises it.
+    pub level: u8,
+}
+
+impl<'a> Entry<'a> {
+    /// Which file.
+    #[must_use]
+    pub fn key(&self) -> FileKey {
+        match self.0 {
+            Place::Block(block, row) => block.key(row),
+            Place::Added(listed) => listed.file.key,
         }
     }
 
-    fn time_range(&self) -> (i64, i64) {
-        match self {
-            Self::Block(block, row) => block.time_range(*row),
-            Self::Added(listed) => listed.file.meta.time_range,
+    /// The part of its rows that the reference stands for.
+    #[must_use]
+    pub fn scope(&self) -> &'a Scope {
+        match self.0 {
+            Place::Block(block, row) => block.scope(row),
+            Place::Added(listed) => &listed.file.scope,
+        }
+    }
+
+    /// The region rule under which the file was written.
+    #[must_use]
+    pub fn rule(&self) -> &'a Arc<Expr> {
+        match self.0 {
+            Place::Block(block, row) => block.rule(row),
+            Place::Added(listed) => &listed.file.meta.rule,
+        }
+    }
+
+    /// Statistics of each partition column.
+    #[must_use]
+    pub fn stats(&self) -> &'a Arc<[ColumnStats]> {
+        match self.0 {
+            Place::Block(block, row) => block.stats(row),
+            Place::Added(listed) => &listed.file.meta.stats,
+        }
+    }
+
+    /// Size, rows and the like.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        match self.0 {
+            Place::Block(block, row) => block.numbers(row),
+            Place::Added(listed) => {
+                let FileMeta { time_range, rows, deletes, bytes, sequences, level, .. } = listed.file.meta;
+                Numbers { time_range, rows, deletes, bytes, sequences, level }
+            }
+        }
+    }
+
+    /// The reference itself.
+    #[must_use]
+    pub fn listed(&self) -> Listed {
+        match self.0 {
+            Place::Block(block, row) => block.listed(row),
+            Place::Added(listed) => listed.clone(),
+        }
+    }
+
+    /// A reference to the same file that stands for another part of its rows.
+    #[must_use]
+    pub fn with_scope(&self, scope: &Scope) -> Arc<FileRef> {
+        match self.0 {
+            Place::Block(block, row) => Arc::new(block.file(row, scope)),
+            Place::Added(listed) if listed.file.scope == *scope => Arc::clone(&listed.file),
+            Place::Added(Listed { file, .. }) => Arc::new(FileRef { key: file.key, scope: scope.clone(), meta: file.meta.clone() }),
         }
     }
 }

@@ -198,8 +198,8 @@ impl RegionState {
         rows.extend(self.books.doomed.range(range).take(max + 1).map(|(key, doomed)| Row::Doomed(*key, *doomed)));
         if let Some(staging) = &self.staging {
             rows.extend(staging.added.range(range).take(max + 1).map(|(_, staged)| Row::Staged(staged.clone())));
-            let remapped = staging.remap.iter().flat_map(|remap| remap.files.range(range));
-            rows.extend(remapped.take(max + 1).map(|(_, staged)| Row::Remapped(staged.clone())));
+            let remapped = staging.remap.iter().flat_map(|remap| remap.range(range));
+            rows.extend(remapped.take(max + 1).map(|staged| Row::Remapped(staged.clone())));
         }
         if rows.len() > visible {
             rows.sort_by_key(|row| (row.key(), row.kind()));
@@ -240,7 +240,7 @@ impl RegionState {
         Self::with_books(image, books, lists.staged, lists.remapped)
     }
 
-    fn with_books(image: Image, books: Books, staged: Staged, remapped: Staged) -> Result<Self, ImageError> {
+    fn with_books(image: Image, books: Books, staged: Vec<StagedFile>, remapped: Vec<StagedFile>) -> Result<Self, ImageError> {
         let ended = books.removed.keys().chain(books.doomed.keys());
         if let Some(file) = ended.copied().find(|key| books.visible.contains_key(key)) {
             return Err(ImageError::Order { file });
@@ -251,10 +251,10 @@ impl RegionState {
             return Err(ImageError::Sums { recorded: show(recorded), found: show((books.totals, books.hash)) });
         }
         let staging = image.staging.map(|staging| {
-            let remapped = remapped.into_iter().collect();
-            let remap = staging.remap.map(|remap| Remap { segments: remap.segments.into(), files: remapped, set_hash: remap.set_hash });
+            let remap =
+                staging.remap.map(|remap| Remap { segments: remap.segments.into(), files: remapped.into(), set_hash: remap.set_hash });
             let flushed: BTreeMap<WalId, WalPosition> = staging.flushed.into_iter().collect();
-            let added: OrdMap<FileKey, StagedFile> = staged.into_iter().collect();
+            let added: OrdMap<FileKey, StagedFile> = staged.into_iter().map(|staged| (staged.key(), staged)).collect();
             let StagingImage { stage, since, sequence, drained, .. } = staging;
             Arc::new(Staging { stage, since, flushed, sequence, drained, added, remap })
         });
@@ -282,8 +282,6 @@ impl RegionState {
     }
 }
 
-type Staged = Vec<(FileKey, StagedFile)>;
-
 /// The content of a segment of a checkpoint.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -299,8 +297,8 @@ struct Lists {
     visible: Vec<Listed>,
     removed: Vec<(FileKey, Removed)>,
     doomed: Vec<(FileKey, Doomed)>,
-    staged: Vec<(FileKey, StagedFile)>,
-    remapped: Vec<(FileKey, StagedFile)>,
+    staged: Vec<StagedFile>,
+    remapped: Vec<StagedFile>,
 }
 
 impl Lists {
@@ -319,8 +317,8 @@ impl Lists {
                 Row::Visible(listed) => lists.visible.push(listed),
                 Row::Removed(removed) => lists.removed.push((key, removed)),
                 Row::Doomed(_, doomed) => lists.doomed.push((key, doomed)),
-                Row::Staged(file) if staged => lists.staged.push((key, file)),
-                Row::Remapped(file) if remapped => lists.remapped.push((key, file)),
+                Row::Staged(file) if staged => lists.staged.push(file),
+                Row::Remapped(file) if remapped => lists.remapped.push(file),
                 Row::Staged(_) | Row::Remapped(_) => return Err(ImageError::NotStaged { file: key }),
             }
         }

@@ -14,10 +14,10 @@
 //! - Visible and staged rows of one log have their own flushed positions; the log may be cut behind both only.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use imbl::ordmap::Entry;
 
 use super::{RegionState, Segments, Violation};
 use crate::action::{Decision, Edit, Fence, Flushed, RemapStaged, Resolve, SegmentRef, Stage, StagedEdit};
@@ -50,7 +50,8 @@ pub struct Staging {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remap {
     pub(crate) segments: Arc<[SegmentRef]>,
-    pub(crate) files: OrdMap<FileKey, StagedFile>,
+    /// Ascending by key, without duplicates.
+    pub(crate) files: Arc<[StagedFile]>,
     pub(crate) set_hash: SetHash,
 }
 
@@ -61,10 +62,26 @@ impl Remap {
         &self.segments
     }
 
-    /// The references by key.
+    /// The references, ascending by key.
     #[must_use]
-    pub fn files(&self) -> &OrdMap<FileKey, StagedFile> {
+    pub fn files(&self) -> &[StagedFile] {
         &self.files
+    }
+
+    /// The references from `from` up to `to`, ascending by key.
+    pub(crate) fn range(&self, (from, to): (Bound<FileKey>, Bound<FileKey>)) -> &[StagedFile] {
+        let below = |bound: Bound<FileKey>, file: &StagedFile| match bound {
+            Bound::Included(key) => file.key() < key,
+            Bound::Excluded(key) => file.key() <= key,
+            Bound::Unbounded => false,
+        };
+        let begin = self.files.partition_point(|file| below(from, file));
+        let end = match to {
+            Bound::Included(key) => self.files.partition_point(|file| file.key() <= key),
+            Bound::Excluded(key) => self.files.partition_point(|file| file.key() < key),
+            Bound::Unbounded => self.files.len(),
+        };
+        self.files.get(begin..end).unwrap_or_default()
     }
 
     /// The set hash of the references.
@@ -108,7 +125,8 @@ impl Staging {
     }
 
     fn knows(&self, key: &FileKey) -> bool {
-        self.added.contains_key(key) || self.remap.as_ref().is_some_and(|remap| remap.files.contains_key(key))
+        self.added.contains_key(key)
+            || self.remap.as_ref().is_some_and(|remap| remap.files.binary_search_by_key(key, StagedFile::key).is_ok())
     }
 }
 
@@ -261,24 +279,24 @@ impl RegionState {
         if self.is_drained() != Some(true) {
             return Err(Violation::NotDrained { txn });
         }
-        let (mut files, mut set_hash) = (OrdMap::new(), SetHash::EMPTY);
+        let mut files: Vec<StagedFile> = Vec::new();
         for segment in &remap.segments {
-            for staged in self.segment_files(slot, segment, segments)? {
-                self.check_remapped(staged, &staging)?;
-                set_hash = set_hash.with(MemberHash::of(staged.reference()));
-                match files.entry(staged.key()) {
-                    Entry::Occupied(_) => return Err(Violation::RemapDuplicate { file: staged.key() }),
-                    Entry::Vacant(vacant) => drop(vacant.insert(staged.clone())),
-                }
-            }
+            files.extend_from_slice(self.segment_files(slot, segment, segments)?);
         }
+        // As they are written: one run.
+        files.sort_by_key(StagedFile::key);
+        if let Some(pair) = files.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
+            return Err(Violation::RemapDuplicate { file: pair[0].key() });
+        }
+        self.check_remapped(&files, &staging)?;
+        let set_hash = files.iter().fold(SetHash::EMPTY, |hash, staged| hash.with(MemberHash::of(staged.reference())));
         if set_hash != remap.set_hash {
             return Err(Violation::RemapHash { expected: remap.set_hash, found: set_hash });
         }
         let mut remaps = Vec::clone(&self.remaps);
         remaps.push((slot, remap.segments.clone()));
         self.remaps = Arc::new(remaps);
-        staging.remap = Some(Remap { segments: remap.segments.clone().into(), files, set_hash });
+        staging.remap = Some(Remap { segments: remap.segments.clone().into(), files: files.into(), set_hash });
         self.staging = Some(Arc::new(staging));
         Ok(())
     }
@@ -293,20 +311,30 @@ impl RegionState {
         if found == segment.rows { Ok(files) } else { Err(Violation::SegmentRows { segment: name(), expected: segment.rows, found }) }
     }
 
-    fn check_remapped(&self, staged: &StagedFile, staging: &Staging) -> Result<(), Violation> {
-        let file = staged.key();
-        if self.books.doomed.contains_key(&file) {
-            return Err(Violation::RemapDoomed { file });
+    /// Whether references, ascending by key, may be those that the region gets by its repartition.
+    fn check_remapped(&self, files: &[StagedFile], staging: &Staging) -> Result<(), Violation> {
+        let mut visible = self.books.visible.keys().peekable();
+        for staged in files {
+            let file = staged.key();
+            if self.books.doomed.contains_key(&file) {
+                return Err(Violation::RemapDoomed { file });
+            }
+            // Files that were born here are known here, or were never committed.
+            if file.origin == self.region {
+                while visible.next_if(|key| *key < file).is_some() {}
+                if visible.peek() != Some(&file) && !self.books.knows(&file) {
+                    return Err(Violation::FileNotListed { file });
+                }
+            }
+            if staging.added.contains_key(&file) {
+                return Err(Violation::FileListedBefore { file });
+            }
+            let (newest, generation) = (staged.meta().sequences.1.generation(), staging.stage.generation);
+            if newest >= generation {
+                return Err(Violation::StagedFileGeneration { file, found: newest, staged: generation });
+            }
         }
-        // Files that were born here are known here, or were never committed.
-        if file.origin == self.region && !self.books.knows(&file) {
-            return Err(Violation::FileNotListed { file });
-        }
-        if staging.added.contains_key(&file) {
-            return Err(Violation::FileListedBefore { file });
-        }
-        let (newest, staged) = (staged.meta().sequences.1.generation(), staging.stage.generation);
-        if newest >= staged { Err(Violation::StagedFileGeneration { file, found: newest, staged }) } else { Ok(()) }
+        Ok(())
     }
 
     pub(super) fn resolve(&mut self, slot: Slot, resolve: &Resolve) -> Result<(), Violation> {
@@ -357,7 +385,7 @@ impl RegionState {
     fn relist(&mut self, slot: Slot, remap: &Remap, added: &OrdMap<FileKey, StagedFile>) {
         let before = std::mem::take(&mut self.books.visible);
         self.books.remove_all(slot);
-        let mut staged: Vec<&StagedFile> = remap.files.values().chain(added.values()).collect();
+        let mut staged: Vec<&StagedFile> = remap.files.iter().chain(added.values()).collect();
         // Two runs, each in order.
         staged.sort_by_key(|staged| staged.key());
         let mut before = before.iter().peekable();

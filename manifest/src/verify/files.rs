@@ -38,7 +38,7 @@ fn expected(state: &RegionState) -> Vec<Expected> {
     let visible = state.files().values().map(|listed| Expected::new(listed.file.key, &listed.file.meta, "visible"));
     let staging = state.staging();
     let added = staging.into_iter().flat_map(|staging| staging.added().values());
-    let remapped = staging.and_then(|staging| staging.remap()).into_iter().flat_map(|remap| remap.files().values());
+    let remapped = staging.and_then(|staging| staging.remap()).into_iter().flat_map(|remap| remap.files());
     let staged = added.chain(remapped).map(|file| Expected::new(file.key(), file.meta(), "staged"));
     let removed = state.removed().values().filter(|removed| state.is_retained(removed));
     let removed = removed.map(|removed| Expected::new(removed.file.key, &removed.file.meta, "removed, and shown by a readable version"));
