@@ -11,7 +11,7 @@ use imbl::OrdMap;
 
 use super::block::Block;
 use super::{Files, Totals, Violation};
-use crate::file::{Doomed, FileRef, Listed, Removed, Scope};
+use crate::file::{Doomed, FileRef, Listed, Removed, Scope, StagedFile};
 use crate::id::{FileKey, Slot};
 use crate::rule::RuleVersion;
 use crate::set_hash::{MemberHash, SetHash};
@@ -77,6 +77,32 @@ impl Books {
             self.count(&listed.file);
         }
         self.visible = Files::from_sorted(references);
+    }
+
+    /// Takes files, ascending by key, out of the removed ones; those that were among these, ascending, each with the version
+    /// that listed it first.
+    pub(super) fn take_removed(&mut self, files: &[&StagedFile]) -> Vec<(FileKey, Slot)> {
+        if self.removed.len() / 4 > files.len() {
+            return files.iter().filter_map(|file| Some((file.key(), self.removed.remove(&file.key())?.since))).collect();
+        }
+        let mut wanted = files.iter().map(|file| file.key()).peekable();
+        let (mut taken, mut kept) = (Vec::new(), Vec::new());
+        for (key, removed) in &self.removed {
+            while wanted.next_if(|wanted| wanted < key).is_some() {}
+            match wanted.next_if_eq(key) {
+                Some(_) => taken.push((*key, removed.since)),
+                None => kept.push((*key, removed)),
+            }
+        }
+        // Taking most of them one by one costs more than to begin anew with the rest.
+        if kept.len() <= taken.len() {
+            self.removed = kept.into_iter().map(|(key, removed)| (key, removed.clone())).collect();
+        } else {
+            for (key, _) in &taken {
+                self.removed.remove(key);
+            }
+        }
+        taken
     }
 
     /// Ends a visible reference.

@@ -388,6 +388,7 @@ impl RegionState {
         let mut staged: Vec<&StagedFile> = remap.files.iter().chain(added.values()).collect();
         // Two runs, each in order.
         staged.sort_by_key(|staged| staged.key());
+        let mut restored = self.books.take_removed(&staged).into_iter().peekable();
         let mut before = before.iter().peekable();
         let mut listed = Vec::with_capacity(staged.len());
         for staged in staged {
@@ -397,7 +398,7 @@ impl RegionState {
             }
             let since = match before.next_if(|(before, _)| *before == key) {
                 Some((_, listed)) => listed.since,
-                None => self.books.removed.remove(&key).map_or(slot, |removed| removed.since),
+                None => restored.next_if(|(restored, _)| *restored == key).map_or(slot, |(_, since)| since),
             };
             listed.push(Listed { file: Arc::clone(staged.reference()), since });
         }

@@ -1,7 +1,11 @@
 //! Tests of a region's part in a repartition.
 
+use std::collections::BTreeMap;
+
+use super::super::books::Books;
 use super::*;
 use crate::action::{Decision, Fence, RemapStaged, Resolve, Retire, Stage, StageTarget, StagedEdit};
+use crate::file::Removed;
 use crate::id::TxnId;
 use crate::rule::CompareOp;
 use crate::set_hash::MemberHash;
@@ -168,6 +172,25 @@ fn a_remap_may_list_a_removed_file_again_which_stays_as_old_as_it_is() {
     let state = commit(&state, resolve(TXN, 1, Decision::Commit)).unwrap();
     assert!(state.removed().is_empty());
     assert!(state.files().values().all(|listed| listed.since == since));
+}
+
+#[test]
+fn files_are_taken_out_of_the_removed_ones_whatever_their_shares() {
+    let by = Slot::new(Epoch(2), 9);
+    let removed = |ulid: u128| Removed { file: file(1, ulid, 1), since: Slot::new(Epoch(1), 100 + u64::try_from(ulid).unwrap()), by };
+    // Removed files are the even ones below the first number; asked for are those of a step below the second.
+    for (many, asked, step) in
+        [(0, 3, 1), (40, 40, 1), (40, 40, 2), (40, 40, 3), (40, 40, 11), (200, 8, 1), (200, 8, 5), (4, 200, 1), (40, 0, 1)]
+    {
+        let all: BTreeMap<FileKey, Removed> = (0..many).step_by(2).map(|ulid| (key(1, ulid), removed(ulid))).collect();
+        let mut books = Books { removed: all.clone().into_iter().collect(), ..Books::default() };
+        let files: Vec<StagedFile> = (0..asked).step_by(step).map(|ulid| StagedFile::new(file(1, ulid, 1))).collect();
+        let taken = books.take_removed(&files.iter().collect::<Vec<_>>());
+        let expected: Vec<(FileKey, Slot)> = files.iter().filter_map(|file| Some((file.key(), all.get(&file.key())?.since))).collect();
+        assert_eq!(taken, expected, "{many} removed, {asked} by {step} asked for");
+        let left: BTreeMap<FileKey, Removed> = all.into_iter().filter(|(key, _)| !expected.iter().any(|(taken, _)| taken == key)).collect();
+        assert_eq!(books.removed.into_iter().collect::<BTreeMap<_, _>>(), left, "{many} removed, {asked} by {step} asked for");
+    }
 }
 
 #[test]
