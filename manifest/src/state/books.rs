@@ -86,17 +86,16 @@ impl Books {
             return files.iter().filter_map(|file| Some((file.key(), self.removed.remove(&file.key())?.since))).collect();
         }
         let mut wanted = files.iter().map(|file| file.key()).peekable();
-        let (mut taken, mut kept) = (Vec::new(), Vec::new());
+        let mut taken = Vec::new();
         for (key, removed) in &self.removed {
             while wanted.next_if(|wanted| wanted < key).is_some() {}
-            match wanted.next_if_eq(key) {
-                Some(_) => taken.push((*key, removed.since)),
-                None => kept.push((*key, removed)),
-            }
+            taken.extend(wanted.next_if_eq(key).map(|key| (key, removed.since)));
         }
         // Taking most of them one by one costs more than to begin anew with the rest.
-        if kept.len() <= taken.len() {
-            self.removed = kept.into_iter().map(|(key, removed)| (key, removed.clone())).collect();
+        if self.removed.len() <= 2 * taken.len() {
+            let mut gone = taken.iter().map(|(key, _)| key).peekable();
+            let kept = self.removed.iter().filter(|(key, _)| gone.next_if_eq(key).is_none());
+            self.removed = kept.map(|(key, removed)| (*key, removed.clone())).collect();
         } else {
             for (key, _) in &taken {
                 self.removed.remove(key);

@@ -111,27 +111,55 @@ impl ObjectStore for Routed {
     }
 }
 
-/// Deletes objects by requests that may be about several each, and repeats once what was left without an answer. An
-/// error that stands for many objects comes last; otherwise the answers are in the order of the paths.
+/// Deletes objects by requests that may be about several each, and repeats once what such a request left without an answer,
+/// if its connection broke. The answers are in the order of the paths; those of the objects that two requests left without
+/// one come last, and may be fewer.
 pub(super) async fn delete_again<A>(paths: Vec<Path>, delete: impl Fn(Vec<Path>) -> A) -> Vec<Result<Path>>
 where
     A: Future<Output = Vec<Result<Path>>>,
 {
-    let unclear = |answers: &[Result<Path>]| answers.iter().any(|answer| matches!(answer, Err(Error::Generic { .. })));
     let first = delete(paths.clone()).await;
-    if !unclear(&first) {
+    if !first.iter().any(|answer| answer.as_ref().is_err_and(is_broken)) {
         return first;
     }
     let gone: BTreeSet<Path> = first.into_iter().flatten().collect();
-    let left: Vec<Path> = paths.into_iter().filter(|path| !gone.contains(path)).collect();
-    let mut second = delete(left.clone()).await;
-    if second.len() == left.len() {
-        for (answer, path) in second.iter_mut().zip(left) {
-            // The request without an answer may have deleted it.
-            if matches!(answer, Err(Error::NotFound { .. })) {
-                *answer = Ok(path);
-            }
+    let (mut answers, mut left) = (Vec::with_capacity(paths.len()), Vec::new());
+    for path in paths {
+        if gone.contains(&path) {
+            answers.push(Some(Ok(path)));
+        } else {
+            answers.push(None);
+            left.push(path);
         }
     }
-    gone.into_iter().map(Ok).chain(second).collect()
+    let second = delete(left.clone()).await;
+    if second.len() != left.len() {
+        return answers.into_iter().flatten().chain(second).collect();
+    }
+    // The request without an answer may have deleted what is not found now.
+    let found =
+        second.into_iter().zip(left).map(|(answer, path)| if matches!(answer, Err(Error::NotFound { .. })) { Ok(path) } else { answer });
+    let mut found = found.fuse();
+    answers.into_iter().filter_map(|answer| answer.or_else(|| found.next())).collect()
+}
+
+/// Whether a request was sent and its connection broke: the client repeats no request then that it takes for one that must
+/// not be done twice.
+#[cfg(feature = "network")]
+fn is_broken(error: &Error) -> bool {
+    use object_store::client::{HttpError, HttpErrorKind};
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<HttpError>() {
+            return matches!(error.kind(), HttpErrorKind::Interrupted | HttpErrorKind::Timeout);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Without a network there are no connections.
+#[cfg(not(feature = "network"))]
+fn is_broken(_: &Error) -> bool {
+    false
 }

@@ -65,10 +65,14 @@ async fn only_an_exclusive_create_goes_to_the_client_that_repeats_nothing() {
     assert_eq!((once.take_requests(), again.take_requests()), (vec![], vec!["put", "get"]));
 }
 
+#[cfg(feature = "network")]
 #[tokio::test]
 async fn deletes_without_an_answer_are_sent_again_once() {
     use object_store::Error;
-    let lost = || Err(Error::Generic { store: "x", source: "connection reset".into() });
+    use object_store::client::{HttpError, HttpErrorKind};
+    let broken = |kind| Box::new(HttpError::new(kind, std::io::Error::other("x")));
+    let lost = || Err(Error::Generic { store: "x", source: broken(HttpErrorKind::Interrupted) });
+    let refused = || Err(Error::Generic { store: "x", source: "503, after 8 retries".into() });
     let missing = |path: &Path| Err(Error::NotFound { path: path.to_string(), source: "gone".into() });
     let [a, b, c] = ["a", "b", "c"].map(Path::from);
     let all = vec![a.clone(), b.clone(), c.clone()];
@@ -90,6 +94,11 @@ async fn deletes_without_an_answer_are_sent_again_once() {
     assert_eq!(deleted(&[&broken, &again]).await, [Some(a.clone()), Some(b.clone()), Some(c.clone())]);
     assert_eq!(*asked.lock().unwrap(), [all.clone(), vec![b.clone(), c.clone()]]);
     assert_eq!(deleted(&[&broken, &|| vec![lost()]]).await, [Some(a.clone()), None], "and no third time");
+    let (last, again) = (|| vec![lost(), Ok(c.clone())], || vec![Ok(a.clone()), refused()]);
+    assert_eq!(deleted(&[&last, &again]).await, [Some(a.clone()), None, Some(c.clone())], "in the order of the paths");
+    // What the client has repeated itself, as often as it may, is not sent anew.
+    let tired = || vec![Ok(a.clone()), refused(), Ok(c.clone())];
+    assert_eq!(deleted(&[&tired]).await, [Some(a.clone()), None, Some(c.clone())]);
 }
 
 #[cfg(feature = "network")]
