@@ -36,8 +36,11 @@ where
     D: Future<Output = ()> + Send + 'static,
 {
     let (stop, stopped) = oneshot::channel();
-    let disturbing = env::spawn(disturb(stopped));
-    let report = run(kv, options).await.unwrap();
+    let mut disturbing = env::spawn(disturb(stopped));
+    let report = tokio::select! {
+        report = run(kv, options) => report.unwrap(),
+        ended = &mut disturbing => panic!("the disturbance ended before it was told to: {ended:?}"),
+    };
     let _ = stop.send(());
     disturbing.await.unwrap();
     report
