@@ -29,5 +29,7 @@ pub mod value;
 pub mod verify;
 pub mod wal;
 
+mod by_address;
+
 #[cfg(test)]
 mod testing;

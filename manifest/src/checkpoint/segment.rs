@@ -11,7 +11,9 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, StringDictionaryBuilder,
+};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type, UInt64Type};
 use bytes::Bytes;
@@ -25,6 +27,7 @@ use serde::de::DeserializeOwned;
 use ulid::Ulid;
 
 use crate::action::SegmentRef;
+use crate::by_address::ByAddress;
 use crate::file::{ColumnStats, Doomed, FileMeta, FileRef, Listed, Removed, Scope, StagedFile};
 use crate::format::{self, Format, TooNew};
 use crate::id::{Epoch, FileId, FileKey, Generation, RegionId, Sequence, Slot};
@@ -149,34 +152,18 @@ fn metas<'a, T: ArrowPrimitiveType>(parts: &'a [Parts<'a>], of: impl Fn(&FileMet
 
 /// A column of JSON texts. What several rows share is serialized once.
 fn texts<'a, V: serde::Serialize + ?Sized + 'a>(parts: &'a [Parts<'a>], of: impl Fn(&'a FileRef) -> &'a V) -> ArrayRef {
-    // Equal texts have one place, in the order in which they are met.
-    let (mut texts, mut places) = (Vec::<Arc<str>>::new(), HashMap::<Arc<str>, i32>::new());
-    let mut place = |text: String| {
-        *places.entry(text.into()).or_insert_with_key(|text| {
-            texts.push(Arc::clone(text));
-            (texts.len() - 1) as i32
-        })
-    };
-    // By place in memory, which the rows keep as long as this lasts; neighbours often have the same.
-    let mut known: HashMap<*const V, i32> = HashMap::new();
-    let mut last: Option<(*const V, i32)> = None;
-    let mut nothing = None;
-    let keys = parts.iter().map(|part| {
-        let Some(value) = part.file.map(&of) else {
-            return *nothing.get_or_insert_with(|| place(String::new()));
-        };
-        let at = std::ptr::from_ref(value);
-        if let Some((_, key)) = last.filter(|(last, _)| std::ptr::eq(*last, at)) {
-            return key;
-        }
-        let json = || serde_json::to_string(value).expect("expressions and statistics have text keys only");
-        let key = *known.entry(at).or_insert_with(|| place(json()));
-        last = Some((at, key));
-        key
+    // Equal texts have one key, in the order in which they are met.
+    let mut distinct = StringDictionaryBuilder::<Int32Type>::new();
+    let mut key_of = |text: &str| distinct.append(text).expect("there are no more texts than rows of a segment");
+    let mut known = ByAddress::default();
+    let keys = parts.iter().map(|part| match part.file.map(&of) {
+        Some(value) => known
+            .get_or_insert_with(value, || key_of(&serde_json::to_string(value).expect("expressions and statistics have text keys only"))),
+        None => key_of(""),
     });
-    let keys: PrimitiveArray<Int32Type> = keys.collect::<Vec<i32>>().into();
-    let values = StringArray::from_iter_values(&texts);
-    Arc::new(DictionaryArray::try_new(keys, Arc::new(values)).expect("each key is the place of a text"))
+    let keys = PrimitiveArray::<Int32Type>::from_iter_values(keys);
+    let texts = Arc::clone(distinct.finish().values());
+    Arc::new(DictionaryArray::try_new(keys, texts).expect("each key is that of a text"))
 }
 
 /// The bytes of a segment of these rows, which must be in order.

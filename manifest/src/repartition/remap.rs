@@ -22,6 +22,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{PutMode, PutOptions};
 
 use crate::action::{RemapStaged, SegmentRef};
+use crate::by_address::ByAddress;
 use crate::checkpoint::encode_segment;
 use crate::env;
 use crate::error::Error;
@@ -72,7 +73,7 @@ pub fn remap(sources: &[Fenced<'_>], rule: &Expr) -> Vec<Reference> {
     // The next file of each source, the least of all on top.
     let mut next: BinaryHeap<Reverse<(FileKey, usize)>> =
         lists.iter_mut().enumerate().filter_map(|(source, list)| Some(Reverse((list.peek()?.key(), source)))).collect();
-    let mut kinds = Kinds { sources, rule, versions: HashMap::new(), known: HashMap::new(), mapped: Vec::new(), last: None };
+    let mut kinds = Kinds { sources, rule, versions: ByAddress::default(), known: HashMap::new(), mapped: Vec::new(), last: None };
     // Many files share their statistics; what is listed keeps them where they are.
     let mut answers: HashMap<(usize, *const [ColumnStats]), Tri> = HashMap::new();
     let mut references = Vec::with_capacity(sources.iter().map(|source| source.files.len()).max().unwrap_or(0));
@@ -110,7 +111,7 @@ struct Kinds<'a> {
     sources: &'a [Fenced<'a>],
     rule: &'a Expr,
     /// Files of one checkpoint or writer share their rule.
-    versions: HashMap<*const Expr, RuleVersion>,
+    versions: ByAddress<'a, Expr, RuleVersion>,
     known: HashMap<Kind, usize>,
     mapped: Vec<Option<Mapped>>,
     /// A group and its kind: the next is mostly of the same.
@@ -121,7 +122,7 @@ impl<'a> Kinds<'a> {
     /// The kind of a file, of which these are the references, in order of their sources.
     fn of(&mut self, group: &[(usize, Entry<'a>)]) -> usize {
         let alike = |(a, b): (&(usize, Entry<'_>), &(usize, Entry<'_>))| {
-            a.0 == b.0 && std::ptr::eq::<Expr>(&**a.1.scope(), &**b.1.scope()) && Arc::ptr_eq(a.1.rule(), b.1.rule())
+            a.0 == b.0 && a.1.scope().version() == b.1.scope().version() && Arc::ptr_eq(a.1.rule(), b.1.rule())
         };
         if let Some((last, kind)) = &self.last
             && last.len() == group.len()
@@ -131,7 +132,7 @@ impl<'a> Kinds<'a> {
         }
         let Self { sources, rule, versions, known, mapped, .. } = self;
         let written = group[0].1.rule();
-        let version = *versions.entry(Arc::as_ptr(written)).or_insert_with(|| written.version());
+        let version = versions.get_or_insert_with(written, || written.version());
         let scopes = group.iter().map(|(source, entry)| (*source, entry.scope().version())).collect();
         let kind = *known.entry((scopes, version)).or_insert_with(|| {
             let parts = group.iter().map(|(source, entry)| Expr::clone(entry.scope()).and(sources[*source].rule.clone()));

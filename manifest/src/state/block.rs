@@ -6,10 +6,10 @@
 //!   when it is asked for. Scopes, rules and statistics, of which few are distinct, are kept once.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use super::files::Numbers;
+use crate::by_address::ByAddress;
 use crate::file::{ColumnStats, FileMeta, FileRef, Listed, Scope};
 use crate::id::{Epoch, FileId, FileKey, Generation, RegionId, Sequence, Slot};
 use crate::rule::Expr;
@@ -52,32 +52,25 @@ fn at<V>(values: &[Option<V>], place: u32) -> Option<&V> {
 }
 
 /// The distinct values of a block in the making, by where they are in memory.
-struct Distinct<P: ?Sized, V> {
-    places: HashMap<*const P, u32>,
+struct Distinct<'a, P: ?Sized, V> {
+    places: ByAddress<'a, P, u32>,
     values: Vec<Option<V>>,
-    /// What was asked for last, as neighbours often have the same.
-    last: Option<(*const P, u32)>,
 }
 
-impl<P: ?Sized, V> Default for Distinct<P, V> {
+impl<P: ?Sized, V> Default for Distinct<'_, P, V> {
     fn default() -> Self {
-        Self { places: HashMap::new(), values: Vec::new(), last: None }
+        Self { places: ByAddress::default(), values: Vec::new() }
     }
 }
 
-impl<P: ?Sized, V: Clone> Distinct<P, V> {
-    /// The place of a value; the caller keeps it where it is.
-    fn place(&mut self, at: *const P, value: &V) -> u32 {
-        let Self { places, values, last } = self;
-        if let Some((_, place)) = last.filter(|(last, _)| std::ptr::eq(*last, at)) {
-            return place;
-        }
-        let place = *places.entry(at).or_insert_with(|| {
+impl<'a, P: ?Sized, V: Clone> Distinct<'a, P, V> {
+    /// The place of a value, which is at `at`.
+    fn place(&mut self, at: &'a P, value: &V) -> u32 {
+        let Self { places, values } = self;
+        places.get_or_insert_with(at, || {
             values.push(Some(value.clone()));
             (values.len() - 1) as u32
-        });
-        *last = Some((at, place));
-        place
+        })
     }
 }
 
@@ -102,9 +95,9 @@ impl Block {
     }
 
     /// The block of references, ascending by key without duplicates.
-    pub(super) fn pack(references: &[Listed]) -> Self {
+    pub(super) fn pack<'a>(references: &'a [Listed]) -> Self {
         let (mut scopes, mut rules, mut stats) = (Distinct::default(), Distinct::default(), Distinct::default());
-        let pack = |Listed { file, since }: &Listed| {
+        let pack = |Listed { file, since }: &'a Listed| {
             let FileRef { key, scope, meta } = file.as_ref();
             let ulid = key.file.ulid().0;
             Packed {
@@ -121,9 +114,9 @@ impl Block {
                 generation_and_level: meta.generation.as_u32() | u32::from(meta.level) << 24,
                 schema_version: meta.schema_version,
                 crc32: meta.crc32,
-                scope: scopes.place(std::ptr::from_ref::<Expr>(scope), scope),
-                rule: rules.place(Arc::as_ptr(&meta.rule), &meta.rule),
-                stats: stats.place(Arc::as_ptr(&meta.stats), &meta.stats),
+                scope: scopes.place(&**scope, scope),
+                rule: rules.place(&*meta.rule, &meta.rule),
+                stats: stats.place(&*meta.stats, &meta.stats),
             }
         };
         let rows = references.iter().map(pack).collect();

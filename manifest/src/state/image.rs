@@ -198,7 +198,7 @@ impl RegionState {
         rows.extend(self.books.doomed.range(range).take(max + 1).map(|(key, doomed)| Row::Doomed(*key, *doomed)));
         if let Some(staging) = &self.staging {
             rows.extend(staging.added.range(range).take(max + 1).map(|(_, staged)| Row::Staged(staged.clone())));
-            let remapped = staging.remap.iter().flat_map(|remap| remap.range(range));
+            let remapped = staging.remap.iter().flat_map(|remap| remap.range(from, to));
             rows.extend(remapped.take(max + 1).map(|staged| Row::Remapped(staged.clone())));
         }
         if rows.len() > visible {

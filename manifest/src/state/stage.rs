@@ -14,7 +14,6 @@
 //! - Visible and staged rows of one log have their own flushed positions; the log may be cut behind both only.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -68,19 +67,10 @@ impl Remap {
         &self.files
     }
 
-    /// The references from `from` up to `to`, ascending by key.
-    pub(crate) fn range(&self, (from, to): (Bound<FileKey>, Bound<FileKey>)) -> &[StagedFile] {
-        let below = |bound: Bound<FileKey>, file: &StagedFile| match bound {
-            Bound::Included(key) => file.key() < key,
-            Bound::Excluded(key) => file.key() <= key,
-            Bound::Unbounded => false,
-        };
-        let begin = self.files.partition_point(|file| below(from, file));
-        let end = match to {
-            Bound::Included(key) => self.files.partition_point(|file| file.key() <= key),
-            Bound::Excluded(key) => self.files.partition_point(|file| file.key() < key),
-            Bound::Unbounded => self.files.len(),
-        };
+    /// The references from `from` (included) up to `to` (not included), ascending by key.
+    pub(super) fn range(&self, from: Option<FileKey>, to: Option<FileKey>) -> &[StagedFile] {
+        let first = |bound: FileKey| self.files.partition_point(|file| file.key() < bound);
+        let (begin, end) = (from.map_or(0, first), to.map_or(self.files.len(), first));
         self.files.get(begin..end).unwrap_or_default()
     }
 

@@ -123,24 +123,19 @@ where
         return first;
     }
     let gone: BTreeSet<Path> = first.into_iter().flatten().collect();
-    let (mut answers, mut left) = (Vec::with_capacity(paths.len()), Vec::new());
-    for path in paths {
-        if gone.contains(&path) {
-            answers.push(Some(Ok(path)));
-        } else {
-            answers.push(None);
-            left.push(path);
-        }
+    let left: Vec<Path> = paths.iter().filter(|path| !gone.contains(*path)).cloned().collect();
+    let asked = left.len();
+    let second = delete(left).await;
+    if second.len() != asked {
+        return paths.into_iter().filter(|path| gone.contains(path)).map(Ok).chain(second).collect();
     }
-    let second = delete(left.clone()).await;
-    if second.len() != left.len() {
-        return answers.into_iter().flatten().chain(second).collect();
-    }
-    // The request without an answer may have deleted what is not found now.
-    let found =
-        second.into_iter().zip(left).map(|(answer, path)| if matches!(answer, Err(Error::NotFound { .. })) { Ok(path) } else { answer });
-    let mut found = found.fuse();
-    answers.into_iter().filter_map(|answer| answer.or_else(|| found.next())).collect()
+    let mut second = second.into_iter();
+    let answer_of = |path: Path| match gone.contains(&path) {
+        true => Some(Ok(path)),
+        // The request without an answer may have deleted what is not found now.
+        false => second.next().map(|answer| if matches!(answer, Err(Error::NotFound { .. })) { Ok(path) } else { answer }),
+    };
+    paths.into_iter().filter_map(answer_of).collect()
 }
 
 /// Whether a request was sent and its connection broke: the client repeats no request then that it takes for one that must

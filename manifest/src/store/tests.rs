@@ -70,8 +70,8 @@ async fn only_an_exclusive_create_goes_to_the_client_that_repeats_nothing() {
 async fn deletes_without_an_answer_are_sent_again_once() {
     use object_store::Error;
     use object_store::client::{HttpError, HttpErrorKind};
-    let broken = |kind| Box::new(HttpError::new(kind, std::io::Error::other("x")));
-    let lost = || Err(Error::Generic { store: "x", source: broken(HttpErrorKind::Interrupted) });
+    let reset = || HttpError::new(HttpErrorKind::Interrupted, std::io::Error::other("connection reset"));
+    let lost = || Err(Error::Generic { store: "x", source: Box::new(reset()) });
     let refused = || Err(Error::Generic { store: "x", source: "503, after 8 retries".into() });
     let missing = |path: &Path| Err(Error::NotFound { path: path.to_string(), source: "gone".into() });
     let [a, b, c] = ["a", "b", "c"].map(Path::from);
