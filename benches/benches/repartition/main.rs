@@ -18,7 +18,7 @@ use arrow::array::RecordBatch;
 use clap::Parser;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tessera_benches::cpu::{Cpu, TIME};
@@ -48,8 +48,8 @@ const TABLE: TableId = TableId(1024);
 const NODE: NodeId = NodeId(1);
 /// The tag that the table is partitioned on.
 const HOST: ColumnId = ColumnId(0);
-/// Hosts below are in the first half.
-const MIDDLE: &str = "host_2";
+/// Half of the hosts of files that are only listed are below.
+const LISTED_MIDDLE: &str = "host_5";
 
 /// Repartitions of one region into two and back, on the local file system with fsync.
 #[derive(Debug, Clone, Parser)]
@@ -59,7 +59,7 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [10, 1_000, 100_000])]
     files: Vec<u64>,
     /// Repartitions that are timed for each size; the first is not.
-    #[arg(long, default_value_t = 41, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, default_value_t = 201, value_parser = clap::value_parser!(u32).range(2..))]
     repartitions: u32,
     /// Files of the table whose total time is told; 0 leaves it out.
     #[arg(long, default_value_t = 1_000_000)]
@@ -85,6 +85,7 @@ struct Options {
 }
 
 const LINES: &str = "\
+synced object      a small object put with fsync, nothing else: what the disk takes for each of the writes below
 window p50, p99    from the first gate that closes until the first row is acknowledged under the new rules: the fences,
                    side by side, the decision object, one transaction of the metadata, and the row
 staging p50        from there until that row is seen: drain, remap, publish, resolve
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<Json> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut lines = Vec::new();
+    runtime.block_on(synced(options, &mut lines))?;
     for files in options.files.clone() {
         runtime.block_on(windows(options, files, &mut lines))?;
     }
@@ -176,6 +178,8 @@ struct World {
     context: Context,
     kv: Arc<dyn KvBackend>,
     schema: Arc<Schema>,
+    /// The host at which it is split.
+    middle: &'static str,
     /// The regions, their generations and rules.
     regions: Vec<(RegionId, Generation, Arc<Expr>)>,
     next_region: u32,
@@ -224,9 +228,10 @@ fn meta(schema: &Arc<Schema>, number: u32, rule: Arc<Expr>) -> RegionMeta {
     }
 }
 
-fn halves(schema: &Schema) -> Result<[Arc<Expr>; 2]> {
-    let low = rule::parse(&format!("hostname < '{MIDDLE}'"), schema)?;
-    let high = rule::parse(&format!("hostname >= '{MIDDLE}'"), schema)?;
+/// The hosts below a name, and the others.
+fn halves(middle: &str, schema: &Schema) -> Result<[Arc<Expr>; 2]> {
+    let low = rule::parse(&format!("hostname < '{middle}'"), schema)?;
+    let high = rule::parse(&format!("hostname >= '{middle}'"), schema)?;
     Ok([Arc::new(low), Arc::new(high)])
 }
 
@@ -252,12 +257,12 @@ impl World {
         manifest.checkpoint().await?;
         drop(manifest);
         let store: Arc<dyn ObjectStore> = if delay.is_zero() { plain } else { Arc::new(Delayed::new(plain, delay)) };
-        let world = Self::open(folder, store, &cpu).await?;
+        let world = Self::open(folder, store, &cpu, LISTED_MIDDLE).await?;
         world.engine.open_region(region(0)).await?;
         Ok(world)
     }
 
-    async fn open(folder: TempDir, store: Arc<dyn ObjectStore>, cpu: &Cpu) -> Result<Self> {
+    async fn open(folder: TempDir, store: Arc<dyn ObjectStore>, cpu: &Cpu, middle: &'static str) -> Result<Self> {
         let wal = node::wal(folder.path()).await?;
         let context = Context::new(Arc::clone(&store), Root::default(), Env::system());
         let kv: Arc<dyn KvBackend> = Arc::new(RedbBackend::open(folder.path().join("meta.redb")).await?);
@@ -271,6 +276,7 @@ impl World {
             context,
             kv,
             schema: Arc::clone(cpu.schema()),
+            middle,
             regions: vec![(region(0), Generation::FIRST, Arc::new(Expr::always()))],
             next_region: 1,
             next_generation: 2,
@@ -280,7 +286,7 @@ impl World {
 
     /// One region into two, or two into one.
     async fn turn(&mut self) -> Result<Took> {
-        let to = if self.regions.len() == 1 { halves(&self.schema)?.to_vec() } else { vec![Arc::new(Expr::always())] };
+        let to = if self.regions.len() == 1 { halves(self.middle, &self.schema)?.to_vec() } else { vec![Arc::new(Expr::always())] };
         self.repartition(to).await
     }
 
@@ -454,6 +460,22 @@ fn percentile(values: &[Duration], part: f64) -> f64 {
     sorted.sort_unstable();
     let at = ((sorted.len() - 1) as f64 * part).ceil() as usize;
     sorted[at].as_secs_f64() * 1e3
+}
+
+/// What a durable object costs here: the limit of whatever writes some.
+async fn synced(options: &Options, lines: &mut Vec<Line>) -> Result<()> {
+    let folder = folder(options)?;
+    let store = node::store(folder.path())?;
+    let mut took = Vec::new();
+    for n in 0..1_000 {
+        let watch = Stopwatch::start();
+        store.put(&format!("object/{n}").into(), vec![0_u8; 1_000].into()).await?;
+        took.push(watch.elapsed());
+    }
+    for (name, part) in [("synced object p50", 0.5), ("synced object p99", 0.99)] {
+        lines.push(Line { of: Size::Files(1), name, value: percentile(&took, part), unit: "ms" });
+    }
+    Ok(folder.close()?)
 }
 
 async fn windows(options: &Options, files: u64, lines: &mut Vec<Line>) -> Result<()> {

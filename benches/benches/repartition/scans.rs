@@ -4,17 +4,21 @@ use super::*;
 
 /// In whose name compactions are held while a table is filled.
 const FILLING: TxnId = TxnId(Ulid(1));
-/// Batches of 10,000 rows after which all regions are flushed: about what a memtable takes. Else two regions, of which each has
-/// a memtable, would leave fewer files with more of each series.
-const FLUSHED: usize = 25;
+/// Batches of 10,000 rows after which all regions are flushed: about what a memtable takes, and a whole number of instants of
+/// all hosts, as memtables that fill up are frozen between two. Else two regions, of which each has a memtable, would leave
+/// fewer files with more of each series; and files of one table would share instants where those of the other do not.
+const FLUSHED: usize = 24;
+const HOSTS: u32 = 4_000;
+/// Half of them are below.
+const MIDDLE: &str = "host_28";
 
 /// A table with rows, of one region or of the two halves, in files of flushes.
 async fn filled(options: &Options, cpu: &Cpu, split: bool) -> Result<World> {
     let folder = folder(options)?;
     let store = node::store(folder.path())?;
-    let mut world = World::open(folder, store, cpu).await?;
+    let mut world = World::open(folder, store, cpu, MIDDLE).await?;
     if split {
-        let rules = halves(&world.schema)?;
+        let rules = halves(MIDDLE, &world.schema)?;
         world.regions = rules.into_iter().enumerate().map(|(n, rule)| (region(n as u32), Generation::FIRST, rule)).collect();
         world.next_region = 2;
     }
@@ -59,7 +63,7 @@ async fn scan_in_turns(options: &Options, tables: [&World; 2], rows: usize) -> R
 
 /// Times the scans of tables with so many rows.
 pub(super) async fn scans(options: &Options, rows: u64, lines: &mut Vec<Line>) -> Result<()> {
-    let cpu = cpu(options, 4_000, rows)?;
+    let cpu = cpu(options, HOSTS, rows)?;
     let rows = cpu.rows();
     let mut line = |name, value, unit| lines.push(Line { of: Size::Rows(rows as u64), name, value, unit });
     let mut compare = |names: [&'static str; 2], [new, split]: [f64; 2]| {
