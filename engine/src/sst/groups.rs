@@ -6,7 +6,7 @@
 //! - Rows of a block are of one row group.
 //! - Where many rows are selected, those that their times and fields exclude are found first (see `late`).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ use tessera_manifest::schema::Column;
 use super::Error;
 use super::evolve::conform_column;
 use super::memory::Reserved;
-use super::pages::{Group, Known};
+use super::pages::{Group, InRowGroups, Known};
 use super::read::FileRead;
 use super::rule::Tests;
 use super::store_reader::StoreReader;
@@ -57,6 +57,8 @@ pub(super) struct Reading {
     encoder: Option<KeyEncoder>,
     /// Whether keys are compared.
     merges: bool,
+    /// Of the columns that its predicates name.
+    pub(super) bounds: InRowGroups,
     /// Whether to choose rows before all columns are decoded.
     pub(super) narrows: AtomicBool,
 }
@@ -117,7 +119,11 @@ impl Reading {
         let by_series = file.layout.keys().is_some() && (merges || need.assembly.has_tags());
         let types = file.tag_columns().into_iter().map(|column| column.data_type.to_arrow()).collect::<Vec<_>>();
         let encoder = if by_series && !types.is_empty() { Some(KeyEncoder::new(types)?) } else { None };
-        Ok(Self { file, need, encoder, merges, narrows: AtomicBool::new(true) })
+        let tested = [Some(&file.filter), file.exact.as_ref(), file.rule.as_ref()].into_iter().flatten();
+        let tested: BTreeSet<ColumnId> = tested.flat_map(|expr| expr.columns()).collect();
+        let schema = file.layout.schema();
+        let bounds = file.known().in_row_groups(&tested.iter().filter_map(|id| schema.column(*id)).collect::<Vec<_>>());
+        Ok(Self { file, need, encoder, merges, bounds, narrows: AtomicBool::new(true) })
     }
 
     async fn read_group(self: Arc<Self>, group: Group) -> Result<BlockStream, Error> {

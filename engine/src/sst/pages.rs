@@ -2,6 +2,7 @@
 //!
 //! Invariant: statistics are remembered by file, column and type, all that they depend on.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +16,6 @@ use tessera_manifest::schema::{Column, Schema};
 use tessera_manifest::value::{DataType, Value};
 
 use super::evolve::{conform_column, stats_of_absent};
-use super::prune::excludes;
 use super::read::Footer;
 use crate::cache::Counted;
 use crate::merge::value::value_at;
@@ -99,23 +99,32 @@ impl Known<'_> {
         let total = self.footer.row_groups();
         let columns = filter.columns();
         let columns: Vec<&Column> = columns.iter().filter_map(|id| self.schema.column(*id)).filter(|column| usable(column)).collect();
-        let alive = |group: &usize| {
-            let known = columns.iter().filter_map(|column| self.of_row_group(column, *group));
-            self.footer.rows_of(*group) > 0 && !excludes(filter, &known.collect::<Vec<_>>())
+        let bounds = self.in_row_groups(&columns);
+        let rows = |index: usize| {
+            let whole = 0..self.footer.rows_of(index) as u32;
+            match filter.evaluate_box(&bounds.of(index)) {
+                Tri::False => Vec::new(),
+                _ if whole.is_empty() => Vec::new(),
+                Tri::True => vec![whole],
+                Tri::Unknown => self.select_rows(filter, &columns, index),
+            }
         };
-        let groups = (0..total).filter(alive).map(|index| Group { index, rows: self.select_rows(filter, &columns, index) });
+        let groups = (0..total).map(|index| Group { index, rows: rows(index) });
         let groups: Vec<Group> = groups.filter(|group| !group.rows.is_empty()).collect();
         Selected { skipped: total - groups.len(), groups }
     }
 
-    /// Of predicates those that do not hold for every row of a row group, as far as its statistics say.
-    pub(super) fn open_in_group(&self, parts: &[Expr], group: usize) -> Vec<Expr> {
-        let holds = |part: &Expr| {
-            let columns = part.columns();
-            let stats = columns.iter().filter_map(|id| self.schema.column(*id)).filter_map(|column| self.of_row_group(column, group));
-            part.evaluate_box(&ValueBox::from_stats(&stats.collect::<Vec<_>>())) == Tri::True
+    /// What is known of columns in the row groups.
+    pub(super) fn in_row_groups(&self, columns: &[&Column]) -> InRowGroups {
+        let of = |column: &&Column| match self.footer.leaf(column.id) {
+            Some(_) => self.row_groups(column),
+            None => {
+                let stats = stats_of_absent(column);
+                let part = |group: usize| Part::new(0..self.footer.rows_of(group), stats.clone());
+                Arc::new(Some((0..self.footer.row_groups()).map(part).collect()))
+            }
         };
-        parts.iter().filter(|part| !holds(part)).cloned().collect()
+        InRowGroups { columns: columns.iter().map(of).collect() }
     }
 
     /// The rows of a row group on pages whose statistics prove a conjunction.
@@ -171,15 +180,6 @@ impl Known<'_> {
         cuts
     }
 
-    /// What is known of a column in a row group: of one that the file was written without, its default or NULL.
-    fn of_row_group(&self, column: &Column, group: usize) -> Option<ColumnStats> {
-        if self.footer.leaf(column.id).is_none() {
-            return Some(stats_of_absent(column));
-        }
-        let groups = self.row_groups(column);
-        groups.as_ref().as_ref()?.get(group).map(|part| part.stats.clone())
-    }
-
     /// The rows of the pages with such bounds of this column; `None` if nothing is known.
     fn pages(&self, column: &Column, group: usize, wanted: impl Fn(&Part) -> bool) -> Option<Vec<Range<usize>>> {
         let pages = self.look_up(Some(group), column, |file| file.pages(group));
@@ -199,6 +199,29 @@ impl Known<'_> {
         let bounds: Bounds = Arc::new(FileColumn::new(self.footer, column).and_then(|file| read(&file)));
         self.bounds.insert(key, Arc::clone(&bounds));
         bounds
+    }
+}
+
+/// What is known of some columns in the row groups of a file.
+pub(super) struct InRowGroups {
+    columns: Vec<Bounds>,
+}
+
+impl InRowGroups {
+    /// The values of these columns in a row group.
+    fn of(&self, group: usize) -> Cow<'_, ValueBox> {
+        let mut known = self.columns.iter().filter_map(|bounds| bounds.as_ref().as_ref()?.get(group)).peekable();
+        let first = known.next();
+        match first.filter(|_| known.peek().is_none()) {
+            Some(only) => Cow::Borrowed(&only.within),
+            None => Cow::Owned(ValueBox::from_stats(&first.into_iter().chain(known).map(|part| part.stats.clone()).collect::<Vec<_>>())),
+        }
+    }
+
+    /// Of predicates those that do not hold for every row of a row group, as far as its statistics say.
+    pub(super) fn open(&self, parts: &[Expr], group: usize) -> Vec<Expr> {
+        let within = self.of(group);
+        parts.iter().filter(|part| part.evaluate_box(&within) != Tri::True).cloned().collect()
     }
 }
 

@@ -41,11 +41,11 @@ pub(super) struct Tests {
 impl Reading {
     /// The tests of a row group.
     pub(super) fn tests(&self, group: usize) -> Tests {
-        let (known, schema) = (self.file.known(), self.file.layout.schema());
+        let schema = self.file.layout.schema();
         let open = |expr: &Expr| {
             let mut parts = Vec::new();
             conjuncts(expr, &mut parts);
-            known.open_in_group(&parts, group)
+            self.bounds.open(&parts, group)
         };
         let all_tags = |expr: &Expr| expr.columns().iter().all(|column| schema.primary_key().contains(column));
         let exact = self.file.exact.as_deref().map(open).unwrap_or_default();
