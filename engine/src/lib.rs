@@ -12,6 +12,7 @@ pub mod wal;
 pub mod codec;
 pub mod memtable;
 pub mod merge;
+pub mod buckets;
 pub mod runs;
 pub mod sst;
 pub mod compaction;

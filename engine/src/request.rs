@@ -9,6 +9,8 @@ use tessera_manifest::id::{Generation, RegionId, Sequence, Slot};
 use tessera_manifest::rule::{Expr, RuleVersion};
 use tessera_manifest::schema::Schema;
 
+use crate::buckets::Buckets;
+
 /// What a write does to the rows' keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpType {
@@ -89,6 +91,17 @@ pub fn run_ends(field: &Field) -> Field {
     field.clone().with_data_type(DataType::RunEndEncoded(ends, values))
 }
 
+/// The first buckets of time that have rows: for aggregations by bucket of which only the first few are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FirstBuckets {
+    /// Which buckets. Where a row may lie in none of them, all rows come out.
+    pub of: Buckets,
+    /// So many; none is no request.
+    pub count: usize,
+    /// Whether the first are the newest, else the oldest.
+    pub newest_first: bool,
+}
+
 /// A version of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AsOf {
@@ -117,6 +130,9 @@ pub struct ScanRequest {
     /// Of each series only the last row by time is wanted, of those within the bounds that the filter sets to the
     /// time. Other conditions than these and those on tags are ignored.
     pub last_rows: bool,
+    /// Rows are only wanted of the first buckets of time that have any: of these all come out, of later ones there may be
+    /// some. Like a limit with an order by time it is for requests whose filter leaves nothing to test.
+    pub first_buckets: Option<FirstBuckets>,
     /// The version to read; `None` for now. Of a past version only rows in files are seen, and the columns are those
     /// of its schema.
     pub as_of: Option<AsOf>,
@@ -136,6 +152,7 @@ impl Default for ScanRequest {
             order: Order::Any,
             tags: Tags::Values,
             last_rows: false,
+            first_buckets: None,
             as_of: None,
             streams: 1,
             bytes_max: None,

@@ -15,6 +15,8 @@ use arrow::compute::{cast, partition, take};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
 use arrow::error::ArrowError;
 
+use crate::buckets::Buckets;
+
 /// Rows that are compared at a time.
 const BLOCK_ROWS: usize = 64;
 /// Numbers from which on a sum is made of several.
@@ -25,12 +27,12 @@ const LANES_MIN: usize = 32;
 pub enum Key {
     /// The value of a column, which may be run-end encoded.
     Column(usize),
-    /// The stretch of time, `width` of the column's units, in which a column without NULLs lies.
+    /// The bucket of time in which a column without NULLs lies; NULL if it lies in none.
     Bucket {
         /// The column.
         column: usize,
-        /// More than zero.
-        width: i64,
+        /// In units of the column.
+        buckets: Buckets,
     },
 }
 
@@ -45,8 +47,8 @@ impl Key {
 
     /// Marks each row that differs from the one before it.
     fn mark(&self, array: &ArrayRef, marks: &mut [bool]) -> Result<(), ArrowError> {
-        if let Self::Bucket { width, .. } = self {
-            mark_buckets(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().values(), *width, marks);
+        if let Self::Bucket { buckets, .. } = self {
+            mark_buckets(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().values(), buckets.width(), marks);
             return Ok(());
         }
         if let Some(runs) = array.as_run_opt::<Int32Type>() {
@@ -69,9 +71,9 @@ impl Key {
             return take(runs.values(), &places_in_runs(runs, rows), None);
         }
         let taken = take(array, rows, None)?;
-        let Self::Bucket { width, .. } = self else { return Ok(taken) };
+        let Self::Bucket { buckets, .. } = self else { return Ok(taken) };
         let times = cast(&taken, &DataType::Int64)?;
-        let starts = times.as_primitive::<Int64Type>().unary::<_, Int64Type>(|time| time.wrapping_sub(time.rem_euclid(*width)));
+        let starts = times.as_primitive::<Int64Type>().unary_opt::<_, Int64Type>(|time| buckets.start(time));
         cast(&starts, array.data_type())
     }
 }

@@ -7,6 +7,7 @@ use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use proptest::prelude::*;
 
+use crate::buckets::Buckets;
 use crate::request::run_ends;
 
 use super::{Key, Reduce, Runs, mark_buckets};
@@ -36,7 +37,7 @@ fn in_runs(column: &ArrayRef) -> ArrayRef {
 }
 
 fn keys(width: i64) -> [Key; 2] {
-    [Key::Column(0), Key::Bucket { column: 1, width }]
+    [Key::Column(0), Key::Bucket { column: 1, buckets: Buckets::new(width).unwrap() }]
 }
 
 fn numbers(reduce: Reduce, column: &ArrayRef, runs: &Runs) -> Vec<Option<i64>> {
@@ -102,7 +103,7 @@ proptest! {
 #[test]
 fn the_ends_of_time_are_stretches_of_their_own() {
     let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![i64::MIN, -1, 0, i64::MAX, i64::MAX]));
-    let keys = [Key::Bucket { column: 0, width: 60_000 }];
+    let keys = [Key::Bucket { column: 0, buckets: Buckets::new(60_000).unwrap() }];
     let runs = Runs::find(&keys, std::slice::from_ref(&times), 5).unwrap();
     assert!(runs.len() >= 4, "rows of different stretches are apart");
 }

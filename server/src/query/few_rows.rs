@@ -1,4 +1,4 @@
-//! Queries that need few rows of a table: the first by time, or the last of each series.
+//! Queries that need few rows of a table: the first by time, those of the first buckets of time, or the last of each series.
 //!
 //! Invariant: the operator above stays, so it is only asked of less; a scan whose filters are not exact is left alone.
 
@@ -13,15 +13,18 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
+use tessera_engine::buckets::Buckets;
+use tessera_engine::request::FirstBuckets;
 use tessera_manifest::schema::SemanticType;
 
+use super::bucket::bucket_of;
 use super::scan::TesseraScanExec;
 
 /// Tells scans that few rows are needed.
@@ -32,7 +35,10 @@ impl PhysicalOptimizerRule for FewRows {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let replaced = plan.transform_down(|node| {
             let input = if let Some(sort) = node.downcast_ref::<SortExec>() {
-                first_by_time(sort)?
+                match first_by_time(sort)? {
+                    None => first_of_buckets(sort)?,
+                    input => input,
+                }
             } else if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
                 last_of_series(aggregate)?
             } else {
@@ -62,6 +68,24 @@ fn first_by_time(sort: &SortExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     in_scan(sort.input(), &[column], &|scan, columns| {
         let is_time = scan.column(columns[0])?.semantic == SemanticType::TimeIndex;
         if is_time { scan.first_by_time(by.options.descending, rows) } else { None }
+    })
+}
+
+/// `GROUP BY` buckets of time, and more, `ORDER BY` these buckets `LIMIT n`: so many buckets have as many groups.
+fn first_of_buckets(sort: &SortExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let (Some(count), Some(by)) = (sort.fetch(), sort.expr().iter().next()) else { return Ok(None) };
+    let Some(column) = column_of(&by.expr) else { return Ok(None) };
+    in_aggregate(sort.input(), column, &|expr, input| {
+        let (time, of) = match column_of(expr) {
+            Some(time) => (time, Buckets::new(1)?),
+            None => bucket_of(expr, &input.schema())?,
+        };
+        let wanted = FirstBuckets { of, count, newest_first: by.options.descending };
+        in_scan(input, &[time], &|scan, columns| {
+            let is_time = scan.column(columns[0])?.semantic == SemanticType::TimeIndex;
+            if is_time { scan.first_buckets(wanted) } else { None }
+        })
+        .transpose()
     })
 }
 
@@ -119,18 +143,42 @@ fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
 
 type Change<'a> = &'a dyn Fn(&TesseraScanExec, &[usize]) -> Option<TesseraScanExec>;
 
+type ChangeInput<'a> = &'a dyn Fn(&Arc<dyn PhysicalExpr>, &Arc<dyn ExecutionPlan>) -> Option<Result<Arc<dyn ExecutionPlan>>>;
+
+/// Changes what the groups of an aggregation are made of, below operators that keep all groups, by what a column of theirs is.
+fn in_aggregate(plan: &Arc<dyn ExecutionPlan>, column: usize, change: ChangeInput<'_>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let below = if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        let Some((expr, _)) = aggregate.group_expr().expr().get(column).filter(|_| aggregate.group_expr().is_single()) else {
+            return Ok(None);
+        };
+        if aggregate.mode().input_mode() == AggregateInputMode::Raw {
+            return change(expr, aggregate.input()).map(|input| with_child(Arc::clone(plan), input?)).transpose();
+        }
+        column_of(expr)
+    } else {
+        place_below(plan, column)
+    };
+    let (Some(below), [input]) = (below, &plan.children()[..]) else { return Ok(None) };
+    match in_aggregate(input, below, change)? {
+        Some(input) => with_child(Arc::clone(plan), input).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Where a column is in the input of an operator that keeps all rows.
+fn place_below(plan: &Arc<dyn ExecutionPlan>, column: usize) -> Option<usize> {
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        return column_of(&projection.expr().get(column)?.expr);
+    }
+    (plan.is::<CoalescePartitionsExec>() || plan.is::<RepartitionExec>() || plan.is::<CooperativeExec>()).then_some(column)
+}
+
 /// Changes the scan below operators that keep all rows; the columns are followed down to it.
 fn in_scan(plan: &Arc<dyn ExecutionPlan>, columns: &[usize], change: Change<'_>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(scan) = plan.downcast_ref::<TesseraScanExec>() {
         return Ok(change(scan, columns).map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>));
     }
-    let below: Option<Vec<usize>> = if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
-        columns.iter().map(|column| column_of(&projection.expr().get(*column)?.expr)).collect()
-    } else if plan.is::<CoalescePartitionsExec>() || plan.is::<RepartitionExec>() || plan.is::<CooperativeExec>() {
-        Some(columns.to_vec())
-    } else {
-        None
-    };
+    let below = columns.iter().map(|column| place_below(plan, *column)).collect::<Option<Vec<usize>>>();
     let (Some(below), [input]) = (below, &plan.children()[..]) else { return Ok(None) };
     match in_scan(input, &below, change)? {
         Some(input) => with_child(Arc::clone(plan), input).map(Some),

@@ -8,6 +8,7 @@
 //! - A statement reads one set of regions of each table: it is planned anew when they change before its first row ([`read`]).
 //! - An error of a region keeps its class on its way through DataFusion ([`error`]).
 
+mod bucket;
 pub mod copy;
 pub mod dml;
 pub mod error;

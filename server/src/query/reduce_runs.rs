@@ -10,18 +10,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
-use datafusion::common::ScalarValue;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
-use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::utils::collect_columns;
-use datafusion::physical_expr::{EquivalenceProperties, ScalarFunctionExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -37,6 +36,7 @@ use futures::StreamExt;
 use tessera_engine::runs::{Key, Merge, Reduce, Runs};
 use tessera_manifest::schema::SemanticType;
 
+use super::bucket::bucket_of;
 use super::scan::TesseraScanExec;
 
 /// Puts a [`ReduceRunsExec`] below aggregations that gain by it.
@@ -130,38 +130,15 @@ fn with_tag_runs(plan: &Arc<dyn ExecutionPlan>, values: &[Value]) -> Result<Opti
 
 /// What a tag or a stretch of time is as a key.
 fn key_of(expr: &Arc<dyn PhysicalExpr>, scan: &TesseraScanExec) -> Option<Key> {
-    let is = |column: &PhysicalColumn, semantic| scan.column(column.index()).is_some_and(|column| column.semantic == semantic);
     if let Some(column) = expr.downcast_ref::<PhysicalColumn>() {
         let schema = scan.schema();
         let exact = !schema.field(column.index()).data_type().is_floating();
-        return (exact && is(column, SemanticType::Tag)).then(|| Key::Column(column.index()));
+        let is_tag = scan.column(column.index()).is_some_and(|column| column.semantic == SemanticType::Tag);
+        return (exact && is_tag).then(|| Key::Column(column.index()));
     }
-    let function = expr.downcast_ref::<ScalarFunctionExpr>().filter(|function| function.fun().name() == "date_trunc")?;
-    let [granularity, time] = function.args() else { return None };
-    let time = time.downcast_ref::<PhysicalColumn>().filter(|time| is(time, SemanticType::TimeIndex))?;
-    let granularity = granularity.downcast_ref::<Literal>()?;
-    let (ScalarValue::Utf8(Some(granularity)) | ScalarValue::Utf8View(Some(granularity))) = granularity.value() else { return None };
-    let width = width(granularity, scan.schema().field(time.index()).data_type())?;
-    Some(Key::Bucket { column: time.index(), width })
-}
-
-/// A stretch of time in units of a column's type.
-fn width(granularity: &str, data_type: &DataType) -> Option<i64> {
-    let DataType::Timestamp(unit, None) = data_type else { return None };
-    let seconds = match granularity.to_lowercase().as_str() {
-        "second" => 1,
-        "minute" => 60,
-        "hour" => 3_600,
-        "day" => 86_400,
-        _ => return None,
-    };
-    let per_second = match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    };
-    Some(seconds * per_second)
+    let (column, buckets) = bucket_of(expr, &scan.schema())?;
+    let is_time = scan.column(column).is_some_and(|column| column.semantic == SemanticType::TimeIndex);
+    is_time.then_some(Key::Bucket { column, buckets })
 }
 
 /// One aggregate: of what, how, and what is kept.

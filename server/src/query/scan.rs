@@ -29,7 +29,7 @@ use futures::{StreamExt, TryStreamExt};
 use tessera_engine::engine::Engine;
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::region::Known;
-use tessera_engine::request::{Order, RegionScan, ScanRequest, Tags, run_ends};
+use tessera_engine::request::{FirstBuckets, Order, RegionScan, ScanRequest, Tags, run_ends};
 use tessera_manifest::id::{ColumnId, Generation, RegionId};
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::{Column, SemanticType};
@@ -180,6 +180,14 @@ impl TesseraScanExec {
         self.is_plain().then(|| self.with_request(request, EquivalenceProperties::new(self.schema())))
     }
 
+    /// The same scan without rows beyond the first buckets of time that have any, if all rows of them are what the filters
+    /// ask for.
+    #[must_use]
+    pub fn first_buckets(&self, wanted: FirstBuckets) -> Option<Self> {
+        let request = ScanRequest { first_buckets: Some(wanted), ..self.request.clone() };
+        self.is_plain().then(|| self.with_request(request, EquivalenceProperties::new(self.schema())))
+    }
+
     /// The same scan of only the last row of each series, if that is all that the filters ask for.
     #[must_use]
     pub fn last_rows(&self) -> Option<Self> {
@@ -208,8 +216,8 @@ impl TesseraScanExec {
 
     /// Whether all rows that the filters ask for come out, in no order.
     fn is_plain(&self) -> bool {
-        let ScanRequest { limit, order, last_rows, .. } = &self.request;
-        self.work.exact && limit.is_none() && *order == Order::Any && !last_rows
+        let ScanRequest { limit, order, last_rows, first_buckets, .. } = &self.request;
+        self.work.exact && limit.is_none() && *order == Order::Any && !last_rows && first_buckets.is_none()
     }
 
     /// Whether rows of one series stand together, in the order of their times.
@@ -318,6 +326,9 @@ impl DisplayAs for TesseraScanExec {
         )?;
         if let Some(limit) = self.request.limit {
             write!(f, ", limit={limit}")?;
+        }
+        if let Some(FirstBuckets { of, count, newest_first }) = self.request.first_buckets {
+            write!(f, ", buckets={} {count} of {}", if newest_first { "newest" } else { "oldest" }, of.width())?;
         }
         match (self.request.last_rows, self.request.order) {
             (true, _) => f.write_str(", rows=last of each series"),

@@ -15,6 +15,7 @@
 //!   request ─▶ version ─▶ pruned sources ─▶ pieces (time group × slice of keys) ─▶ streams
 //! ```
 
+mod first;
 mod past;
 mod pieces;
 mod reader;
@@ -39,7 +40,6 @@ use tessera_manifest::value::Value;
 use super::Region;
 use super::version::{Version, VersionCell};
 use crate::error::Error;
-use crate::memtable::Snapshot;
 use crate::merge::{BATCH_ROWS, Dedup, Layout, group_by_time};
 use crate::request::{Order, RuleCost, ScanRequest, Tags};
 use crate::sst::{self, Access, Memory, excludes, time_bounds};
@@ -222,9 +222,8 @@ impl Region {
         let layout = Arc::new(layout.with_tags(if in_runs { request.tags } else { Tags::Values }));
         let time = time_bounds(&request.filter, schema.time_index().id);
         let filter = if request.last_rows { of_series(&request.filter, &schema, time) } else { request.filter };
-        let Pruned { sources, skipped, rule } = prune(&self.shared.access, &version, &filter, time);
-        let files: Vec<Arc<FileRef>> = sources.iter().filter_map(|source| source.file().cloned()).collect();
-        let reader = Reader {
+        let Pruned { mut sources, rule } = prune(&self.shared.access, &version, &filter, time);
+        let mut reader = Reader {
             access: self.shared.access.clone(),
             layout,
             of_tags: tag_parts(&filter, &schema),
@@ -239,9 +238,16 @@ impl Region {
             memory: Memory::new(request.bytes_max.unwrap_or(self.shared.parts.config.scan_bytes_max)),
             rows_tested: Arc::new(AtomicU64::new(0)),
         };
-        let streams = reader.plan(sources, request.streams.max(1)).await.map_err(rows)?;
+        let failures = Failures { region: self.id, current: Arc::clone(&self.version), past, _version: Arc::clone(&version) };
+        if let Some(wanted) = request.first_buckets.filter(|_| !request.last_rows) {
+            let time = reader.time_of_first(&sources, wanted).await.map_err(|source| failures.explain(source))?;
+            reader = reader.within(time);
+            sources.retain(|source| source.overlaps(time));
+        }
+        let files: Vec<Arc<FileRef>> = sources.iter().filter_map(|source| source.file().cloned()).collect();
+        let skipped = version.state.files().len() - files.len();
+        let streams = reader.plan(sources, request.streams.max(1)).await.map_err(|source| failures.explain(source))?;
         metrics::counter!("tessera_scans_total").increment(1);
-        let failures = Failures { region: self.id, current: Arc::clone(&self.version), past, _version: version };
         let schema = Arc::clone(reader.layout.output());
         let order = if request.last_rows { Order::Any } else { request.order };
         let plan = Arc::new(Plan { reader: Arc::new(reader), streams, limit: request.limit, rule, failures });
@@ -266,9 +272,13 @@ impl Region {
 
 /// What a filter says of series as a whole, and the bounds that it sets to the time.
 fn of_series(filter: &Expr, schema: &Schema, time: (i64, i64)) -> Expr {
+    Expr::And(tag_parts(filter, schema).into_iter().chain(between(schema, time)).collect())
+}
+
+/// Bounds of the time, inclusive, as conditions.
+fn between(schema: &Schema, (from, to): (i64, i64)) -> [Expr; 2] {
     let bound = |op, t| Expr::Compare { column: schema.time_index().id, op, value: Value::Timestamp(t) };
-    let times = [bound(CompareOp::GtEq, time.0), bound(CompareOp::LtEq, time.1)];
-    Expr::And(tag_parts(filter, schema).into_iter().chain(times).collect())
+    [bound(CompareOp::GtEq, from), bound(CompareOp::LtEq, to)]
 }
 
 /// The parts of a conjunction that name tags alone.
@@ -283,7 +293,6 @@ fn tag_parts(filter: &Expr, schema: &Schema) -> Vec<Expr> {
 
 struct Pruned {
     sources: Vec<Source>,
-    skipped: usize,
     rule: RuleFiles,
 }
 
@@ -306,17 +315,12 @@ fn prune(access: &Access, version: &Version, filter: &Expr, time: (i64, i64)) ->
         *(if residual.is_some() { &mut rule.tested } else { &mut rule.elided }) += 1;
         sources.push(Source::File { file, residual });
     }
-    let skipped = version.state.files().len() - sources.len();
     for (outcome, files) in [("elided", rule.elided), ("tested", rule.tested), ("pruned", rule.pruned)] {
         metrics::counter!("tessera_rule_files_total", "outcome" => outcome).increment(files as u64);
     }
-    let memtables = version.memtables().map(|memtable| memtable.snapshot()).filter(|snapshot| overlaps(snapshot, time));
-    sources.extend(memtables.map(|snapshot| Source::Memtable(Arc::new(snapshot))));
-    Pruned { sources, skipped, rule }
-}
-
-fn overlaps(snapshot: &Snapshot, time: (i64, i64)) -> bool {
-    snapshot.time_range().is_some_and(|(from, to)| from <= time.1 && time.0 <= to)
+    let memtables = version.memtables().map(|memtable| Source::Memtable(Arc::new(memtable.snapshot())));
+    sources.extend(memtables.filter(|memtable| memtable.overlaps(time)));
+    Pruned { sources, rule }
 }
 
 /// The part of scope ∧ region rule that the file's write-time rule and statistics do not imply.

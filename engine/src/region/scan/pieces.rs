@@ -40,6 +40,11 @@ impl Source {
         }
     }
 
+    pub(super) fn overlaps(&self, time: (i64, i64)) -> bool {
+        let (from, to) = self.time_range();
+        from <= to && from <= time.1 && time.0 <= to
+    }
+
     pub(super) fn has_deletes(&self) -> bool {
         match self {
             Self::File { file, .. } => file.meta.deletes > 0,
@@ -134,7 +139,7 @@ impl Reader {
     }
 
     /// Sources that may share keys, in order of time; all together for rows in the order of keys.
-    fn groups(&self, sources: Vec<Source>) -> Vec<Vec<Source>> {
+    pub(super) fn groups(&self, sources: Vec<Source>) -> Vec<Vec<Source>> {
         if self.order == Order::Key && !self.last_rows {
             return vec![sources];
         }

@@ -10,6 +10,7 @@ use tessera_manifest::id::ColumnId;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Schema;
 
+use super::between;
 use super::pieces::{Piece, Slice, Source};
 use crate::memtable::{Rows, Snapshot};
 use crate::merge::{BATCH_ROWS, BatchStream, Dedup, Layout, Options, Output, RowOrder, Run, Seen, Selection, merge_selected};
@@ -129,6 +130,15 @@ impl Reader {
             memory: Arc::clone(&self.memory),
             rows_tested: Arc::clone(&self.rows_tested),
         }
+    }
+
+    /// The same without the rows outside of these times, inclusive, which lie within its own.
+    pub(super) fn within(self, time: (i64, i64)) -> Self {
+        if time == self.time {
+            return self;
+        }
+        let bounds = between(&self.schema, time).into_iter().fold(Expr::clone(&self.filter), Expr::and);
+        Self { time, filter: Arc::new(bounds), ..self }
     }
 
     async fn open_file(

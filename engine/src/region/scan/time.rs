@@ -12,8 +12,6 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{SortOptions, concat_batches, sort_to_indices, take_record_batch};
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
-use tessera_manifest::rule::{CompareOp, Expr};
-use tessera_manifest::value::Value;
 
 use super::pieces::{Piece, Source};
 use super::reader::Reader;
@@ -83,7 +81,7 @@ impl Reader {
     }
 
     /// The layout with the time index behind the wanted columns, and where it is.
-    fn with_time(&self, wanted: &[usize]) -> Result<(Arc<Layout>, usize), sst::Error> {
+    pub(super) fn with_time(&self, wanted: &[usize]) -> Result<(Arc<Layout>, usize), sst::Error> {
         let mut wanted = wanted.to_vec();
         let time = self.schema.columns().iter().position(|column| column.id == self.schema.time_index().id);
         wanted.extend(time);
@@ -137,15 +135,9 @@ impl First {
     /// What a scan reads to find them.
     fn reader(&self, reader: &Reader, layout: Arc<Layout>, limit: usize) -> Reader {
         let descending = reader.order == Order::NewestFirst;
-        let op = if descending { CompareOp::GtEq } else { CompareOp::LtEq };
-        let bound = Expr::Compare { column: reader.schema.time_index().id, op, value: Value::Timestamp(self.last) };
         let (from, to) = reader.time;
-        Reader {
-            time: if descending { (from.max(self.last), to) } else { (from, to.min(self.last)) },
-            filter: Arc::new(Expr::clone(&reader.filter).and(bound)),
-            batch_rows_max: limit.clamp(BATCH_ROWS / 128, BATCH_ROWS),
-            ..reader.under(layout)
-        }
+        let time = if descending { (from.max(self.last), to) } else { (from, to.min(self.last)) };
+        Reader { batch_rows_max: limit.clamp(BATCH_ROWS / 128, BATCH_ROWS), ..reader.under(layout).within(time) }
     }
 
     /// Counts rows that came out; whether these are all.

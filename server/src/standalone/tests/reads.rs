@@ -172,6 +172,7 @@ async fn neighbours_of_one_group_are_reduced_before_they_are_hashed() {
     let all = "count(*), count(v), sum(v), avg(v), min(v), max(v), sum(n), max(ts)";
     for (keys, apart) in [
         ("date_trunc('minute', ts)", "date_trunc('minute', ts + INTERVAL '0 seconds')"),
+        ("date_bin(INTERVAL '7 seconds', ts)", "date_bin(INTERVAL '7 seconds', ts + INTERVAL '0 seconds')"),
         ("host, date_trunc('Second', ts)", "nullif(host, ''), date_trunc('second', ts + INTERVAL '0 seconds')"),
         ("host", "nullif(host, '')"),
     ] {
@@ -204,5 +205,56 @@ async fn what_runs_cannot_answer_is_left_as_it_is() {
     ] {
         let plan = session.rows(&format!("EXPLAIN {sql}")).await.join("\n");
         assert!(!plan.contains("ReduceRunsExec"), "{sql}: {plan}");
+    }
+}
+
+#[tokio::test]
+async fn of_buckets_that_are_ordered_only_the_first_are_read() {
+    let (_world, session) = filled().await;
+    // Of 'h' every second minute only, and nothing of the newest; 'x' has one row.
+    let points = "SELECT CASE WHEN value % 4 = 0 THEN 'h' ELSE 'a' END AS host, \
+                  to_timestamp_millis(CASE WHEN value % 4 = 0 THEN value / 2400 * 120000 + value ELSE value * 100 END) AS ts, value AS v, value AS n \
+                  FROM generate_series(1, 60000)";
+    session.run(&format!("INSERT INTO cpu (host, ts, v, n) {points}")).await;
+    session.rows("ADMIN flush_table('cpu')").await;
+    session.run("DELETE FROM cpu WHERE host = 'a' AND ts >= '1970-01-01T01:38:00Z' AND ts < '1970-01-01T01:39:00Z'").await;
+    for (bucket, apart) in [
+        ("date_trunc('minute', ts)", "date_trunc('minute', ts + INTERVAL '0 seconds')"),
+        ("date_trunc('Second', ts)", "date_trunc('second', ts + INTERVAL '0 seconds')"),
+        ("date_bin(INTERVAL '5 minutes', ts)", "date_bin(INTERVAL '5 minutes', ts + INTERVAL '0 seconds')"),
+        ("ts", "ts + INTERVAL '0 seconds'"),
+    ] {
+        for rest in [
+            "GROUP BY b ORDER BY b DESC LIMIT 5",
+            "GROUP BY b ORDER BY b LIMIT 3 OFFSET 2",
+            "WHERE ts < '1970-01-01T01:20:30Z' GROUP BY b ORDER BY b DESC LIMIT 4",
+            "WHERE host >= 'h' GROUP BY b, host ORDER BY b DESC, host LIMIT 4",
+        ] {
+            let select = |bucket: &str| format!("SELECT {bucket} AS b, count(*), max(v), sum(n), min(host) FROM cpu {rest}");
+            let plan = session.rows(&format!("EXPLAIN {}", select(bucket))).await.join("\n");
+            assert!(plan.contains(", buckets="), "{plan}");
+            let plan = session.rows(&format!("EXPLAIN {}", select(apart))).await.join("\n");
+            assert!(!plan.contains(", buckets="), "{plan}");
+            let (found, expected) = (session.rows(&select(bucket)).await, session.rows(&select(apart)).await);
+            assert!(found.len() > 1, "{}: {found:?}", select(bucket));
+            assert_eq!(found, expected, "{}", select(bucket));
+        }
+    }
+    let newest = "SELECT date_trunc('minute', ts) AS b, max(v) FROM cpu WHERE host = 'a' GROUP BY b ORDER BY b DESC LIMIT 5";
+    let analyzed = session.rows(&format!("EXPLAIN ANALYZE {newest}")).await.join("\n");
+    let scan = analyzed.lines().find(|line| line.contains("TesseraScanExec")).unwrap();
+    // Of 45,000 rows; there are 450 in a minute, and more than five are read because one of the newest is empty.
+    assert!(scan.contains("buckets=newest 5 of 60000") && scan.contains("output_rows=3.60 K"), "{scan}");
+    for sql in [
+        "SELECT date_trunc('minute', ts) AS b, max(v) AS m FROM cpu GROUP BY b ORDER BY m DESC LIMIT 5",
+        "SELECT date_trunc('minute', ts) AS b, max(v) FROM cpu WHERE v > 1 GROUP BY b ORDER BY b DESC LIMIT 5",
+        "SELECT date_trunc('minute', ts) AS b, max(v) FROM cpu GROUP BY b HAVING max(v) > 2 ORDER BY b DESC LIMIT 5",
+        "SELECT date_trunc('minute', ts) AS b, max(v) FROM cpu GROUP BY b ORDER BY b DESC",
+        "SELECT date_trunc('week', ts) AS b, max(v) FROM cpu GROUP BY b ORDER BY b DESC LIMIT 5",
+        "SELECT host, date_trunc('minute', ts) AS b FROM cpu GROUP BY host, b ORDER BY host, b DESC LIMIT 5",
+        "SELECT date_trunc('minute', ts) AS b, max(v) FROM cpu GROUP BY ROLLUP(b) ORDER BY b DESC LIMIT 5",
+    ] {
+        let plan = session.rows(&format!("EXPLAIN {sql}")).await.join("\n");
+        assert!(!plan.contains(", buckets="), "{sql}: {plan}");
     }
 }

@@ -1,0 +1,53 @@
+//! The first buckets of time.
+
+use super::*;
+use crate::buckets::Buckets;
+use crate::request::FirstBuckets;
+
+const WIDTHS: [i64; 4] = [1, 2, 1_000, i64::MAX];
+
+/// That all rows of the first buckets come out, and of others none that are not there.
+pub(super) async fn check_first_buckets(world: &World, request: &ScanRequest, all: &[Vec<Value>], count: usize) -> Checked {
+    for (newest_first, width) in [false, true].into_iter().flat_map(|newest| WIDTHS.map(|width| (newest, width))) {
+        let bucket = |row: &Vec<Value>| match row[2] {
+            Value::Timestamp(time) => time.div_euclid(width),
+            _ => unreachable!("times are times"),
+        };
+        let mut buckets: Vec<i64> = all.iter().map(bucket).collect();
+        buckets.sort_unstable();
+        buckets.dedup();
+        if newest_first {
+            buckets.reverse();
+        }
+        buckets.truncate(count);
+        let first = |rows: &[Vec<Value>]| sorted(rows.iter().filter(|row| buckets.contains(&bucket(row))).cloned().collect());
+        let wanted = FirstBuckets { of: Buckets::new(width).unwrap(), count, newest_first };
+        let rows = world.rows(ScanRequest { first_buckets: Some(wanted), ..request.clone() }).await;
+        prop_assert_eq!(first(&rows), first(all), "{:?}", wanted);
+        let (mut rows, all) = (sorted(rows), sorted(all.to_vec()));
+        rows.retain(|row| all.binary_search(row).is_err());
+        prop_assert!(rows.is_empty(), "{:?}: {:?} are not there", wanted, rows);
+    }
+    Ok(())
+}
+
+#[test]
+fn rows_beyond_the_first_buckets_are_not_read() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        world.write(OpType::Put, &points(900, 0, 50, 1.0)).await;
+        world.region.flush().await.unwrap();
+        world.write(OpType::Put, &points(900, 50, 100, 1.0)).await;
+        world.region.flush().await.unwrap();
+        let newest = FirstBuckets { of: Buckets::new(10).unwrap(), count: 2, newest_first: true };
+        let request =
+            |first_buckets| ScanRequest { projection: Some(vec![2]), first_buckets: Some(first_buckets), ..ScanRequest::default() };
+        let scan = world.region.scan(request(newest)).await.unwrap();
+        assert_eq!((scan.files.len(), scan.files_skipped), (1, 1));
+        assert_eq!(world.rows(request(newest)).await.len(), 900 * 20);
+        let oldest = FirstBuckets { of: Buckets::new(10).unwrap(), count: 6, newest_first: false };
+        assert_eq!(world.rows(request(oldest)).await.len(), 900 * 60);
+        let in_none = FirstBuckets { of: newest.of.within((0, 98)), ..newest };
+        assert_eq!(world.rows(request(in_none)).await.len(), 900 * 100, "some row may lie in no bucket");
+    });
+}
