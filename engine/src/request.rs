@@ -130,8 +130,8 @@ pub struct ScanRequest {
     /// Of each series only the last row by time is wanted, of those within the bounds that the filter sets to the
     /// time. Other conditions than these and those on tags are ignored.
     pub last_rows: bool,
-    /// Rows are only wanted of the first buckets of time that have any: of these all come out, of later ones there may be
-    /// some. Like a limit with an order by time it is for requests whose filter leaves nothing to test.
+    /// Rows are only wanted of the first buckets of time that have any: of these all come out, of later ones some, all or
+    /// none. Like a limit with an order by time it is for requests whose filter leaves nothing to test.
     pub first_buckets: Option<FirstBuckets>,
     /// The version to read; `None` for now. Of a past version only rows in files are seen, and the columns are those
     /// of its schema.

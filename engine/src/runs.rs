@@ -48,7 +48,12 @@ impl Key {
     /// Marks each row that differs from the one before it.
     fn mark(&self, array: &ArrayRef, marks: &mut [bool]) -> Result<(), ArrowError> {
         if let Self::Bucket { buckets, .. } = self {
-            mark_buckets(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().values(), buckets.width(), marks);
+            let times = cast(array, &DataType::Int64)?;
+            let times = times.as_primitive::<Int64Type>().values();
+            mark_buckets(times, buckets.width(), marks);
+            if !buckets.hold((i64::MIN, i64::MAX)) {
+                mark_ends(times, buckets, marks);
+            }
             return Ok(());
         }
         if let Some(runs) = array.as_run_opt::<Int32Type>() {
@@ -107,6 +112,14 @@ fn mark_buckets(times: &[i64], width: i64, marks: &mut [bool]) {
                 units = time.saturating_add(width - since).wrapping_sub(from) as u64;
             }
         }
+    }
+}
+
+/// Marks where one of two neighbours lies in no bucket.
+fn mark_ends(times: &[i64], buckets: &Buckets, marks: &mut [bool]) {
+    let held = |time: i64| buckets.hold((time, time));
+    for (mark, pair) in marks.iter_mut().skip(1).zip(times.windows(2)) {
+        *mark |= held(pair[0]) != held(pair[1]);
     }
 }
 

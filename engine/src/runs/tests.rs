@@ -115,3 +115,12 @@ fn a_stretch_that_begins_before_all_time_ends_where_it_should() {
     mark_buckets(&[i64::MIN, first_end - 1, first_end, first_end + 59_999], 60_000, &mut marks);
     assert_eq!(marks, [true, false, true, false]);
 }
+
+#[test]
+fn what_lies_in_no_bucket_is_a_run_of_its_own() {
+    let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![24, 25, 26, 27, -5, -6]));
+    let keys = [Key::Bucket { column: 0, buckets: Buckets::new(10).unwrap().within((-5, 25)) }];
+    let runs = Runs::find(&keys, std::slice::from_ref(&times), times.len()).unwrap();
+    let found = cast(&runs.values(&keys[0], &[times]).unwrap(), &DataType::Int64).unwrap();
+    assert_eq!(found.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(20), None, Some(-10), None]);
+}

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode, AggregateMode};
@@ -20,6 +19,7 @@ use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceC
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use tessera_engine::buckets::Buckets;
 use tessera_engine::request::FirstBuckets;
 use tessera_manifest::schema::SemanticType;
@@ -34,20 +34,17 @@ pub struct FewRows;
 impl PhysicalOptimizerRule for FewRows {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let replaced = plan.transform_down(|node| {
-            let input = if let Some(sort) = node.downcast_ref::<SortExec>() {
-                match first_by_time(sort)? {
-                    None => first_of_buckets(sort)?,
-                    input => input,
-                }
+            let changed = if let Some(sort) = node.downcast_ref::<SortExec>().filter(|sort| !sort.preserve_partitioning()) {
+                sort.fetch().map(|rows| in_sort(&node, sort.expr(), rows)).transpose()?.flatten()
+            } else if let Some(merge) = node.downcast_ref::<SortPreservingMergeExec>() {
+                let below = merge.fetch().map(|rows| in_sort(merge.input(), merge.expr(), rows)).transpose()?.flatten();
+                below.map(|below| with_child(Arc::clone(&node), below)).transpose()?
             } else if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-                last_of_series(aggregate)?
+                last_of_series(aggregate)?.map(|input| with_child(Arc::clone(&node), input)).transpose()?
             } else {
                 None
             };
-            Ok(match input {
-                Some(input) => Transformed::yes(with_child(node, input)?),
-                None => Transformed::no(node),
-            })
+            Ok(changed.map_or_else(|| Transformed::no(node), Transformed::yes))
         });
         replaced.data()
     }
@@ -61,9 +58,35 @@ impl PhysicalOptimizerRule for FewRows {
     }
 }
 
+/// Changes what is below a sort, of all whose rows, in the order of `by`, only so many are wanted: a sort of its own, or one of
+/// each partition before they are merged in this order. One of each partition alone says nothing of all rows.
+fn in_sort(plan: &Arc<dyn ExecutionPlan>, by: &LexOrdering, rows: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let first = by.first();
+    let Some(mut column) = column_of(&first.expr) else { return Ok(None) };
+    let (mut above, mut below) = (Vec::new(), plan);
+    while let Some(projection) = below.downcast_ref::<ProjectionExec>() {
+        let Some(place) = place_below(below, column) else { return Ok(None) };
+        column = place;
+        above.push(below);
+        below = projection.input();
+    }
+    let Some(sort) = below.downcast_ref::<SortExec>() else { return Ok(None) };
+    let same = column_of(&sort.expr().first().expr) == Some(column) && sort.expr().first().options == first.options;
+    if !same || sort.expr().len() != by.len() || sort.fetch().is_some_and(|each| each < rows) {
+        return Ok(None);
+    }
+    let input = match first_by_time(sort, rows)? {
+        None => first_of_buckets(sort, rows)?,
+        input => input,
+    };
+    let sorted = input.map(|input| with_child(Arc::clone(below), input)).transpose()?;
+    let wrapped = |inner, outer: &Arc<dyn ExecutionPlan>| with_child(Arc::clone(outer), inner);
+    sorted.map(|sorted| above.into_iter().rev().try_fold(sorted, wrapped)).transpose()
+}
+
 /// `ORDER BY time LIMIT n`.
-fn first_by_time(sort: &SortExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let (Some(rows), [by]) = (sort.fetch(), &sort.expr()[..]) else { return Ok(None) };
+fn first_by_time(sort: &SortExec, rows: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let [by] = &sort.expr()[..] else { return Ok(None) };
     let Some(column) = column_of(&by.expr) else { return Ok(None) };
     in_scan(sort.input(), &[column], &|scan, columns| {
         let is_time = scan.column(columns[0])?.semantic == SemanticType::TimeIndex;
@@ -72,8 +95,8 @@ fn first_by_time(sort: &SortExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
 }
 
 /// `GROUP BY` buckets of time, and more, `ORDER BY` these buckets `LIMIT n`: so many buckets have as many groups.
-fn first_of_buckets(sort: &SortExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let (Some(count), Some(by)) = (sort.fetch(), sort.expr().iter().next()) else { return Ok(None) };
+fn first_of_buckets(sort: &SortExec, count: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(by) = sort.expr().iter().next() else { return Ok(None) };
     let Some(column) = column_of(&by.expr) else { return Ok(None) };
     in_aggregate(sort.input(), column, &|expr, input| {
         let (time, of) = match column_of(expr) {
@@ -148,9 +171,8 @@ type ChangeInput<'a> = &'a dyn Fn(&Arc<dyn PhysicalExpr>, &Arc<dyn ExecutionPlan
 /// Changes what the groups of an aggregation are made of, below operators that keep all groups, by what a column of theirs is.
 fn in_aggregate(plan: &Arc<dyn ExecutionPlan>, column: usize, change: ChangeInput<'_>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let below = if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
-        let Some((expr, _)) = aggregate.group_expr().expr().get(column).filter(|_| aggregate.group_expr().is_single()) else {
-            return Ok(None);
-        };
+        let whole = aggregate.group_expr().is_single() && aggregate.fetch().is_none();
+        let Some((expr, _)) = aggregate.group_expr().expr().get(column).filter(|_| whole) else { return Ok(None) };
         if aggregate.mode().input_mode() == AggregateInputMode::Raw {
             return change(expr, aggregate.input()).map(|input| with_child(Arc::clone(plan), input?)).transpose();
         }
@@ -170,7 +192,8 @@ fn place_below(plan: &Arc<dyn ExecutionPlan>, column: usize) -> Option<usize> {
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         return column_of(&projection.expr().get(column)?.expr);
     }
-    (plan.is::<CoalescePartitionsExec>() || plan.is::<RepartitionExec>() || plan.is::<CooperativeExec>()).then_some(column)
+    let whole = plan.is::<CoalescePartitionsExec>() || plan.is::<RepartitionExec>() || plan.is::<CooperativeExec>();
+    (whole && plan.fetch().is_none()).then_some(column)
 }
 
 /// Changes the scan below operators that keep all rows; the columns are followed down to it.

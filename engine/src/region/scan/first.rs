@@ -16,83 +16,124 @@ use super::pieces::{Piece, Slice, Source};
 use super::reader::Reader;
 use crate::merge::BATCH_ROWS;
 use crate::merge::block::times_of;
-use crate::request::{FirstBuckets, Order};
+use crate::request::FirstBuckets;
 use crate::sst;
 
 /// Rows from which on it may pay to look; few in tests, so that the models meet it.
 const ROWS_MIN: u64 = if cfg!(test) { 2 } else { 4 * BATCH_ROWS as u64 };
+/// Buckets that are looked for.
+const COUNT_MAX: usize = 64 * 1024;
+/// It pays where they are at most one in so many of those that there can be.
+const SPANNED_SHARE: i64 = 2;
 /// Steps, of which each looks at four times as many buckets as the one before.
 const STEPS: u32 = 3;
-/// They pay while they are at most one in so many of those that there can be.
-const SPANNED_SHARE: i64 = 4;
-/// Rows of a group that are looked at where too few of these buckets have any; more, up to one in so many, until a bound is found.
+/// Rows that are looked at, at least where buckets are found; at most one in so many of all if that is more.
 const LOOKED_AT: u64 = if cfg!(test) { 2 } else { 2 * BATCH_ROWS as u64 };
 const SHARE: u64 = 16;
+/// Stretches of time, each that of a source, of which rows are looked at.
+const PARTS_MAX: u32 = 4;
+/// Sources that are opened for a look.
+const OPENED_MAX: usize = 16;
 
 impl Reader {
     /// The bounds of the time, inclusive, without what lies beyond the buckets that are wanted.
     pub(super) async fn time_of_first(&self, sources: &[Source], wanted: FirstBuckets) -> Result<(i64, i64), sst::Error> {
-        let rows: u64 = sources.iter().map(Source::rows).sum();
-        let in_buckets = sources.iter().all(|source| wanted.of.hold(source.time_range()));
+        let (rows, width) = (sources.iter().map(Source::rows).sum::<u64>(), wanted.of.width());
+        let times = || sources.iter().map(|source| clipped(source, self.time));
+        let in_buckets = times().all(|(from, to)| wanted.of.hold((from, to)) && from.checked_sub(from.rem_euclid(width)).is_some());
         let in_memory = sources.iter().all(|source| source.file().is_none());
-        if wanted.count == 0 || rows < ROWS_MIN || in_memory || !in_buckets {
+        let oldest = times().map(|(from, _)| from.div_euclid(width)).min().unwrap_or(0);
+        let newest = times().map(|(_, to)| to.div_euclid(width)).max().unwrap_or(0);
+        let spanned = newest.saturating_sub(oldest) / SPANNED_SHARE;
+        let mut buckets = i64::try_from(wanted.count).unwrap_or(i64::MAX);
+        if !(1..=COUNT_MAX).contains(&wanted.count) || buckets > spanned || rows < ROWS_MIN || in_memory || !in_buckets {
             return Ok(self.time);
         }
-        let width = wanted.of.width();
-        let (oldest, newest) = self.buckets_between(sources, width);
-        let (spanned, mut buckets) = (newest.saturating_sub(oldest), i64::try_from(wanted.count).unwrap_or(i64::MAX));
-        let (layout, _) = self.with_time(&[])?;
-        let order = if wanted.newest_first { Order::NewestFirst } else { Order::Time };
-        let reader = Self { order, rows_tested: Arc::default(), ..self.under(layout) };
-        let groups = reader.groups(sources.to_vec());
+        let reader = Self { rows_tested: Arc::default(), ..self.under(self.with_time(&[])?.0) };
+        let part = |time| reader.under(Arc::clone(&reader.layout)).within(time);
+        let most = LOOKED_AT.max(rows / SHARE);
         let mut found = Found { wanted, buckets: BTreeSet::new() };
-        // Mostly each of the first buckets that there can be has rows; else more of them, and more, are looked at.
+        // Mostly each of the first buckets that there can be has rows. Where series are long, few pages have them all.
         let mut next = if wanted.newest_first { newest } else { oldest };
         for _ in 0..STEPS {
-            if buckets > spanned / SPANNED_SHARE {
+            if buckets > spanned {
                 break;
             }
             let (first, last) = if wanted.newest_first { (next - buckets + 1, next) } else { (next, next + buckets - 1) };
-            let time = reader.times_of_buckets(first, last, width);
-            let part = reader.under(Arc::clone(&reader.layout)).within(time);
-            for group in groups.iter().filter(|group| group.iter().any(|source| source.overlaps(time))) {
-                part.look(group, &mut found, (0, u64::MAX)).await?;
-                if found.last().is_some() {
-                    return Ok(found.bound(self.time));
-                }
+            let part = part(reader.times_of_buckets(first, last, width));
+            if part.rows_on_pages(sources).await?.is_none_or(|rows| rows > most) {
+                break;
+            }
+            if part.look(sources, &mut found, (0, most)).await? {
+                return Ok(found.bound(self.time));
             }
             (next, buckets) = (if wanted.newest_first { first - 1 } else { last + 1 }, buckets.saturating_mul(4));
         }
-        for group in &groups {
-            let rows: u64 = group.iter().map(Source::rows).sum();
-            reader.look(group, &mut found, (LOOKED_AT, LOOKED_AT.max(rows / SHARE))).await?;
-            if found.last().is_some() {
+        // Where they are short, a few have rows of all times.
+        let mut left = self.time;
+        for _ in 0..PARTS_MAX {
+            let there = sources.iter().filter(|source| source.overlaps(left)).map(|source| clipped(source, left));
+            let first = if wanted.newest_first { there.max_by_key(|(_, to)| *to) } else { there.min_by_key(|(from, _)| *from) };
+            let Some((from, to)) = first else { break };
+            if part((from, to)).look(sources, &mut found, (LOOKED_AT, most)).await? {
                 break;
             }
+            left = match wanted.newest_first {
+                true => (left.0, from.saturating_sub(1)),
+                false => (to.saturating_add(1), left.1),
+            };
         }
         Ok(found.bound(self.time))
     }
 
-    /// Looks at rows of a group, of which only the time is read, until there is a bound: at least at so many, and at most.
-    async fn look(&self, group: &[Source], found: &mut Found, (least, most): (u64, u64)) -> Result<(), sst::Error> {
-        let mut batches = self.read_piece(&Piece { sources: group.to_vec(), slice: Slice::All }, None).await?;
+    /// Looks at rows, of which only the time is read, until there is a bound: at least at so many, and at most. Whether
+    /// there is one.
+    async fn look(&self, sources: &[Source], found: &mut Found, (least, most): (u64, u64)) -> Result<bool, sst::Error> {
+        let mut within: Vec<Source> = sources.iter().filter(|source| source.overlaps(self.time)).cloned().collect();
+        // A memtable is sorted first.
+        within.sort_by_key(|source| source.file().is_none());
+        // Where nothing is deleted a row need not meet others to prove that its key is there.
+        let pieces: Vec<Vec<Source>> = if within.iter().any(Source::has_deletes) {
+            if within.len() > OPENED_MAX {
+                return Ok(false);
+            }
+            vec![within]
+        } else {
+            within.truncate(OPENED_MAX);
+            within.into_iter().map(|source| vec![source]).collect()
+        };
         let mut looked_at = 0;
-        while let Some(batch) = batches.try_next().await? {
-            times_of(batch.column(0))?.iter().for_each(|time| found.add(*time));
-            looked_at += batch.num_rows() as u64;
-            if looked_at >= most || (looked_at >= least && found.last().is_some()) {
-                break;
+        for sources in pieces {
+            let mut batches = self.read_piece(&Piece { sources, slice: Slice::All }, None).await?;
+            while let Some(batch) = batches.try_next().await? {
+                times_of(batch.column(0))?.iter().for_each(|time| found.add(*time));
+                looked_at += batch.num_rows() as u64;
+                if looked_at >= most || (looked_at >= least && found.last().is_some()) {
+                    return Ok(found.last().is_some());
+                }
             }
         }
-        Ok(())
+        Ok(found.last().is_some())
     }
 
-    /// The oldest and the newest bucket in which there can be rows.
-    fn buckets_between(&self, sources: &[Source], width: i64) -> (i64, i64) {
-        let times = || sources.iter().map(Source::time_range);
-        let oldest = times().map(|(first, _)| first.max(self.time.0)).min().unwrap_or(0);
-        let newest = times().map(|(_, last)| last.min(self.time.1)).max().unwrap_or(0);
-        (oldest.div_euclid(width), newest.div_euclid(width))
+    /// How many rows would be decoded, by what the statistics of pages say; `None` for those of too many sources.
+    async fn rows_on_pages(&self, sources: &[Source]) -> Result<Option<u64>, sst::Error> {
+        let within: Vec<&Source> = sources.iter().filter(|source| source.overlaps(self.time)).collect();
+        if within.len() > OPENED_MAX {
+            return Ok(None);
+        }
+        let mut rows = 0;
+        for source in within {
+            rows += match source {
+                Source::File { file, residual } => {
+                    let piece = Piece { sources: vec![source.clone()], slice: Slice::All };
+                    let scan = self.open_file(&piece, file, residual.as_ref(), None).await?;
+                    scan.read.groups.iter().map(|group| group.selected() as u64).sum::<u64>()
+                }
+                Source::Memtable(snapshot) => snapshot.rows() as u64,
+            };
+        }
+        Ok(Some(rows))
     }
 
     /// The times, inclusive, of the buckets from one to another.
@@ -100,6 +141,12 @@ impl Reader {
         let (from, to) = (first.saturating_mul(width), last.saturating_mul(width).saturating_add(width - 1));
         (from.max(self.time.0), to.min(self.time.1))
     }
+}
+
+/// The times of a source within others, inclusive.
+fn clipped(source: &Source, (from, to): (i64, i64)) -> (i64, i64) {
+    let (first, last) = source.time_range();
+    (first.max(from), last.min(to))
 }
 
 /// The first buckets of some rows.

@@ -139,7 +139,7 @@ impl Reader {
     }
 
     /// Sources that may share keys, in order of time; all together for rows in the order of keys.
-    pub(super) fn groups(&self, sources: Vec<Source>) -> Vec<Vec<Source>> {
+    fn groups(&self, sources: Vec<Source>) -> Vec<Vec<Source>> {
         if self.order == Order::Key && !self.last_rows {
             return vec![sources];
         }

@@ -141,7 +141,7 @@ impl Reader {
         Self { time, filter: Arc::new(bounds), ..self }
     }
 
-    async fn open_file(
+    pub(super) async fn open_file(
         &self,
         piece: &Piece,
         file: &tessera_manifest::file::FileRef,

@@ -251,6 +251,9 @@ async fn of_buckets_that_are_ordered_only_the_first_are_read() {
         "SELECT date_trunc('minute', ts) AS b, max(v) FROM cpu GROUP BY b HAVING max(v) > 2 ORDER BY b DESC LIMIT 5",
         "SELECT date_trunc('minute', ts) AS b, max(v) FROM cpu GROUP BY b ORDER BY b DESC",
         "SELECT date_trunc('week', ts) AS b, max(v) FROM cpu GROUP BY b ORDER BY b DESC LIMIT 5",
+        "SELECT * FROM (SELECT date_trunc('minute', ts) AS b, count(*) AS c FROM cpu GROUP BY b LIMIT 3) ORDER BY b DESC LIMIT 5",
+        "SELECT b, host, sum(c) OVER (PARTITION BY b ORDER BY host ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) \
+         FROM (SELECT date_trunc('minute', ts) AS b, host, count(*) AS c FROM cpu GROUP BY 1, 2) LIMIT 5",
         "SELECT host, date_trunc('minute', ts) AS b FROM cpu GROUP BY host, b ORDER BY host, b DESC LIMIT 5",
         "SELECT date_trunc('minute', ts) AS b, max(v) FROM cpu GROUP BY ROLLUP(b) ORDER BY b DESC LIMIT 5",
     ] {

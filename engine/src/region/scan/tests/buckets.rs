@@ -49,5 +49,23 @@ fn rows_beyond_the_first_buckets_are_not_read() {
         assert_eq!(world.rows(request(oldest)).await.len(), 900 * 60);
         let in_none = FirstBuckets { of: newest.of.within((0, 98)), ..newest };
         assert_eq!(world.rows(request(in_none)).await.len(), 900 * 100, "some row may lie in no bucket");
+        world.write(OpType::Put, &points(1, i64::MIN, i64::MIN + 1, 1.0)).await;
+        assert_eq!(world.rows(request(newest)).await.len(), 900 * 100 + 1, "the start of the first bucket of all is no time");
+    });
+}
+
+#[test]
+fn of_long_series_the_pages_of_the_first_buckets_are_looked_at() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        world.write(OpType::Put, &points(2, 0, 100_000, 1.0)).await;
+        world.write(OpType::Delete, &points(2, 99_000, 99_100, 1.0)).await;
+        world.region.flush().await.unwrap();
+        // A fifth of all rows is more than it is worth.
+        for (width, rows) in [(100, 2 * 200), (10_000, 2 * 100_000 - 2 * 100)] {
+            let wanted = FirstBuckets { of: Buckets::new(width).unwrap(), count: 2, newest_first: true };
+            let request = ScanRequest { projection: Some(vec![2]), first_buckets: Some(wanted), ..ScanRequest::default() };
+            assert_eq!(world.rows(request).await.len(), rows, "{wanted:?}");
+        }
     });
 }
