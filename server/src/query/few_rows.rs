@@ -171,7 +171,8 @@ type ChangeInput<'a> = &'a dyn Fn(&Arc<dyn PhysicalExpr>, &Arc<dyn ExecutionPlan
 /// Changes what the groups of an aggregation are made of, below operators that keep all groups, by what a column of theirs is.
 fn in_aggregate(plan: &Arc<dyn ExecutionPlan>, column: usize, change: ChangeInput<'_>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let below = if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
-        let whole = aggregate.group_expr().is_single() && aggregate.fetch().is_none();
+        // A limit of its own without an order takes any groups.
+        let whole = aggregate.group_expr().is_single() && aggregate.limit_options().is_none_or(|limit| limit.descending().is_some());
         let Some((expr, _)) = aggregate.group_expr().expr().get(column).filter(|_| whole) else { return Ok(None) };
         if aggregate.mode().input_mode() == AggregateInputMode::Raw {
             return change(expr, aggregate.input()).map(|input| with_child(Arc::clone(plan), input?)).transpose();

@@ -72,18 +72,48 @@ impl Reader {
         // Where they are short, a few have rows of all times.
         let mut left = self.time;
         for _ in 0..PARTS_MAX {
-            let there = sources.iter().filter(|source| source.overlaps(left)).map(|source| clipped(source, left));
-            let first = if wanted.newest_first { there.max_by_key(|(_, to)| *to) } else { there.min_by_key(|(from, _)| *from) };
-            let Some((from, to)) = first else { break };
-            if part((from, to)).look(sources, &mut found, (LOOKED_AT, most)).await? {
+            let there = sources.iter().filter(|source| source.overlaps(left));
+            let first = match wanted.newest_first {
+                true => there.max_by_key(|source| clipped(source, left).1),
+                false => there.min_by_key(|source| clipped(source, left).0),
+            };
+            let Some(first) = first else { break };
+            let (from, to) = clipped(first, left);
+            let part = part((from, to));
+            if part.may_look(first, sources, most).await? && part.look_around(first, sources, &mut found, (LOOKED_AT, most)).await? {
                 break;
             }
-            left = match wanted.newest_first {
-                true => (left.0, from.saturating_sub(1)),
-                false => (to.saturating_add(1), left.1),
+            let rest = match wanted.newest_first {
+                true => from.checked_sub(1).map(|to| (left.0, to)),
+                false => to.checked_add(1).map(|from| (from, left.1)),
             };
+            let Some(rest) = rest.filter(|(from, to)| from <= to) else { break };
+            left = rest;
         }
         Ok(found.bound(self.time))
+    }
+
+    /// Whether looking at rows of a source decodes few others: of a plain one it depends on how much of its time is left.
+    async fn may_look(&self, source: &Source, sources: &[Source], most: u64) -> Result<bool, sst::Error> {
+        let length = |(from, to): (i64, i64)| i128::from(to) - i128::from(from) + 1;
+        let decoded = i128::from(LOOKED_AT) * length(source.time_range()) / length(clipped(source, self.time)).max(1);
+        if self.of_tags.is_empty() && !self.meets_deletes(sources) && decoded <= i128::from(most) {
+            return Ok(true);
+        }
+        Ok(self.rows_on_pages(sources).await?.is_some_and(|rows| rows <= most))
+    }
+
+    /// Whether a row may be there no more, because another source deletes it.
+    fn meets_deletes(&self, sources: &[Source]) -> bool {
+        sources.iter().any(|source| source.has_deletes() && source.overlaps(self.time))
+    }
+
+    /// Looks at rows of one source, or of all that it may meet.
+    async fn look_around(&self, first: &Source, sources: &[Source], found: &mut Found, rows: (u64, u64)) -> Result<bool, sst::Error> {
+        match self.meets_deletes(sources) {
+            true => self.look(sources, found, rows).await,
+            false => self.look(std::slice::from_ref(first), found, rows).await,
+        }
     }
 
     /// Looks at rows, of which only the time is read, until there is a bound: at least at so many, and at most. Whether
@@ -93,7 +123,7 @@ impl Reader {
         // A memtable is sorted first.
         within.sort_by_key(|source| source.file().is_none());
         // Where nothing is deleted a row need not meet others to prove that its key is there.
-        let pieces: Vec<Vec<Source>> = if within.iter().any(Source::has_deletes) {
+        let pieces: Vec<Vec<Source>> = if self.meets_deletes(&within) {
             if within.len() > OPENED_MAX {
                 return Ok(false);
             }

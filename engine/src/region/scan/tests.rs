@@ -155,7 +155,7 @@ async fn check(world: &World, mode: MergeMode, model: &Model, seek: &[Value], li
         let request = ScanRequest { streams, ..ScanRequest::default() };
         check_orders(world, &request, &all, limit).await?;
         check_filters(world, &request, &all, seek, limit).await?;
-        buckets::check_first_buckets(world, &request, &all, limit).await?;
+        buckets::check_first_buckets(world, &request, &all, seek, limit).await?;
         for bounded in [false, true] {
             check_last_rows(world, &request, &all, mode, bounded.then_some(seek)).await?;
         }
