@@ -15,10 +15,6 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema as ArrowSchema};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, RowSelection};
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
-use parquet::file::metadata::RowGroupMetaData;
 use tessera_manifest::id::ColumnId;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Column;
@@ -30,7 +26,6 @@ use super::pages::{Group, InRowGroups, Known};
 use super::read::FileRead;
 use super::rule::Tests;
 use super::store_reader::StoreReader;
-use crate::merge::BATCH_ROWS;
 use crate::merge::block::{Block, BlockStream, Need, op_types_of, payload_batch, sequences_of, times_of};
 use crate::merge::key::KeyEncoder;
 use crate::merge::layout::{DELETE, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID};
@@ -38,8 +33,6 @@ use crate::merge::series::Stretches;
 
 /// The series of a row group are read when at least one in so many of its rows is.
 const SERIES_SHARE: usize = 4;
-/// Bytes of a decoded batch, about, as long as that is a fair number of rows.
-const BATCH_BYTES: usize = 2 << 20;
 
 /// What a decoded column is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,11 +84,11 @@ impl FileRead {
     pub(super) fn reader(&self) -> StoreReader {
         let (store, caches) = (Arc::clone(&self.access.store), self.access.caches.clone());
         let metadata = Arc::clone(self.footer.reader.metadata());
-        StoreReader { store, caches, path: self.path.clone(), key: self.key, metadata, chunks: Vec::new() }
+        StoreReader { store, caches, path: self.path.clone(), key: self.key, metadata, chunks: Vec::new(), fetched: None }
     }
 
     /// A reader of pages of these columns of a row group, by leaf.
-    fn page_reader(&self, group: usize, leaves: impl Iterator<Item = usize>) -> StoreReader {
+    pub(super) fn page_reader(&self, group: usize, leaves: impl Iterator<Item = usize>) -> StoreReader {
         let mut reader = self.reader();
         let columns = reader.metadata.row_group(group);
         reader.chunks = leaves.map(|leaf| columns.column(leaf).byte_range()).map(|(at, bytes)| at..at + bytes).collect();
@@ -308,44 +301,6 @@ impl Reading {
         memory.reserve(usize::try_from(share).unwrap_or(usize::MAX)).map(Some)
     }
 
-    pub(super) fn decode(
-        &self,
-        group: &Group,
-        wanted: &BTreeMap<usize, Meaning>,
-        selected: &[Range<u32>],
-    ) -> Result<stream::BoxStream<'static, Result<RecordBatch, Error>>, Error> {
-        self.decode_with(&self.file.footer.reader, group, wanted, selected)
-    }
-
-    /// The same by other metadata of the file, which says what becomes of text.
-    pub(super) fn decode_with(
-        &self,
-        metadata: &ArrowReaderMetadata,
-        group: &Group,
-        wanted: &BTreeMap<usize, Meaning>,
-        selected: &[Range<u32>],
-    ) -> Result<stream::BoxStream<'static, Result<RecordBatch, Error>>, Error> {
-        let file = &self.file;
-        let rows = file.footer.rows_of(group.index);
-        if wanted.is_empty() {
-            return Ok(stream::iter(counts(selected)).boxed());
-        }
-        let mask = ProjectionMask::leaves(file.footer.reader.parquet_schema(), wanted.keys().copied());
-        let mut builder =
-            ParquetRecordBatchStreamBuilder::new_with_metadata(file.page_reader(group.index, wanted.keys().copied()), metadata.clone())
-                .with_batch_size(batch_rows(file.footer.reader.metadata().row_group(group.index), wanted).min(file.batch_rows_max))
-                .with_projection(mask)
-                .with_row_groups(vec![group.index]);
-        let whole = selected.first().is_some_and(|range| selected.len() == 1 && *range == (0..rows as u32));
-        if !whole {
-            let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);
-            builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows));
-        }
-        let path = file.path.clone();
-        let batches = builder.build().map_err(|source| Error::decode(&path, source))?;
-        Ok(batches.map_err(move |source| Error::decode(&path, source)).boxed())
-    }
-
     /// A block of decoded rows.
     fn block(
         &self,
@@ -435,16 +390,6 @@ pub(super) fn push_range(ranges: &mut Vec<Range<u32>>, rows: Range<u32>) {
     }
 }
 
-/// Batches without columns, for so many rows.
-fn counts(selected: &[Range<u32>]) -> Vec<Result<RecordBatch, Error>> {
-    let total = count(selected);
-    let batch = |from: usize| {
-        let options = RecordBatchOptions::new().with_row_count(Some(BATCH_ROWS.min(total - from)));
-        RecordBatch::try_new_with_options(Arc::new(ArrowSchema::empty()), Vec::new(), &options).map_err(Error::arrow("count rows"))
-    };
-    (0..total).step_by(BATCH_ROWS).map(batch).collect()
-}
-
 /// Where in a row group the rows of a selection are.
 pub(super) struct Places(VecDeque<Range<u32>>);
 
@@ -469,11 +414,4 @@ impl Places {
         }
         taken
     }
-}
-
-/// Rows of a decoded batch: fewer where rows are large.
-fn batch_rows(group: &RowGroupMetaData, wanted: &BTreeMap<usize, Meaning>) -> usize {
-    let bytes: i64 = wanted.keys().map(|leaf| group.column(*leaf).uncompressed_size()).sum();
-    let row_bytes = usize::try_from(bytes / group.num_rows().max(1)).unwrap_or(0).max(1);
-    (BATCH_BYTES / row_bytes).clamp(BATCH_ROWS / 64, BATCH_ROWS)
 }

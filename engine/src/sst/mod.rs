@@ -7,9 +7,11 @@
 //! - Columns are found by field id (column id + 1), never by name.
 //! - Bytes are trusted only after their size and CRC-32 were compared with the manifest's, once per process.
 
+mod batches;
 mod blooms;
 #[cfg(test)]
 mod cold_tests;
+mod decode;
 mod encode;
 mod error;
 pub(crate) mod evolve;

@@ -15,6 +15,7 @@ use tessera_manifest::file::FileMeta;
 use tessera_manifest::id::FileKey;
 
 use super::Error;
+use super::decode::Fetched;
 use crate::cache::Caches;
 
 /// Wanted pages of a column from which on it may be read as a whole.
@@ -31,6 +32,8 @@ pub(super) struct StoreReader {
     pub(super) metadata: Arc<ParquetMetaData>,
     /// The columns of which pages are read, ascending; none where only whole columns are.
     pub(super) chunks: Vec<Range<u64>>,
+    /// What is here already.
+    pub(super) fetched: Option<Arc<Fetched>>,
 }
 
 fn external(source: object_store::Error) -> ParquetError {
@@ -38,6 +41,11 @@ fn external(source: object_store::Error) -> ParquetError {
 }
 
 impl StoreReader {
+    /// The same, with what was fetched for it.
+    pub(super) fn with_fetched(self, fetched: Arc<Fetched>) -> Self {
+        Self { fetched: Some(fetched), ..self }
+    }
+
     /// The ranges, pages of columns, as what is read for them: of a column of which many pages and at least half is wanted, all,
     /// so that reads of other parts share it, and it is looked up once.
     fn widened(&self, ranges: &[Range<u64>]) -> Vec<Range<u64>> {
@@ -61,8 +69,14 @@ impl StoreReader {
         (self.key, range.start, range.end)
     }
 
-    async fn read(&self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, ParquetError> {
-        let wide = self.widened(&ranges);
+    /// The bytes of ranges, which ascend.
+    pub(super) async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ParquetError> {
+        if let Some(fetched) = &self.fetched
+            && let Some(found) = ranges.iter().map(|range| fetched.get(range)).collect()
+        {
+            return Ok(found);
+        }
+        let wide = self.widened(ranges);
         let mut reads = wide.clone();
         reads.dedup();
         let read = self.read_each(&reads).await?;
@@ -104,14 +118,14 @@ impl StoreReader {
 impl AsyncFileReader for StoreReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
         async move {
-            let mut parts = self.read(vec![range]).await?;
+            let mut parts = self.read(&[range]).await?;
             parts.pop().ok_or_else(|| ParquetError::EOF("the store gave no bytes".to_owned()))
         }
         .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        self.read(ranges).boxed()
+        async move { self.read(&ranges).await }.boxed()
     }
 
     fn get_metadata<'a>(&'a mut self, _: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {

@@ -1,0 +1,264 @@
+//! What is decoded here, beside what the Parquet crate decodes of the same bytes.
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{cast, concat};
+use arrow::datatypes::{Field, SchemaRef, TimeUnit};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use proptest::prelude::*;
+
+use super::*;
+
+const TYPES: [ArrowType; 14] = [
+    ArrowType::Int8,
+    ArrowType::Int16,
+    ArrowType::Int32,
+    ArrowType::Int64,
+    ArrowType::UInt8,
+    ArrowType::UInt16,
+    ArrowType::UInt32,
+    ArrowType::UInt64,
+    ArrowType::Float32,
+    ArrowType::Float64,
+    ArrowType::Date32,
+    ArrowType::Timestamp(TimeUnit::Second, None),
+    ArrowType::Timestamp(TimeUnit::Millisecond, None),
+    ArrowType::Timestamp(TimeUnit::Nanosecond, None),
+];
+
+/// How the values of a column come about.
+#[derive(Debug, Clone, Copy)]
+enum Values {
+    /// Of so many, by chance.
+    Few(u64),
+    /// So many times the same, then another.
+    Runs(u64),
+    /// One more each so often, and now and then back.
+    Ascending(u64),
+    Any,
+}
+
+#[derive(Debug, Clone)]
+struct Column {
+    to: ArrowType,
+    values: Values,
+    /// One in so many rows is NULL, in stretches of so many; `None` if the column is not nullable.
+    nulls: Option<(u64, u64)>,
+    encoding: Encoding,
+    v2: bool,
+    zstd: bool,
+    rows: usize,
+    page_rows: usize,
+    group_rows: usize,
+    dictionary_bytes: usize,
+    seed: u64,
+}
+
+fn mix(seed: u64, at: u64) -> u64 {
+    let x = (seed ^ at).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ (x >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x ^ (x >> 29)
+}
+
+impl Column {
+    fn value(&self, row: u64) -> Option<i64> {
+        let null = self.nulls.is_some_and(|(one_in, stretch)| mix(self.seed, row / stretch).is_multiple_of(one_in));
+        let value = match self.values {
+            Values::Few(count) => mix(self.seed, !(mix(self.seed, row) % count)),
+            Values::Runs(length) => mix(self.seed, row / length) % 50,
+            Values::Ascending(back) => 1_700_000_000_000 + row % back * 10_000,
+            Values::Any => mix(self.seed, row),
+        };
+        (!null).then_some(value as i64)
+    }
+
+    fn array(&self) -> ArrayRef {
+        let bits: Vec<Option<i64>> = (0..self.rows as u64).map(|row| self.value(row)).collect();
+        let small = |bits: u32| {
+            let cut =
+                |value: i64| if self.to.is_signed_integer() { value << (64 - bits) >> (64 - bits) } else { value & ((1 << bits) - 1) };
+            cast(&bits_of(&self.value_list(cut)), &self.to).unwrap()
+        };
+        match &self.to {
+            ArrowType::Int8 | ArrowType::UInt8 => small(8),
+            ArrowType::Int16 | ArrowType::UInt16 => small(16),
+            ArrowType::Int32 | ArrowType::UInt32 => small(32),
+            ArrowType::Date32 => {
+                let days: Int64Array = self.value_list(|value| i64::from(value as i32)).into_iter().collect();
+                cast(&cast(&days, &ArrowType::Int32).unwrap(), &ArrowType::Date32).unwrap()
+            }
+            ArrowType::UInt64 => Arc::new(bits.iter().map(|value| value.map(|value| value as u64)).collect::<arrow::array::UInt64Array>()),
+            ArrowType::Float64 => {
+                Arc::new(bits.iter().map(|value| value.map(|value| f64::from_bits(value as u64))).collect::<arrow::array::Float64Array>())
+            }
+            ArrowType::Float32 => {
+                Arc::new(bits.iter().map(|value| value.map(|value| f32::from_bits(value as u32))).collect::<arrow::array::Float32Array>())
+            }
+            to => cast(&bits_of(&bits), to).unwrap(),
+        }
+    }
+
+    fn value_list(&self, cut: impl Fn(i64) -> i64) -> Vec<Option<i64>> {
+        (0..self.rows as u64).map(|row| self.value(row).map(&cut)).collect()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::new(ArrowSchema::new(vec![Field::new("x", self.to.clone(), self.nulls.is_some())]))
+    }
+
+    fn file(&self) -> Bytes {
+        let version = if self.v2 { WriterVersion::PARQUET_2_0 } else { WriterVersion::PARQUET_1_0 };
+        let zstd = Compression::ZSTD(ZstdLevel::default());
+        let mut properties = WriterProperties::builder()
+            .set_writer_version(version)
+            .set_compression(if self.zstd { zstd } else { Compression::UNCOMPRESSED })
+            .set_data_page_row_count_limit(self.page_rows)
+            .set_write_batch_size(self.page_rows.min(64))
+            .set_max_row_group_row_count(Some(self.group_rows))
+            .set_dictionary_page_size_limit(self.dictionary_bytes)
+            .set_dictionary_enabled(self.encoding == Encoding::RLE_DICTIONARY);
+        if self.encoding != Encoding::RLE_DICTIONARY {
+            properties = properties.set_encoding(self.encoding);
+        }
+        let mut writer = ArrowWriter::try_new(Vec::new(), self.schema(), Some(properties.build())).unwrap();
+        writer.write(&RecordBatch::try_new(self.schema(), vec![self.array()]).unwrap()).unwrap();
+        writer.into_inner().unwrap().into()
+    }
+}
+
+fn bits_of(values: &[Option<i64>]) -> Int64Array {
+    values.iter().copied().collect()
+}
+
+fn column() -> impl Strategy<Value = Column> {
+    let values = prop_oneof![
+        prop_oneof![1..3_u64, 3..40_u64, 100..400_u64, 400..3000_u64].prop_map(Values::Few),
+        (1..300_u64).prop_map(Values::Runs),
+        (1..200_u64).prop_map(Values::Ascending),
+        Just(Values::Any),
+    ];
+    let nulls = proptest::option::weighted(0.6, (prop_oneof![Just(1_u64), 2..5_u64, Just(1_000_000)], 1..40_u64));
+    let encoding = prop_oneof![Just(Encoding::RLE_DICTIONARY), Just(Encoding::PLAIN), Just(Encoding::DELTA_BINARY_PACKED)];
+    let sizes = (1..4000_usize, 1..700_usize, 500..5000_usize, prop_oneof![Just(64_usize), Just(4000), Just(1 << 20)]);
+    (0..TYPES.len(), values, nulls, encoding, any::<bool>(), any::<bool>(), sizes, any::<u64>()).prop_map(
+        |(to, values, nulls, encoding, v2, zstd, (rows, page_rows, group_rows, dictionary_bytes), seed)| {
+            let to = TYPES[to].clone();
+            let floats = matches!(to, ArrowType::Float32 | ArrowType::Float64);
+            let encoding = if floats && encoding == Encoding::DELTA_BINARY_PACKED { Encoding::PLAIN } else { encoding };
+            Column { to, values, nulls, encoding, v2, zstd, rows, page_rows, group_rows, dictionary_bytes, seed }
+        },
+    )
+}
+
+fn load(file: &Bytes) -> ArrowReaderMetadata {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+    ArrowReaderMetadata::load(file, options).unwrap()
+}
+
+/// Stretches of rows that ascend, of which every other one is wanted.
+fn wanted(rows: u32, lengths: &[u32]) -> Vec<(u32, u32)> {
+    let (mut places, mut at) = (Vec::new(), 0);
+    for (number, length) in lengths.iter().cycle().enumerate() {
+        let count = (*length).min(rows - at);
+        if number % 2 == 0 && count > 0 {
+            places.push((at, count));
+        }
+        at += count;
+        if at == rows {
+            return places;
+        }
+    }
+    places
+}
+
+/// Decodes the wanted rows of a row group, so many stretches at a time.
+fn decode(
+    metadata: &ArrowReaderMetadata,
+    bytes: &Bytes,
+    index: usize,
+    places: &[(u32, u32)],
+    at_once: usize,
+) -> Result<Vec<ArrayRef>, ParquetError> {
+    let group = RowGroup { metadata: metadata.metadata(), schema: metadata.schema(), index };
+    assert!(group.decodes(0), "{:?}", metadata.metadata().row_group(index).column(0));
+    let rows = metadata.metadata().row_group(index).num_rows() as usize;
+    let ranges = places.iter().map(|(from, rows)| *from as usize..(*from + *rows) as usize);
+    let selection = RowSelection::from_consecutive_ranges(ranges, rows);
+    let ranges = group.ranges(0, Some(&selection));
+    let part = |range: &Range<u64>| bytes.slice(range.start as usize..range.end as usize);
+    let fetched = Arc::new(Fetched::new(&ranges, ranges.iter().map(part).collect()));
+    let mut decoder = Decoder::new(group, [0].into_iter(), &fetched)?;
+    let arrays = places.chunks(at_once).map(|places| Ok(decoder.read(places)?.remove(0)));
+    arrays.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_parquet_crate_decodes_the_same(column in column(), lengths in prop::collection::vec(1..900_u32, 1..9), at_once in 1..5_usize) {
+        let file = column.file();
+        let metadata = load(&file);
+        let mut first = 0;
+        for index in 0..metadata.metadata().num_row_groups() {
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone());
+            let batches = reader.with_row_groups(vec![index]).build().unwrap().map(|batch| Arc::clone(batch.unwrap().column(0)));
+            let batches: Vec<ArrayRef> = batches.collect();
+            let theirs = concat(&batches.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap();
+            prop_assert_eq!(&theirs, &column.array().slice(first, theirs.len()), "the crate gives what was written");
+            first += theirs.len();
+            let places = wanted(theirs.len() as u32, &lengths);
+            let ours = decode(&metadata, &file, index, &places, at_once).unwrap();
+            let ours = concat(&ours.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap();
+            let rows: UInt32Array = places.iter().flat_map(|(from, rows)| *from..*from + *rows).collect();
+            prop_assert_eq!(&ours, &arrow::compute::take(&theirs, &rows, None).unwrap());
+            prop_assert_eq!(ours.logical_nulls().is_none() || ours.null_count() > 0, true);
+        }
+        prop_assert_eq!(first, column.rows);
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_answer_or_an_error(
+        column in column(),
+        lengths in prop::collection::vec(1..900_u32, 1..9),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let column = Column { zstd: false, ..column };
+        let file = column.file();
+        let metadata = load(&file);
+        let mut bytes = file.to_vec();
+        let groups = metadata.metadata().row_groups();
+        let end = groups.iter().map(|group| group.column(0).byte_range()).map(|(start, bytes)| start + bytes).max().unwrap();
+        for (at, byte) in damage {
+            bytes[at.index(end as usize)] = byte;
+        }
+        let bytes = Bytes::from(bytes);
+        for index in 0..groups.len() {
+            let rows = groups[index].num_rows() as u32;
+            let places = wanted(rows, &lengths);
+            if let Ok(arrays) = decode(&metadata, &bytes, index, &places, 2) {
+                let found: usize = arrays.iter().map(Array::len).sum();
+                prop_assert_eq!(found, places.iter().map(|(_, rows)| *rows as usize).sum::<usize>());
+            }
+        }
+    }
+}
+
+#[test]
+fn other_columns_are_left_to_the_parquet_crate() {
+    let schema = Arc::new(ArrowSchema::new(vec![Field::new("x", ArrowType::Utf8, true), Field::new("y", ArrowType::Boolean, true)]));
+    let batch = RecordBatch::try_new(
+        Arc::clone(&schema),
+        vec![Arc::new(arrow::array::StringArray::from(vec!["a"])), Arc::new(arrow::array::BooleanArray::from(vec![true]))],
+    );
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
+    writer.write(&batch.unwrap()).unwrap();
+    let metadata = load(&writer.into_inner().unwrap().into());
+    let group = RowGroup { metadata: metadata.metadata(), schema: metadata.schema(), index: 0 };
+    assert!(!group.decodes(0));
+    assert!(!group.decodes(1));
+}
