@@ -14,8 +14,6 @@ use super::word::Word;
 
 /// Sizes of tables, so that no number of 8, 12 or 16 bits is beyond its table.
 const SIZES: [usize; 3] = [1 << 8, 1 << 12, 1 << 16];
-/// Values that are looked up before they are appended; the Parquet crate's writer ends a run of packed values then.
-const CHUNK: usize = 512;
 
 static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
@@ -58,20 +56,19 @@ impl<T: Word> Dictionary<T> {
         let Numbers { bytes, width, first, .. } = numbers;
         let ahead = numbers.count.min((GROUP - first % GROUP) % GROUP);
         self.look_up_singly(&mut numbers, ahead, out)?;
-        let mut found = [T::low(0); CHUNK];
-        loop {
-            let from = numbers.first / GROUP * width;
-            let groups =
-                (numbers.count / GROUP).min(CHUNK / GROUP).min(bytes.len().saturating_sub(from + SLACK).checked_div(width).unwrap_or(0));
-            let found = &mut found[..groups * GROUP];
-            if groups == 0 || !self.look_up_groups(&bytes[from..], width, found)? {
-                let left = numbers.count;
-                return self.look_up_singly(&mut numbers, left, out);
-            }
-            out.extend_from_slice(found);
-            numbers.first += found.len();
-            numbers.count -= found.len();
+        let from = numbers.first / GROUP * width;
+        let there = bytes.len().saturating_sub(from + SLACK).checked_div(width).unwrap_or(0);
+        let values = there.min(numbers.count / GROUP) * GROUP;
+        let before = out.len();
+        out.resize(before + values, T::low(0));
+        if values > 0 && self.look_up_groups(&bytes[from..], width, &mut out[before..])? {
+            numbers.first += values;
+            numbers.count -= values;
+        } else {
+            out.truncate(before);
         }
+        let left = numbers.count;
+        self.look_up_singly(&mut numbers, left, out)
     }
 
     fn look_up_singly(&self, numbers: &mut Numbers<'_>, count: usize, out: &mut Vec<T>) -> Result<(), ParquetError> {

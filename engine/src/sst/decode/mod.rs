@@ -21,6 +21,7 @@ mod hybrid;
 mod tests;
 mod word;
 
+use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -98,7 +99,9 @@ impl RowGroup<'_> {
     /// What must be fetched to read these rows of a column: all of it, or its dictionary and the pages.
     pub(super) fn ranges(&self, leaf: usize, rows: Option<&RowSelection>) -> Vec<Range<u64>> {
         let (start, bytes) = self.metadata.row_group(self.index).column(leaf).byte_range();
-        let Some((rows, pages)) = rows.zip(self.locations(leaf)) else { return vec![start..start + bytes] };
+        let Some((rows, pages)) = rows.zip(self.locations(leaf)) else {
+            return iter::once(start..start + bytes).collect();
+        };
         let first = pages.first().and_then(|page| u64::try_from(page.offset).ok()).filter(|first| *first > start);
         first.map(|first| start..first).into_iter().chain(rows.scan_ranges(pages)).collect()
     }
