@@ -237,8 +237,8 @@ proptest! {
             bytes[at.index(end as usize)] = byte;
         }
         let bytes = Bytes::from(bytes);
-        for index in 0..groups.len() {
-            let rows = groups[index].num_rows() as u32;
+        for (index, group) in groups.iter().enumerate() {
+            let rows = group.num_rows() as u32;
             let places = wanted(rows, &lengths);
             if let Ok(arrays) = decode(&metadata, &bytes, index, &places, 2) {
                 let found: usize = arrays.iter().map(Array::len).sum();
