@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, BooleanBufferBuilder};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::DataType as ArrowType;
 use bytes::Bytes;
-use parquet::basic::Encoding;
+use parquet::basic::{Encoding, Type};
 use parquet::column::page::{Page, PageReader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
@@ -61,6 +61,8 @@ pub(super) struct Column<T: Word> {
     /// Of the pages, the next that is read or skipped.
     next: usize,
     nullable: bool,
+    /// Not floating point, which has no differences.
+    whole: bool,
     to: ArrowType,
     dictionary: Option<Dictionary<T>>,
     page: Option<Open<T>>,
@@ -86,7 +88,8 @@ impl<T: Word> Column<T> {
             return Err(damaged("pages are not in the order of their rows"));
         }
         let nullable = chunk.column_descr().max_def_level() > 0;
-        Ok(Self { pages, ranges, next: 0, nullable, to, dictionary: None, page: None, out: Vec::new(), valid: None })
+        let whole = matches!(chunk.column_type(), Type::INT32 | Type::INT64);
+        Ok(Self { pages, ranges, next: 0, nullable, whole, to, dictionary: None, page: None, out: Vec::new(), valid: None })
     }
 
     /// Opens the page that has a row.
@@ -153,7 +156,7 @@ impl<T: Word> Column<T> {
                 // All are NULL.
                 None => Values::Plain { bytes: values, at: 0 },
             },
-            Encoding::DELTA_BINARY_PACKED => Values::Delta(Delta::new(values)?),
+            Encoding::DELTA_BINARY_PACKED if self.whole => Values::Delta(Delta::new(values)?),
             other => return Err(damaged(&format!("encoding {other} was not expected"))),
         };
         let at = rows.start;

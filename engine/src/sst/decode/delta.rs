@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 
-use super::bits::{self, GROUP};
+use super::bits;
 use super::word::Word;
 use super::{damaged, varint};
 
@@ -53,9 +53,10 @@ impl<T: Word> Delta<T> {
         let miniblocks = varint(&bytes, &mut at)?;
         let left = varint(&bytes, &mut at)?;
         let first = unzigzag(varint(&bytes, &mut at)?);
-        let size = |value: u64, most: usize| usize::try_from(value).ok().filter(|value| (1..=most).contains(value));
-        let sizes = size(miniblocks, MINIBLOCKS_MAX).zip(block.checked_div(miniblocks).and_then(|mini| size(mini, MINIBLOCK_MAX)));
-        let sizes = sizes.filter(|(_, mini)| mini.is_multiple_of(GROUP));
+        let mini = block.checked_div(miniblocks).unwrap_or(0);
+        let sound = block.is_multiple_of(128) && mini * miniblocks == block && mini.is_multiple_of(32);
+        let size = |value: u64, most: usize| usize::try_from(value).ok().filter(|value| sound && (1..=most).contains(value));
+        let sizes = size(miniblocks, MINIBLOCKS_MAX).zip(size(mini, MINIBLOCK_MAX));
         let (miniblocks, mini) = sizes.ok_or_else(|| damaged("blocks of differences have no possible size"))?;
         let left = usize::try_from(left).map_err(|_| damaged("a page has too many values"))?;
         let mut held = Vec::with_capacity(mini);

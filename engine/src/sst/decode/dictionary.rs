@@ -12,15 +12,17 @@ use super::bits::{self, GROUP, SLACK, unpack};
 use super::damaged;
 use super::word::Word;
 
-/// Sizes of tables, so that no number of 8, 12 or 16 bits is beyond its table.
-const SIZES: [usize; 3] = [1 << 8, 1 << 12, 1 << 16];
+/// Values of a table at least, so that no byte is beyond it.
+const VALUES_MIN: usize = 1 << 8;
+/// Values of a table that is looked up group by group, at most.
+const VALUES_MAX: usize = 1 << 16;
 
 static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
 /// The values of a dictionary.
 #[derive(Debug)]
 pub(super) struct Dictionary<T> {
-    /// With zeros behind them, up to one of the sizes.
+    /// With zeros behind them, so that no number of as many bits as the last one needs is beyond it.
     table: Vec<T>,
     len: u32,
 }
@@ -41,7 +43,9 @@ impl<T: Word> Dictionary<T> {
             return Err(damaged("a dictionary ends before its last value"));
         }
         let mut table: Vec<T> = bytes.chunks_exact(T::BYTES).take(count).map(T::from_bytes).collect();
-        table.resize(SIZES.into_iter().find(|size| count <= *size).unwrap_or(count), T::low(0));
+        if count <= VALUES_MAX {
+            table.resize(count.next_power_of_two().max(VALUES_MIN), T::low(0));
+        }
         Ok(Self { table, len: count as u32 })
     }
 
@@ -83,24 +87,26 @@ impl<T: Word> Dictionary<T> {
     /// Looks up whole groups; false if there is no loop for numbers of this width and this table.
     fn look_up_groups(&self, bytes: &[u8], width: usize, found: &mut [T]) -> Result<bool, ParquetError> {
         macro_rules! by_width {
-            ($($width:literal in $size:literal,)*) => {
+            ($($width:literal)*) => {
                 match width {
-                    $($width => self.table.first_chunk::<{ SIZES[$size] }>().map(|table| {
-                        ARCH.dispatch(Groups::<$width, { SIZES[$size] }, T> { bytes, table, len: self.len, found })
+                    $($width => self.table.first_chunk::<{ values_of($width) }>().map(|table| {
+                        ARCH.dispatch(Groups::<$width, { values_of($width) }, T> { bytes, table, len: self.len, found })
                     }),)*
                     _ => None,
                 }
             };
         }
-        let all = by_width!(
-            1 in 0, 2 in 0, 3 in 0, 4 in 0, 5 in 0, 6 in 0, 7 in 0, 8 in 0, 9 in 1, 10 in 1, 11 in 1, 12 in 1, 13 in 2, 14 in 2, 15 in 2,
-            16 in 2,
-        );
+        let all = by_width!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
         match all {
             Some(false) => Err(damaged("a dictionary lacks a value")),
             all => Ok(all.is_some()),
         }
     }
+}
+
+/// Values of a table for numbers of so many bits.
+const fn values_of(bits: usize) -> usize {
+    if 1 << bits < VALUES_MIN { VALUES_MIN } else { 1 << bits }
 }
 
 /// The loop over groups of numbers of `W` bits; says whether the dictionary has them all.
@@ -127,5 +133,53 @@ impl<const W: usize, const N: usize, T: Word> NullaryFnOnce for Groups<'_, W, N,
             }
         }
         beyond as i32 >= 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both loops, whichever this machine takes, and what one value at a time gives.
+    fn check<const W: usize, const N: usize>(values: usize) {
+        let plain: Vec<u8> = (0..values as u64).flat_map(|value| (value * 3 + 1).to_le_bytes()).collect();
+        let dictionary = Dictionary::<u64>::new(&plain, values).unwrap();
+        let count = 40 * GROUP;
+        let mut bytes = vec![0; count * W / 8 + SLACK];
+        let number = |at: usize| at.wrapping_mul(2_654_435_761) % values;
+        for at in 0..count {
+            for bit in (0..W).filter(|bit| number(at) >> bit & 1 == 1) {
+                bytes[(at * W + bit) / 8] |= 1 << ((at * W + bit) % 8);
+            }
+        }
+        let wanted: Vec<u64> = (0..count).map(|at| number(at) as u64 * 3 + 1).collect();
+        let mut found = vec![0; count];
+        let table = dictionary.table.first_chunk::<N>().unwrap();
+        assert!(Groups::<W, N, u64> { bytes: &bytes, table, len: dictionary.len, found: &mut found }.call());
+        assert_eq!(found, wanted, "{W} bits");
+        for first in [0, 3, GROUP, 13] {
+            let mut found = vec![7];
+            let numbers = Numbers { bytes: &bytes, width: W, first, count: count - first };
+            dictionary.look_up(numbers, &mut found).unwrap();
+            assert_eq!(found[1..], wanted[first..], "{W} bits from {first}");
+        }
+        // One that the dictionary does not have.
+        let fewer = Dictionary::<u64>::new(&plain, values - 1).unwrap();
+        let lacks = (0..count).any(|at| number(at) == values - 1);
+        let numbers = Numbers { bytes: &bytes, width: W, first: 0, count };
+        assert_eq!(fewer.look_up(numbers, &mut Vec::new()).is_err(), lacks, "{W} bits");
+    }
+
+    #[test]
+    fn every_loop_finds_what_a_look_at_single_numbers_finds() {
+        check::<1, 256>(2);
+        check::<2, 256>(3);
+        check::<5, 256>(32);
+        check::<7, 256>(101);
+        check::<8, 256>(256);
+        check::<9, 512>(300);
+        check::<11, 2048>(1100);
+        check::<13, 8192>(5000);
+        check::<16, 65536>(65536);
     }
 }

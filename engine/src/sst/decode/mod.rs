@@ -6,8 +6,8 @@
 //! as are all columns that are not numbers.
 //!
 //! Invariants:
-//! - What is decoded is what the Parquet crate decodes from the same bytes; tests compare them.
-//! - Whatever the bytes are, there is an answer or an error, never a panic.
+//! - What is decoded is what the Parquet crate decodes of a sound page; tests compare them.
+//! - Of a damaged page there is an answer or an error, never a panic, and after an error nothing more.
 //!
 //! [`SerializedPageReader`]: parquet::file::serialized_reader::SerializedPageReader
 
@@ -121,22 +121,29 @@ impl RowGroup<'_> {
 /// Decodes columns of a row group together.
 pub(super) struct Decoder {
     columns: Vec<Box<dyn Numbers>>,
+    /// Columns are not at the same row any more.
+    failed: bool,
 }
 
 impl Decoder {
     /// Of columns that [`RowGroup::decodes`], whose bytes were fetched.
     pub(super) fn new(group: RowGroup<'_>, leaves: impl Iterator<Item = usize>, bytes: &Arc<Fetched>) -> Result<Self, ParquetError> {
-        Ok(Self { columns: leaves.map(|leaf| group.column(leaf, bytes)).collect::<Result<_, _>>()? })
+        Ok(Self { columns: leaves.map(|leaf| group.column(leaf, bytes)).collect::<Result<_, _>>()?, failed: false })
     }
 
     /// The values of rows (first, rows), which ascend and lie behind those that were read before.
     pub(super) fn read(&mut self, places: &[(u32, u32)]) -> Result<Vec<ArrayRef>, ParquetError> {
+        if self.failed {
+            return Err(damaged("a column is read behind a page that could not be decoded"));
+        }
         let rows = places.iter().map(|(_, rows)| *rows as usize).sum();
         let read = |column: &mut Box<dyn Numbers>| {
             column.reserve(rows);
             places.iter().try_for_each(|(from, rows)| column.read(*from..*from + *rows))?;
             column.take()
         };
-        self.columns.iter_mut().map(read).collect()
+        let columns: Result<_, _> = self.columns.iter_mut().map(read).collect();
+        self.failed = columns.is_err();
+        columns
     }
 }
