@@ -10,6 +10,9 @@ use tessera_server::config::Config;
 use tessera_server::error::ServerError;
 use tessera_server::home::Home;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     cli::main(|config| start(config).boxed())
 }

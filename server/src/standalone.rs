@@ -33,7 +33,7 @@ use crate::query::error::{from_engine, unwrap};
 use crate::query::session::Sessions;
 use crate::query::{copy, dml, limits};
 use crate::repartition::{self, CatalogReadSet, Regions};
-use crate::router::Waiting;
+use crate::router::{Decoded, Waiting};
 use crate::service::{Output, SqlService};
 use crate::sql::{Statement, TableName, parse};
 
@@ -111,7 +111,7 @@ impl Standalone {
         // Before any region is opened: a process that lives on and runs procedures takes none of them back from then on.
         let claim = Fence::claim(&**catalog.kv(), &env).await.map_err(|error| procedure::from_procedure(&error))?;
         let waiting = Waiting::new(limits::WAITING_BYTES_MAX);
-        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max, waiting };
+        let catalogs = Catalogs { catalog, engine, env, closed: Closed::default(), batch_bytes_max, waiting, decoded: Decoded::default() };
         recover::finish_drops(&catalogs, &store).await?;
         open_regions(&catalogs).await?;
         recover::finish_alterations(&catalogs).await?;

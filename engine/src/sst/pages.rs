@@ -96,22 +96,30 @@ pub(super) struct Known<'a> {
 impl Known<'_> {
     /// Skips what cannot satisfy the predicate. `usable` says which columns may be used.
     pub(super) fn select(&self, filter: &Expr, usable: impl Fn(&Column) -> bool) -> Selected {
-        let total = self.footer.row_groups();
+        let groups: Vec<Group> = self.selected(filter, usable).map(|(group, _)| group).collect();
+        Selected { skipped: self.footer.row_groups() - groups.len(), groups }
+    }
+
+    /// The row groups that [`select`](Self::select) leaves, each looked at when it is asked for, and whether all of its rows
+    /// satisfy the predicate.
+    pub(super) fn selected<'a>(&'a self, filter: &'a Expr, usable: impl Fn(&Column) -> bool) -> impl Iterator<Item = (Group, bool)> + 'a {
         let columns = filter.columns();
         let columns: Vec<&Column> = columns.iter().filter_map(|id| self.schema.column(*id)).filter(|column| usable(column)).collect();
         let bounds = self.in_row_groups(&columns);
-        let rows = |index: usize| {
+        let rows = move |index: usize| {
             let whole = 0..self.footer.rows_of(index) as u32;
             match filter.evaluate_box(&bounds.of(index)) {
-                Tri::False => Vec::new(),
-                _ if whole.is_empty() => Vec::new(),
-                Tri::True => vec![whole],
-                Tri::Unknown => self.select_rows(filter, &columns, index),
+                Tri::False => (Vec::new(), false),
+                _ if whole.is_empty() => (Vec::new(), true),
+                Tri::True => (vec![whole], true),
+                Tri::Unknown => (self.select_rows(filter, &columns, index), false),
             }
         };
-        let groups = (0..total).map(|index| Group { index, rows: rows(index) });
-        let groups: Vec<Group> = groups.filter(|group| !group.rows.is_empty()).collect();
-        Selected { skipped: total - groups.len(), groups }
+        let groups = (0..self.footer.row_groups()).map(move |index| {
+            let (rows, all) = rows(index);
+            (Group { index, rows }, all)
+        });
+        groups.filter(|(group, _)| !group.rows.is_empty())
     }
 
     /// What is known of columns in the row groups.

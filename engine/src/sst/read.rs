@@ -27,6 +27,9 @@ use crate::merge::{BATCH_ROWS, BatchStream, Output, Run, RunTraits, Seen};
 /// Bytes at the end of a file that are read first; footer and page index mostly fit.
 const TAIL_BYTES: u64 = 64 << 10;
 
+/// Of pages on which some rows may satisfy a filter, one row in so many is thought to: a page has rows of many series.
+const MATCHING_SHARE: u64 = 8;
+
 /// What to read of a file.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
@@ -198,6 +201,23 @@ impl Access {
         };
         let (read, excluded) = read.without_excluded(usable).await?;
         Ok(Scan { traits: traits(file), row_groups: read.groups.len(), row_groups_skipped: skipped + excluded, read })
+    }
+
+    /// About how many rows of a file satisfy a filter on tags and the time, not counted far beyond `enough`: all of a row
+    /// group where its statistics say so, and one in [`MATCHING_SHARE`] on pages that may have some.
+    pub(crate) async fn estimate_rows(&self, file: &FileRef, schema: &Schema, filter: &Expr, enough: u64) -> Result<u64, Error> {
+        let path = self.path(file.key);
+        self.verify_once(file, &path).await?;
+        let footer = self.footer(file, &path).await?;
+        let known = Known { key: file.key, footer: &footer, schema, bounds: &self.caches.bounds };
+        let (mut matching, mut possible) = (0, 0_u64);
+        for (group, all) in known.selected(filter, |column| column.semantic != SemanticType::Field) {
+            *(if all { &mut matching } else { &mut possible }) += group.selected() as u64;
+            if matching + possible.div_ceil(MATCHING_SHARE) >= enough {
+                break;
+            }
+        }
+        Ok(matching + possible.div_ceil(MATCHING_SHARE))
     }
 
     /// Values of the first tag at which a file's rows are cut into about so many equal parts.

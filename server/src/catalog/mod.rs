@@ -24,7 +24,7 @@ use tessera_metaclient::procedure::{Locks, Procedures};
 use crate::ddl::procedure::{from_procedure, obstructed};
 use crate::error::{Code, ServerError, chain};
 use crate::query::limits;
-use crate::router::{Next, Patience, RouteTable, Waiting};
+use crate::router::{Decoded, Next, Patience, RouteTable, Waiting};
 pub use closed::Closed;
 pub(crate) use describe::rows;
 pub use describe::{create_text, describe, names_output, show_create};
@@ -37,7 +37,7 @@ pub use tessera_metaclient::catalog::DEFAULT_DATABASE;
 #[derive(Debug, Clone)]
 pub struct Table {
     /// What the catalog says of it.
-    pub info: TableInfo,
+    pub info: Arc<TableInfo>,
     /// Where its rows are read and written.
     pub sets: RouteTable,
 }
@@ -84,6 +84,8 @@ pub struct Catalogs {
     pub batch_bytes_max: usize,
     /// The memory of rows that wait for a repartition.
     pub waiting: Waiting,
+    /// What was read of tables before, so that a statement decodes only what is new.
+    pub decoded: Decoded,
 }
 
 impl Catalogs {
@@ -116,7 +118,8 @@ impl Catalogs {
     /// # Errors
     /// When the catalog does not answer.
     pub async fn find(&self, database: &str, name: &str) -> Result<Option<Arc<Table>>, ServerError> {
-        let found = RouteTable::find(&self.catalog, &TableRef::new(database, name)).await.map_err(|error| from_catalog(&error))?;
+        let found =
+            RouteTable::find(&self.catalog, &self.decoded, &TableRef::new(database, name)).await.map_err(|error| from_catalog(&error))?;
         let found = found.filter(|(_, sets)| !sets.read.routes.is_empty());
         Ok(found.map(|(info, sets)| Arc::new(Table { info, sets })))
     }
@@ -191,7 +194,8 @@ impl Catalogs {
     /// # Errors
     /// A table that was dropped or is closed.
     pub async fn routes(&self, table: &Table) -> Result<RouteTable, ServerError> {
-        let sets = RouteTable::load(&self.catalog, table.info.id).await.map_err(|error| from_catalog(&error))?;
+        let loaded = RouteTable::load_with_table(&self.catalog, &self.decoded, table.info.id).await;
+        let (_, sets) = loaded.map_err(|error| from_catalog(&error))?;
         self.still_there(table, sets)
     }
 
@@ -200,7 +204,7 @@ impl Catalogs {
     /// # Errors
     /// A table that was dropped or is closed.
     pub async fn present(&self, table: &Table) -> Result<Table, ServerError> {
-        let loaded = RouteTable::load_with_table(&self.catalog, table.info.id).await;
+        let loaded = RouteTable::load_with_table(&self.catalog, &self.decoded, table.info.id).await;
         let (info, sets) = loaded.map_err(|error| from_catalog(&error))?;
         let sets = self.still_there(table, sets)?;
         let dropped = || ServerError::new(Code::TableNotFound, format!("table {} was dropped", table.shown()));
@@ -229,7 +233,7 @@ impl Catalogs {
                 return Err(ServerError::new(Code::RegionBusy, text));
             };
             let sets = self.routes_changed(&table, pause).await?;
-            table = Arc::new(Table { info: table.info.clone(), sets });
+            table = Arc::new(Table { info: Arc::clone(&table.info), sets });
         }
         Ok(table)
     }
@@ -256,7 +260,7 @@ impl Catalogs {
     /// The table with its routes; `None` if it was dropped since `info` was read, for a table has at least one route.
     async fn with_routes(&self, info: TableInfo) -> Result<Option<Arc<Table>>, ServerError> {
         let sets = RouteTable::load(&self.catalog, info.id).await.map_err(|error| from_catalog(&error))?;
-        Ok((!sets.read.routes.is_empty()).then(|| Arc::new(Table { info, sets })))
+        Ok((!sets.read.routes.is_empty()).then(|| Arc::new(Table { info: Arc::new(info), sets })))
     }
 }
 

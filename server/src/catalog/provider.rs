@@ -17,8 +17,8 @@ use tessera_manifest::value::{DataType, Value};
 
 use super::{Closed, Table};
 use crate::query::past::Versions;
-use crate::query::scan::{Source, TesseraScanExec, Work};
-use crate::query::{filter, value};
+use crate::query::scan::{Source, TesseraScanExec, Work, matching};
+use crate::query::{filter, limits, value};
 
 /// One table of a statement.
 pub struct TesseraTable {
@@ -61,6 +61,24 @@ impl TesseraTable {
     #[must_use]
     pub fn is_past(&self) -> bool {
         self.past.is_some()
+    }
+
+    /// About how many rows a scan with these filters gives, at most `enough`; `None` if that is not known.
+    pub(crate) async fn estimate_rows(&self, filters: &[DfExpr], enough: u64) -> Option<u64> {
+        let schema = &self.table.info.schema;
+        if self.is_past() || self.table.routes().len() > limits::FEW_REGIONS {
+            return None;
+        }
+        let filter = filter::superset(filters, schema);
+        let regions: Vec<_> = matching(&self.table, &filter).collect();
+        let mut rows = 0;
+        for region in regions {
+            rows += self.engine.region(region).ok()?.estimate_rows(schema, &filter, enough).await.ok()?;
+            if rows >= enough {
+                return Some(enough);
+            }
+        }
+        Some(rows)
     }
 
     /// The table.

@@ -223,7 +223,7 @@ pub async fn settle(table: Arc<Table>, catalogs: &Catalogs) -> Result<Arc<Table>
     if metas.iter().all(|meta| meta.schema.version() == version) {
         return Ok(table);
     }
-    let mut new = info.clone();
+    let mut new = TableInfo::clone(info);
     if newest.schema.version() > version {
         new.name.clone_from(&newest.table);
         new.options.clone_from(&newest.options);

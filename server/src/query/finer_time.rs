@@ -20,7 +20,7 @@ use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType as ArrowType, TimeUnit as ArrowUnit};
 use chrono::DateTime;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Between, InList};
@@ -48,7 +48,7 @@ impl OptimizerRule for FinerTime {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if matches!(plan, LogicalPlan::Values(_)) {
+        if matches!(plan, LogicalPlan::Values(_)) || !has_expr(&plan, |expr| casts_to_time(expr) || zoned::is_cast(expr))? {
             return Ok(Transformed::no(plan));
         }
         let context = SimplifyContext::builder()
@@ -77,7 +77,7 @@ impl AnalyzerRule for FinerText {
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let analyzed = plan.transform_up_with_subqueries(|plan| {
-            if matches!(plan, LogicalPlan::Values(_)) {
+            if matches!(plan, LogicalPlan::Values(_)) || !has_expr(&plan, is_comparison)? {
                 return Ok(Transformed::no(plan));
             }
             let schema = schema_below(&plan)?;
@@ -87,6 +87,32 @@ impl AnalyzerRule for FinerText {
             })
         });
         Ok(analyzed?.data)
+    }
+}
+
+/// Whether an expression of a plan node, or a part of one, is such.
+fn has_expr(plan: &LogicalPlan, wanted: impl Fn(&Expr) -> bool) -> Result<bool> {
+    let mut found = false;
+    plan.apply_expressions(|expr| {
+        found = expr.exists(|part| Ok(wanted(part)))?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+fn casts_to_time(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(cast) => matches!(cast.field.data_type(), ArrowType::Timestamp(..)),
+        Expr::TryCast(cast) => matches!(cast.field.data_type(), ArrowType::Timestamp(..)),
+        _ => false,
+    }
+}
+
+fn is_comparison(expr: &Expr) -> bool {
+    match expr {
+        Expr::BinaryExpr(binary) => comparison(binary.op),
+        Expr::Between(_) | Expr::InList(_) => true,
+        _ => false,
     }
 }
 

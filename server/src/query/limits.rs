@@ -46,3 +46,9 @@ pub const PARTITIONS_MAX: usize = (tessera_metaclient::limits::TXN_OPS_MAX - 3) 
 
 /// Bytes of a result that is not the last of its request, which is held in memory. More: an error that says so.
 pub const SETTLED_BYTES_MAX: usize = 256 << 20;
+
+/// Rows, about, up to which a statement that reads no more is planned for one partition; few in tests, so that they meet both.
+pub const FEW_ROWS: u64 = if cfg!(test) { 4 } else { 32 * 1024 };
+
+/// Regions of a table up to which it is looked up how many rows a statement reads.
+pub const FEW_REGIONS: usize = 64;

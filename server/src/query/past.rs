@@ -71,7 +71,7 @@ pub async fn provider(
     }
     let mut past = Table::clone(&table);
     if let Some(schema) = schema {
-        past.info.schema = schema.as_ref().clone();
+        Arc::make_mut(&mut past.info).schema = schema.as_ref().clone();
     }
     Ok(catalogs.provider(Arc::new(past)).at(Arc::new(versions)))
 }

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::dataframe::DataFrame;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -30,6 +29,7 @@ use tessera_manifest::env::Moment;
 
 use super::error::unwrap;
 use super::limits;
+use super::partitions::create_physical_plan;
 use super::refusal::{Refusal, Refused};
 use super::scan::TesseraScanExec;
 use super::session::{Planned, Sessions};
@@ -69,7 +69,7 @@ impl Sessions {
                 planned.tables.clear();
             }
             let tables = planned.tables.clone();
-            let Refused { refusal, error } = match attempt(planned, catalogs, &prepare).await {
+            let Refused { refusal, error } = match self.attempt(planned, catalogs, &prepare).await {
                 Ok(begun) => return Ok(begun),
                 Err(refused) => refused,
             };
@@ -104,6 +104,23 @@ impl Sessions {
         let all = |plan| Ok(Prepared { plan, settled: None, with: () });
         Ok(self.read(statement, database, catalogs, all).await?.0)
     }
+
+    async fn attempt<T>(
+        &self,
+        planned: Planned,
+        catalogs: &Catalogs,
+        prepare: &impl Fn(LogicalPlan) -> Result<Prepared<T>, ServerError>,
+    ) -> Result<(SendableRecordBatchStream, T), Refused> {
+        let Planned { mut state, plan, tables } = planned;
+        let Prepared { plan, settled, with } = prepare(plan).map_err(Refused::for_good)?;
+        if let Some(table) = settled.filter(|table| !table.sets.is_settled()) {
+            catalogs.check_unobstructed(&table).await.map_err(Refused::for_good)?;
+            let text = format!("table {} is being repartitioned, and a statement that reads what it writes waits for that", table.shown());
+            return Err(Refused { refusal: Some(Refusal::Stale), error: ServerError::new(Code::RegionBusy, text) });
+        }
+        let physical = create_physical_plan(&mut state, &plan).await.map_err(|error| Refused::coded(unwrap(error)))?;
+        Ok((begin(physical, self.end(state), &tables, catalogs).await?, with))
+    }
 }
 
 /// Whether a statement writes rows that it holds itself, which may be many, and reads no table.
@@ -111,23 +128,6 @@ fn is_values(statement: &df::Statement) -> bool {
     let df::Statement::Insert(insert) = statement else { return false };
     let Some(source) = insert.source.as_ref().filter(|source| source.with.is_none()) else { return false };
     matches!(*source.body, df::SetExpr::Values(_)) && df::visit_relations(source, |_| ControlFlow::Break(())).is_continue()
-}
-
-async fn attempt<T>(
-    planned: Planned,
-    catalogs: &Catalogs,
-    prepare: &impl Fn(LogicalPlan) -> Result<Prepared<T>, ServerError>,
-) -> Result<(SendableRecordBatchStream, T), Refused> {
-    let Planned { state, plan, tables } = planned;
-    let Prepared { plan, settled, with } = prepare(plan).map_err(Refused::for_good)?;
-    if let Some(table) = settled.filter(|table| !table.sets.is_settled()) {
-        catalogs.check_unobstructed(&table).await.map_err(Refused::for_good)?;
-        let text = format!("table {} is being repartitioned, and a statement that reads what it writes waits for that", table.shown());
-        return Err(Refused { refusal: Some(Refusal::Stale), error: ServerError::new(Code::RegionBusy, text) });
-    }
-    let context = state.task_ctx();
-    let physical = DataFrame::new(state, plan).create_physical_plan().await.map_err(|error| Refused::coded(unwrap(error)))?;
-    Ok((begin(physical, context, &tables, catalogs).await?, with))
 }
 
 /// Pins every region that a plan over these tables reads, and gives its rows.

@@ -52,7 +52,7 @@ fn table(texts: &[&str]) -> Table {
         next_region_number: RegionNumber(9),
         next_generation: Generation::MAX,
     };
-    Table { info, sets }
+    Table { info: Arc::new(info), sets }
 }
 
 /// Rows of (host, dc); v is the row's number.

@@ -118,6 +118,12 @@ pub struct TesseraScanExec {
     metrics: ExecutionPlanMetricsSet,
 }
 
+/// The regions of a table whose rule can match a filter, in the order of its routes.
+pub(crate) fn matching<'a>(table: &'a Table, filter: &'a Expr) -> impl Iterator<Item = RegionId> + 'a {
+    let any = *filter == Expr::always();
+    table.routes().iter().filter(move |route| any || !rules::disjoint(&route.rule, filter)).map(|route| route.region)
+}
+
 /// Files of a region from which on rows are not merged into the order of keys: each would be open at the same time.
 const ORDERED_FILES_MAX: usize = 256;
 
@@ -125,15 +131,8 @@ impl TesseraScanExec {
     /// A scan of the regions whose rule can match the request's filter; `schema` is that of the projection.
     #[must_use]
     pub fn new(source: Source, schema: SchemaRef, request: ScanRequest, work: Work) -> Self {
-        let table = &source.table;
-        let mut regions = Vec::with_capacity(table.routes().len());
-        let any = request.filter == Expr::always();
-        for route in table.routes() {
-            if any || !rules::disjoint(&route.rule, &request.filter) {
-                regions.push(route.region);
-            }
-        }
-        let pruned = table.routes().len() - regions.len();
+        let regions: Vec<RegionId> = matching(&source.table, &request.filter).collect();
+        let pruned = source.table.routes().len() - regions.len();
         let streams = work.streams.div_ceil(regions.len().max(1)).max(1);
         let request = ScanRequest { streams, ..request };
         Self::assemble(source, EquivalenceProperties::new(schema), regions, pruned, request, work)

@@ -1,15 +1,15 @@
 //! Plans and runs what DataFusion knows, against a snapshot of the catalog that each statement takes.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::DateTime;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, TableProvider};
 use datafusion::catalog::{CatalogProviderList, SchemaProvider};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
+use datafusion::execution::{SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ExprSchemable, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
@@ -34,7 +34,12 @@ use crate::sql::parser::{CATALOG, CATALOGS, check_catalog};
 /// Makes the session of a statement.
 pub struct Sessions {
     base: SessionState,
+    /// Sessions of statements that were planned. Each knows hundreds of functions by name, which would be copied for another.
+    idle: Mutex<Vec<SessionState>>,
 }
+
+/// Sessions that are kept for statements to come.
+const IDLE_MAX: usize = 64;
 
 /// A statement's plan with the session that made it.
 pub struct Planned {
@@ -58,6 +63,7 @@ impl Sessions {
         config = config.with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
         options.execution.time_zone = Some("+00:00".to_owned());
+        options.catalog.default_catalog = CATALOG.to_owned();
         // Tables hold plain strings; views would only be cast back and forth.
         options.sql_parser.map_string_types_to_utf8view = false;
         // A scan has a partition for each region already. Dealing its batches out to cores in turn would make the order of
@@ -66,7 +72,37 @@ impl Sessions {
         let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
         let builder = builder.with_analyzer_rules(analyzer_rules()).with_optimizer_rules(optimizer_rules());
         let base = builder.with_physical_optimizer_rules(physical_rules()).build();
-        Ok(Self { base })
+        Ok(Self { base, idle: Mutex::default() })
+    }
+
+    /// A session for a statement in `database`, as if no other had had it.
+    fn begin(&self, database: &str) -> SessionState {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut state = idle.unwrap_or_else(|| self.base.clone());
+        // Else the options would be copied before they are changed.
+        state.execution_props_mut().config_options = None;
+        let partitions = self.base.config().target_partitions();
+        let options = state.config_options();
+        if options.catalog.default_schema != database || options.execution.target_partitions != partitions {
+            let options = state.config_mut().options_mut();
+            options.catalog.default_schema = database.to_owned();
+            options.execution.target_partitions = partitions;
+        }
+        state.mark_start_execution();
+        state
+    }
+
+    /// What operators need of a session while they run, which is not its functions; the session is kept for another
+    /// statement, without the tables of this one.
+    pub(super) fn end(&self, mut state: SessionState) -> Arc<TaskContext> {
+        let (id, config, runtime) = (state.session_id().to_owned(), state.config().clone(), Arc::clone(state.runtime_env()));
+        let context = TaskContext::new(None, id, config, HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new(), runtime);
+        state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(state);
+        }
+        Arc::new(context)
     }
 
     /// Plans a statement in `database`.
@@ -74,10 +110,7 @@ impl Sessions {
     /// # Errors
     /// An unknown database, table, column or function, or types that do not fit.
     pub async fn plan(&self, statement: df::Statement, database: &str, catalogs: &Catalogs) -> Result<Planned, ServerError> {
-        let mut state = self.base.clone();
-        state.config_mut().options_mut().catalog.default_catalog = CATALOG.to_owned();
-        state.config_mut().options_mut().catalog.default_schema = database.to_owned();
-        state.mark_start_execution();
+        let mut state = self.begin(database);
         let now_ms = i64::try_from(catalogs.env.unix_ms()).unwrap_or(i64::MAX);
         state.execution_props_mut().query_execution_start_time = DateTime::from_timestamp_millis(now_ms);
         let statement = DfStatement::Statement(Box::new(statement));

@@ -25,15 +25,23 @@ use super::finer_time::is_utc;
 /// becomes NULL.
 const CASTS: [(&str, bool); 4] = [("arrow_cast", false), ("arrow_try_cast", true), ("cast_to_type", false), ("try_cast_to_type", true)];
 
+/// Whether this is a function that casts.
+pub(super) fn is_cast(expr: &Expr) -> bool {
+    cast_of(expr).is_some()
+}
+
+/// What a function that casts casts, and whether a value that does not fit becomes NULL.
+fn cast_of(expr: &Expr) -> Option<(&Expr, bool)> {
+    let Expr::ScalarFunction(function) = expr else { return None };
+    let (_, safe) = CASTS.iter().find(|(name, _)| *name == function.func.name())?;
+    Some((function.args.first()?, *safe))
+}
+
 /// A function that casts to a timestamp as the cast that it is.
 pub(super) fn write_out(expr: Expr, context: &SimplifyContext) -> Transformed<Expr> {
-    let Expr::ScalarFunction(function) = &expr else { return Transformed::no(expr) };
-    let Some((_, safe)) = CASTS.iter().find(|(name, _)| *name == function.func.name()) else { return Transformed::no(expr) };
-    match (function.args.first(), context.get_data_type(&expr)) {
-        (Some(of), Ok(to @ ArrowType::Timestamp(..))) => {
-            let of = of.clone();
-            Transformed::yes(if *safe { try_cast(of, to) } else { cast(of, to) })
-        }
+    let Some((of, safe)) = cast_of(&expr) else { return Transformed::no(expr) };
+    match context.get_data_type(&expr) {
+        Ok(to @ ArrowType::Timestamp(..)) => Transformed::yes(if safe { try_cast(of.clone(), to) } else { cast(of.clone(), to) }),
         _ => Transformed::no(expr),
     }
 }

@@ -24,5 +24,5 @@ pub mod waiting;
 
 pub use lanes::{Lanes, Refused};
 pub use patience::{Next, Patience};
-pub use routes::{RouteTable, Routes};
+pub use routes::{Decoded, RouteTable, Routes};
 pub use waiting::Waiting;

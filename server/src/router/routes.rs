@@ -4,10 +4,13 @@
 //! - A [`Routes`] is one revision of a set: its stamp holds the revision of each route, so that two equal stamps are the
 //!   same routes, nodes and epochs included, and any write to a route makes another stamp.
 //! - A table is found with its routes as of one revision: its columns are those that its rules are about.
+//! - What was decoded of a table is taken again only where the entries have the revisions that it was decoded at.
 //! - A wait ends when the set has another stamp, or after its time; it never misses a change between read and watch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use moka::sync::Cache;
 use tessera_manifest::env;
 use tessera_manifest::id::{RegionId, TableId};
 use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
@@ -33,22 +36,68 @@ pub struct Stamp(Vec<(RegionId, Revision)>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteTable {
     /// Where rows are read.
-    pub read: Routes,
+    pub read: Arc<Routes>,
     /// Where rows are written.
-    pub write: Routes,
+    pub write: Arc<Routes>,
     /// The revision of the catalog.
     pub revision: Revision,
 }
 
 impl Routes {
-    fn of(entries: &[Entry]) -> Result<Self, CatalogError> {
+    /// The routes of a set's entries; `before`, if it was decoded of the same.
+    fn of(entries: &[Entry], before: Option<&Arc<Self>>) -> Result<Arc<Self>, CatalogError> {
+        if let Some(before) = before.filter(|before| before.stamp.is_of(entries)) {
+            return Ok(Arc::clone(before));
+        }
         let mut routes: Vec<(Route, Revision)> = Vec::with_capacity(entries.len());
         for entry in entries {
             routes.push((values::decode_entry(entry)?, entry.mod_revision));
         }
         routes.sort_by_key(|(route, _)| route.region);
         let stamp = Stamp(routes.iter().map(|(route, revision)| (route.region, *revision)).collect());
-        Ok(Self { routes: routes.into_iter().map(|(route, _)| route).collect(), stamp })
+        Ok(Arc::new(Self { routes: routes.into_iter().map(|(route, _)| route).collect(), stamp }))
+    }
+}
+
+impl Stamp {
+    /// Whether it is that of these entries, which are in the order of their keys.
+    fn is_of(&self, entries: &[Entry]) -> bool {
+        let region = |entry: &Entry| match MetaKey::from_key(&entry.key) {
+            Ok(MetaKey::Route { region, .. }) => Some(region),
+            _ => None,
+        };
+        let same = |(known, entry): (&(RegionId, Revision), &Entry)| known.1 == entry.mod_revision && region(entry) == Some(known.0);
+        self.0.len() == entries.len() && self.0.iter().zip(entries).all(same)
+    }
+}
+
+/// What was last decoded of each table, for as long as it is what the store has.
+#[derive(Debug, Clone)]
+pub struct Decoded(Cache<TableId, Arc<Last>>);
+
+#[derive(Debug)]
+struct Last {
+    info: Arc<TableInfo>,
+    /// The revision at which that was written.
+    at: Revision,
+    read: Arc<Routes>,
+    write: Arc<Routes>,
+}
+
+impl Last {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.info, &other.info) && Arc::ptr_eq(&self.read, &other.read) && Arc::ptr_eq(&self.write, &other.write)
+    }
+}
+
+/// Columns and routes of all tables that are remembered.
+const DECODED_PARTS_MAX: u64 = 200_000;
+
+impl Default for Decoded {
+    fn default() -> Self {
+        let parts = |last: &Last| last.info.schema.columns().len() + last.read.routes.len() + last.write.routes.len() + 1;
+        let weigher = move |_: &TableId, last: &Arc<Last>| u32::try_from(parts(last)).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(DECODED_PARTS_MAX).weigher(weigher).build())
     }
 }
 
@@ -58,13 +107,13 @@ impl RouteTable {
     ///
     /// # Errors
     /// [`CatalogError::Contended`] when the name goes from table to table; when the store fails or holds what cannot be read.
-    pub async fn find(catalog: &Catalog, name: &TableRef) -> Result<Option<(TableInfo, Self)>, CatalogError> {
+    pub async fn find(catalog: &Catalog, decoded: &Decoded, name: &TableRef) -> Result<Option<(Arc<TableInfo>, Self)>, CatalogError> {
         let kv = catalog.kv();
         let by_name = MetaKey::TableName { database: name.database.clone(), name: name.name.clone() }.to_key();
         for _ in 0..ATTEMPTS_MAX {
             let Some(entry) = kv.get(&by_name).await?.entry else { return Ok(None) };
             let TableName(id) = values::decode_entry(&entry)?;
-            let (info, sets) = Self::load_with_table(catalog, id).await?;
+            let (info, sets) = Self::load_with_table(catalog, decoded, id).await?;
             // Between the two requests the table may have been dropped or renamed; then the name is read again.
             if let Some(info) = info.filter(|info| info.table_ref() == *name) {
                 return Ok(Some((info, sets)));
@@ -78,27 +127,50 @@ impl RouteTable {
     /// # Errors
     /// When the store fails or holds what cannot be read.
     pub async fn load(catalog: &Catalog, table: TableId) -> Result<Self, CatalogError> {
-        Self::load_with_table(catalog, table).await.map(|(_, sets)| sets)
+        Self::read(catalog, None, table).await.map(|(_, sets)| sets)
     }
 
     /// The same with the table, as of the same revision, if it is there: it has all columns that the rules are about.
     ///
     /// # Errors
     /// When the store fails or holds what cannot be read.
-    pub async fn load_with_table(catalog: &Catalog, table: TableId) -> Result<(Option<TableInfo>, Self), CatalogError> {
+    pub async fn load_with_table(
+        catalog: &Catalog,
+        decoded: &Decoded,
+        table: TableId,
+    ) -> Result<(Option<Arc<TableInfo>>, Self), CatalogError> {
+        let last = decoded.0.get(&table);
+        let (now, sets) = Self::read(catalog, last.as_ref(), table).await?;
+        let info = now.as_ref().map(|now| Arc::clone(&now.info));
+        if let Some(now) = now.filter(|now| last.is_none_or(|last| !last.is(now))) {
+            decoded.0.insert(table, Arc::new(now));
+        }
+        Ok((info, sets))
+    }
+
+    /// The same, with what may be taken of what was decoded last.
+    async fn read(catalog: &Catalog, last: Option<&Arc<Last>>, table: TableId) -> Result<(Option<Last>, Self), CatalogError> {
         let range = |set| Op::Range { request: RangeRequest::new(keys::routes(set, table)) };
         let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write), Op::get(MetaKey::Table { id: table }.to_key())]);
         let answer = catalog.kv().txn(txn).await?;
-        let (read, write) = (Routes::of(answer.entries(0))?, Routes::of(answer.entries(1))?);
-        let info = answer.entry(2).map(values::decode_entry).transpose()?;
-        Ok((info, Self { read, write, revision: answer.revision }))
+        let read = Routes::of(answer.entries(0), last.map(|last| &last.read))?;
+        let write = Routes::of(answer.entries(1), last.map(|last| &last.write))?;
+        let sets = Self { read, write, revision: answer.revision };
+        let Some(entry) = answer.entry(2) else { return Ok((None, sets)) };
+        let info = match last.filter(|last| last.at == entry.mod_revision) {
+            Some(last) => Arc::clone(&last.info),
+            None => Arc::new(values::decode_entry(entry)?),
+        };
+        let (read, write) = (Arc::clone(&sets.read), Arc::clone(&sets.write));
+        Ok((Some(Last { info, at: entry.mod_revision, read, write }), sets))
     }
 
     /// Routes that are read and written alike, as of no revision: for tests of what works on them.
     #[cfg(test)]
     pub(crate) fn settled(routes: Vec<Route>) -> Self {
-        let set = Routes { stamp: Stamp(routes.iter().map(|route| (route.region, Revision(0))).collect()), routes };
-        Self { read: set.clone(), write: set, revision: Revision(0) }
+        let stamp = Stamp(routes.iter().map(|route| (route.region, Revision(0))).collect());
+        let set = Arc::new(Routes { routes, stamp });
+        Self { read: Arc::clone(&set), write: set, revision: Revision(0) }
     }
 
     /// All regions that either set has, each once, in order.

@@ -83,10 +83,42 @@ async fn a_wait_sees_changes_from_before_it_began() {
 #[tokio::test]
 async fn a_table_is_found_by_its_name_with_its_routes() {
     let (catalog, table) = catalog().await;
-    let (info, sets) = RouteTable::find(&catalog, &TableRef::new("public", "t")).await.unwrap().unwrap();
+    let (info, sets) = RouteTable::find(&catalog, &Decoded::default(), &TableRef::new("public", "t")).await.unwrap().unwrap();
     assert_eq!((info.id, sets), (table, RouteTable::load(&catalog, table).await.unwrap()));
-    assert!(RouteTable::find(&catalog, &TableRef::new("public", "u")).await.unwrap().is_none());
-    assert!(RouteTable::find(&catalog, &TableRef::new("other", "t")).await.unwrap().is_none());
+    assert!(RouteTable::find(&catalog, &Decoded::default(), &TableRef::new("public", "u")).await.unwrap().is_none());
+    assert!(RouteTable::find(&catalog, &Decoded::default(), &TableRef::new("other", "t")).await.unwrap().is_none());
     catalog.drop_table(&TableRef::new("public", "t"), 1).await.unwrap();
-    assert!(RouteTable::find(&catalog, &TableRef::new("public", "t")).await.unwrap().is_none());
+    assert!(RouteTable::find(&catalog, &Decoded::default(), &TableRef::new("public", "t")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_was_decoded_is_taken_again_until_it_is_written() {
+    let (catalog, table) = catalog().await;
+    let decoded = Decoded::default();
+    let load = async || {
+        let (info, sets) = RouteTable::load_with_table(&catalog, &decoded, table).await.unwrap();
+        let (fresh, expected) = RouteTable::load_with_table(&catalog, &Decoded::default(), table).await.unwrap();
+        assert_eq!((&info, &sets), (&fresh, &expected));
+        (info.unwrap(), sets)
+    };
+    let first = load().await;
+    let again = load().await;
+    assert!(Arc::ptr_eq(&first.0, &again.0) && Arc::ptr_eq(&first.1.read, &again.1.read));
+    // One set is written, with what it had: its stamp is another, and the rest is as it was.
+    put(&catalog, RouteSet::Write, &route(table, 1, 1)).await;
+    let written = load().await;
+    assert!(Arc::ptr_eq(&first.0, &written.0) && Arc::ptr_eq(&first.1.read, &written.1.read));
+    assert!(!Arc::ptr_eq(&first.1.write, &written.1.write) && first.1.write.stamp != written.1.write.stamp);
+    // A route more, a route less, and the table itself.
+    put(&catalog, RouteSet::Read, &route(table, 2, 1)).await;
+    assert_eq!(load().await.1.read.routes.len(), 3);
+    let key = MetaKey::Route { set: RouteSet::Read, region: RegionId::new(table, RegionNumber(2)) }.to_key();
+    catalog.kv().txn(Txn::new().then([Op::delete(key)])).await.unwrap();
+    let fewer = load().await;
+    assert_eq!(fewer.1.read, first.1.read);
+    let mut info = TableInfo::clone(&fewer.0);
+    info.options.insert("ttl".into(), "1d".into());
+    let key = MetaKey::Table { id: table }.to_key();
+    catalog.kv().txn(Txn::new().then([Op::put(key, values::encode(&info))])).await.unwrap();
+    assert_eq!(load().await.0.options.len(), 1);
 }

@@ -15,6 +15,7 @@
 //!   request ─▶ version ─▶ pruned sources ─▶ pieces (time group × slice of keys) ─▶ streams
 //! ```
 
+mod estimate;
 mod first;
 mod past;
 mod pieces;

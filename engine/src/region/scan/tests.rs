@@ -1,6 +1,7 @@
 //! Scans of regions against a naive model: merge modes, deletes, overlapping files, orders, limits, streams.
 
 mod buckets;
+mod estimate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -218,6 +219,7 @@ async fn check_filters(world: &World, request: &ScanRequest, all: &[Vec<Value>],
     found.retain(holds);
     prop_assert_eq!(sorted(found), sorted(all.iter().filter(|row| holds(row)).cloned().collect()), "filtered");
     let wanted = all.iter().filter(|row| of_key(row)).count();
+    estimate::check(world, &keys, wanted).await?;
     let count = world.batches(ScanRequest { filter: keys.clone(), projection: Some(vec![]), ..request.clone() }).await;
     prop_assert_eq!(count.iter().map(RecordBatch::num_rows).sum::<usize>(), wanted);
     let (order, projection) = (Order::NewestFirst, Some(vec![1, 2]));

@@ -80,7 +80,7 @@ impl AlterTable {
     #[must_use]
     pub fn new(table: &Table, after: TableInfo, tools: Tools) -> Self {
         let regions = table.routes().iter().map(|route| route.region).collect();
-        Self { step: Step::Check, before: table.info.clone(), after, regions, tools }
+        Self { step: Step::Check, before: TableInfo::clone(&table.info), after, regions, tools }
     }
 
     pub(super) fn load(data: Data, tools: Tools) -> Result<Self, String> {

@@ -264,3 +264,39 @@ async fn of_buckets_that_are_ordered_only_the_first_are_read() {
     let plan = session.rows(&format!("EXPLAIN {windows}")).await.join("\n");
     assert_eq!(plan.contains(", buckets="), !plan.contains("preserve_partitioning=[true]"), "{plan}");
 }
+
+#[tokio::test]
+async fn a_statement_that_reads_few_rows_is_planned_for_one_partition() {
+    let (_world, session) = Session::fresh().await;
+    session.run("CREATE TABLE t (host STRING, ts TIMESTAMP(3) TIME INDEX, v DOUBLE, PRIMARY KEY (host))").await;
+    let rows = |from: i64, to: i64| (from..to).map(|n| format!("('h{}', {n}, {n})", n % 3)).collect::<Vec<_>>().join(", ");
+    session.run(&format!("INSERT INTO t (host, ts, v) VALUES {}", rows(0, 90))).await;
+    session.rows("ADMIN flush_table('t')").await;
+    session.run(&format!("INSERT INTO t (host, ts, v) VALUES {}", rows(90, 94))).await;
+    let by_host = |since: i64| format!("SELECT host, sum(v), count(*) FROM t WHERE ts >= {since} GROUP BY host ORDER BY host");
+    let late = ["h0|183.0|2", "h1|91.0|1", "h2|92.0|1"].map(str::to_owned);
+    let one = |plan: &str| !plan.contains("Repartition") && !plan.contains("Merge") && plan.contains("mode=Single,");
+    let many = |plan: &str| plan.contains("RepartitionExec") && plan.contains("SortPreservingMergeExec");
+    for cold in [true, false] {
+        // Four rows in memory, and the file lies before them.
+        let plan = session.rows(&format!("EXPLAIN {}", by_host(90))).await.join("\n");
+        assert!(one(&plan), "cold {cold}: {plan}");
+        assert_eq!(session.rows(&by_host(90)).await, late);
+        let plan = session.rows(&format!("EXPLAIN {}", by_host(89))).await.join("\n");
+        assert!(many(&plan), "cold {cold}: {plan}");
+        assert_eq!(session.rows(&by_host(89)).await, ["h0|183.0|2", "h1|91.0|1", "h2|181.0|2"]);
+    }
+    let few = "SELECT host FROM t WHERE ts >= 90";
+    for (sql, planned_for_one) in [
+        (format!("{few} UNION ALL {few}"), false),
+        (format!("SELECT host FROM ({few} LIMIT 2) UNION ALL SELECT host FROM ({few} LIMIT 2)"), true),
+        ("SELECT * FROM t LIMIT 4".to_owned(), true),
+        ("SELECT * FROM t LIMIT 5".to_owned(), false),
+        // What is joined may become many rows, and what is read by a subquery is read as well.
+        (format!("SELECT a.host FROM ({few}) a JOIN ({few}) b ON a.host = b.host"), false),
+        (format!("{few} AND v > (SELECT avg(v) FROM t)"), false),
+    ] {
+        let plan = session.rows(&format!("EXPLAIN SELECT host, count(*) FROM ({sql}) GROUP BY host")).await.join("\n");
+        assert_eq!(plan.contains("RepartitionExec"), !planned_for_one, "{sql}: {plan}");
+    }
+}

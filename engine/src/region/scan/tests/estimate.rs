@@ -1,0 +1,63 @@
+//! About how many rows a scan gives.
+
+use super::*;
+
+/// That nothing is said to be there only where nothing is, and that counting ends where it is told to.
+pub(super) async fn check(world: &World, filter: &Expr, wanted: usize) -> Checked {
+    let rows = async |enough: u64| world.region.estimate_rows(&schema(), filter, enough).await.unwrap();
+    let all = rows(u64::MAX).await;
+    prop_assert!(all > 0 || wanted == 0, "{} rows come out", wanted);
+    for enough in 0..=all + 1 {
+        prop_assert_eq!(rows(enough).await, all.min(enough));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_filter_rules_out_is_not_counted() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config { row_group_rows: 1_000, ..Config::default() }).await;
+        for from in [0, 50, 100] {
+            world.write(OpType::Put, &points(100, from, from + 50, 1.0)).await;
+            world.region.flush().await.unwrap();
+        }
+        world.write(OpType::Put, &points(3, 150, 160, 1.0)).await;
+        let host = |host: &str| compare(1, CompareOp::Eq, Value::String(host.to_owned()));
+        let before = |time| compare(2, CompareOp::Lt, Value::Timestamp(time));
+        let since = |time| compare(2, CompareOp::GtEq, Value::Timestamp(time));
+        let cases = [
+            (Expr::always(), 15_030),
+            (before(50), 5_000),
+            (since(150), 30),
+            // A row group of a thousand rows holds 20 hosts; that some of them match is an eighth of it.
+            (Expr::And(vec![host("h00042"), before(50)]), 125),
+            (Expr::And(vec![host("h00042"), before(60)]), 250),
+            (host("h00042"), 405),
+            (compare(1, CompareOp::Lt, Value::String("h00030".to_owned())), 3_405),
+            (Expr::And(vec![host("nobody"), before(150)]), 0),
+            // Fields are not asked: which row of a key has the value is not known before they are merged.
+            (Expr::And(vec![compare(0, CompareOp::Gt, Value::Float(7.0)), before(50)]), 5_000),
+        ];
+        for (filter, rows) in cases {
+            // Footers are read where none is known, and what is known says the same.
+            for enough in [20_000, 20_000, 100] {
+                let counted = world.region.estimate_rows(&schema(), &filter, enough).await.unwrap();
+                assert_eq!(counted, rows.min(enough), "{filter:?} up to {enough}");
+            }
+        }
+    });
+}
+
+#[test]
+fn many_files_are_not_looked_at() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        for from in 0..17 {
+            world.write(OpType::Put, &points(10, 0, 10, from as f64)).await;
+            world.region.flush().await.unwrap();
+        }
+        let nobody = compare(1, CompareOp::Eq, Value::String("h00003x".to_owned()));
+        assert_eq!(world.region.estimate_rows(&schema(), &nobody, 1_000).await.unwrap(), 1_000);
+        assert_eq!(world.region.estimate_rows(&schema(), &nobody, 5_000).await.unwrap(), 1_700, "all of them are few");
+    });
+}

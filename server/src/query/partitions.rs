@@ -1,0 +1,67 @@
+//! How many partitions a statement is planned for.
+//!
+//! A plan of several partitions hands rows from task to task, by key where they are grouped, and merges what comes out.
+//! Where few rows are read that costs more than the rows do, to plan as well as to run: such a statement gets one partition.
+//!
+//! Invariant: the choice follows from the statement and the versions of the regions, never from what a cache holds or how
+//! much there is to do otherwise: the order in which floats are added, and so the last digit of a sum, follows from it.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::source_as_provider;
+use datafusion::error::Result;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::limits;
+use crate::catalog::TesseraTable;
+
+/// Optimizes a plan and makes it one that can be run.
+///
+/// # Errors
+/// Those of the planner.
+pub(super) async fn create_physical_plan(state: &mut SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = state.optimize(plan)?;
+    if reads_few_rows(&plan).await? {
+        state.config_mut().options_mut().execution.target_partitions = 1;
+    }
+    state.query_planner().create_physical_plan(&plan, state).await
+}
+
+/// Whether all scans of a plan together give few rows, and none of its operators makes many out of them.
+async fn reads_few_rows(plan: &LogicalPlan) -> Result<bool> {
+    let mut scans = Vec::new();
+    let mut multiplies = false;
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::TableScan(scan) => scans.push(scan.clone()),
+            LogicalPlan::Join(_) | LogicalPlan::RecursiveQuery(_) | LogicalPlan::Unnest(_) | LogicalPlan::Extension(_) => multiplies = true,
+            _ => {}
+        }
+        Ok(if multiplies { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if multiplies {
+        return Ok(false);
+    }
+    let mut left = limits::FEW_ROWS;
+    for scan in scans {
+        match estimate_rows(&scan, left + 1).await.filter(|rows| *rows <= left) {
+            Some(rows) => left -= rows,
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// About how many rows a scan gives, at most `enough`; `None` if that is not known.
+async fn estimate_rows(scan: &TableScan, enough: u64) -> Option<u64> {
+    let wanted = scan.fetch.and_then(|rows| u64::try_from(rows).ok());
+    if let Some(wanted) = wanted.filter(|wanted| *wanted < enough) {
+        return Some(wanted);
+    }
+    let provider: Arc<dyn TableProvider> = source_as_provider(&scan.source).ok()?;
+    provider.downcast_ref::<TesseraTable>()?.estimate_rows(&scan.filters, enough).await
+}
