@@ -12,6 +12,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -75,6 +76,9 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Cou
     }
 }
 
+/// Row groups of which it is counted how often their tags were tested; of others counting begins anew.
+const TESTED_GROUPS_MAX: u64 = 1 << 16;
+
 /// What a rule in a key takes, about.
 const RULE_BYTES: usize = 512;
 
@@ -107,6 +111,8 @@ pub(crate) struct Caches {
     pub(crate) footers: Counted<FileKey, Arc<Footer>>,
     /// Which rows of a row group are of which series, under the schema of a version.
     pub(crate) series: Counted<(GroupKey, u32), Arc<Stretches>>,
+    /// Of how many rows of a row group tags were tested without knowing its series.
+    pub(crate) tested: Cache<GroupKey, Arc<AtomicU64>>,
     /// The rows of a row group that satisfy a predicate on tags, under the schema of a version.
     pub(crate) rules: Counted<RuleKey, Arc<[Range<u32>]>>,
     /// What rows of a file must be tested with, by what is known of the whole file.
@@ -132,6 +138,7 @@ impl Caches {
                 bloom.as_ref().as_ref().map_or(0, |bloom| bloom.num_blocks() * 32)
             }),
             series: Counted::new("series", series / 16 * 15, |stretches: &Arc<Stretches>| stretches.bytes()),
+            tested: Cache::new(TESTED_GROUPS_MAX),
             rules: Counted::new("rule", series / 32, |rows: &Arc<[Range<u32>]>| RULE_BYTES + size_of_val(&**rows)),
             residuals: Counted::new("residual", series / 32, |residual: &Arc<Expr>| RULE_BYTES + residual.nodes() * size_of::<Expr>()),
             ranges: Counted::new("range", ranges, Bytes::len),

@@ -24,15 +24,16 @@ use super::evolve::conform_column;
 use super::memory::Reserved;
 use super::pages::{Group, InRowGroups, Known};
 use super::read::FileRead;
-use super::rule::Tests;
+use super::rule::{Tests, without};
 use super::store_reader::StoreReader;
 use crate::merge::block::{Block, BlockStream, Need, op_types_of, payload_batch, sequences_of, times_of};
 use crate::merge::key::KeyEncoder;
 use crate::merge::layout::{DELETE, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID};
 use crate::merge::series::Stretches;
 
-/// The series of a row group are read when at least one in so many of its rows is.
-const SERIES_SHARE: usize = 4;
+/// The series of a row group are read when at least one in so many of its rows is, or reads that tested tags of fewer add up to
+/// that: each of them decoded tags, and so would each that comes.
+const SERIES_SHARE: u64 = 4;
 
 /// What a decoded column is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -134,7 +135,10 @@ impl Reading {
                 return Ok(stream::empty().boxed());
             }
         }
-        let series = self.series_of(&group, of_rows).await?;
+        let mut series = self.series_of(&group, of_rows).await?;
+        if let (None, Some(exact), false) = (&series, &exact, of_rows) {
+            series = self.series_of_tested(&group, exact).await?;
+        }
         let (selected, exact) = match (&series, exact) {
             (Some(series), _) => (self.choose(series, &group.rows, of_tags)?, None),
             (None, Some(exact)) if !of_rows => match self.choose_by_runs(&group, &exact).await? {
@@ -178,11 +182,28 @@ impl Reading {
             return Ok(Some(known));
         }
         match &self.encoder {
-            Some(encoder) if group.selected() * SERIES_SHARE >= self.file.footer.rows_of(group.index) => {
+            Some(encoder) if self.is_worth_series(group, group.selected() as u64) => {
                 self.file.read_series(group.index, encoder).await.map(Some)
             }
             _ => Ok(None),
         }
+    }
+
+    /// The series of a row group where they are not known, if reads have tested enough tags row by row, with those that this one
+    /// would test for a predicate.
+    async fn series_of_tested(&self, group: &Group, exact: &Expr) -> Result<Option<Arc<Stretches>>, Error> {
+        let open = without(&group.rows, &self.file.known().proven_in_pages(exact, group.index));
+        let columns = self.file.tag_columns();
+        if columns.is_empty() || !self.is_worth_series(group, self.file.tested_so_far(group.index, count(&open) as u64)) {
+            return Ok(None);
+        }
+        let types: Vec<_> = columns.into_iter().map(|column| column.data_type.to_arrow()).collect();
+        let encoder = KeyEncoder::new(types)?;
+        self.file.read_series(group.index, &encoder).await.map(Some)
+    }
+
+    fn is_worth_series(&self, group: &Group, rows: u64) -> bool {
+        rows * SERIES_SHARE >= self.file.footer.rows_of(group.index) as u64
     }
 
     /// The tags that are decoded with the rows: all if keys are compared, else those that come out.

@@ -159,7 +159,7 @@ fn rows_at(batch: &RecordBatch, rows: &[u32]) -> Result<RecordBatch, Error> {
 }
 
 /// The rows of ascending ranges that are in none of other ascending ranges.
-fn without(rows: &[Range<u32>], others: &[Range<u32>]) -> Vec<Range<u32>> {
+pub(super) fn without(rows: &[Range<u32>], others: &[Range<u32>]) -> Vec<Range<u32>> {
     let (mut left, mut at) = (Vec::new(), 0);
     for range in rows {
         let mut from = range.start;

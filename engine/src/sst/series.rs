@@ -4,6 +4,7 @@
 //! knows the series of a row group reads no tag column of it any more.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::ArrayRef;
 use arrow::compute::concat;
@@ -24,6 +25,12 @@ impl FileRead {
     /// The series of a row group, if they are known already.
     pub(super) fn known_series(&self, group: usize) -> Option<Arc<Stretches>> {
         self.access.caches.series.get(&((self.key, group as u32), self.layout.schema().version()))
+    }
+
+    /// Of how many rows of a row group tags were tested without knowing its series, with so many of this read.
+    pub(super) fn tested_so_far(&self, group: usize, rows: u64) -> u64 {
+        let tested = self.access.caches.tested.get_with((self.key, group as u32), Arc::default);
+        tested.fetch_add(rows, Ordering::Relaxed) + rows
     }
 
     /// Reads the series of a row group and remembers them.
