@@ -83,8 +83,8 @@ async fn delete(world: &World, process: &Process, random: &mut Random) {
 
 /// One region's files become its own, and its deletes go with the rows that they hide. Other regions stay as they are.
 async fn rewrite_one(world: &World, process: &Process, random: &mut Random) {
-    let routes = world.routes().await.read.routes;
-    let region = routes[usize::try_from(random.below(routes.len() as u64)).unwrap()].region;
+    let read = world.routes().await.read;
+    let region = read.routes[usize::try_from(random.below(read.routes.len() as u64)).unwrap()].region;
     if random.chance(7, 8) {
         statement(world, process, patience(random), &format!("ADMIN flush_region('{region}')")).await;
     }

@@ -77,8 +77,8 @@ pub(super) async fn present(world: &World) -> Option<Present> {
     let info = world.catalog.table_by_id(TABLE).await.ok()?;
     let schema: &Schema = &info.schema;
     let columns = info.partition_columns.iter().filter_map(|id| Some(schema.column(*id)?.name.clone())).collect();
-    let routes = world.routes().await.write.routes;
-    let rules = routes.iter().map(|route| text(&route.rule, schema)).collect();
+    let write = world.routes().await.write;
+    let rules = write.routes.iter().map(|route| text(&route.rule, schema)).collect();
     Some(Present { rules, columns, schema: info.schema })
 }
 
