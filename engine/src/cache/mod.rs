@@ -111,7 +111,7 @@ pub(crate) struct Caches {
     pub(crate) footers: Counted<FileKey, Arc<Footer>>,
     /// Which rows of a row group are of which series, under the schema of a version.
     pub(crate) series: Counted<(GroupKey, u32), Arc<Stretches>>,
-    /// Of how many rows of a row group tags were tested without knowing its series.
+    /// Of how many rows of a row group tags were tested without knowing its series, since that was last enough to read them.
     pub(crate) tested: Cache<GroupKey, Arc<AtomicU64>>,
     /// The rows of a row group that satisfy a predicate on tags, under the schema of a version.
     pub(crate) rules: Counted<RuleKey, Arc<[Range<u32>]>>,

@@ -190,13 +190,15 @@ fn small_reads_of_a_row_group_learn_its_series_once_they_add_up() {
         };
         let (first, tested) = read().await;
         assert!(first.len() == 2_000 && tested >= 2_000, "{} rows, {tested} tested", first.len());
-        let mut last = tested;
+        // Of 70,000 rows half are tested after five reads of a page or two, and the series are read by one of them.
+        let mut tested = Vec::new();
         for _ in 0..8 {
-            let (rows, tested) = read().await;
+            let (rows, of_read) = read().await;
             assert_eq!(rows, first);
-            last = tested;
+            tested.push(of_read);
         }
-        assert_eq!(last, 35, "one test for each series of the row group");
+        let learned = tested.iter().position(|tested| *tested == 35).expect("one test for each series of the row group");
+        assert!((1..6).contains(&learned) && tested[learned..].iter().all(|tested| *tested == 35), "{tested:?}");
         assert!(access.caches.series.weight() > 0);
     });
 }

@@ -31,9 +31,11 @@ use crate::merge::key::KeyEncoder;
 use crate::merge::layout::{DELETE, OP_TYPE_FIELD_ID, SEQUENCE_FIELD_ID};
 use crate::merge::series::Stretches;
 
-/// The series of a row group are read when at least one in so many of its rows is, or reads that tested tags of fewer add up to
-/// that: each of them decoded tags, and so would each that comes.
-const SERIES_SHARE: u64 = 4;
+/// The series of a row group are read when at least one in so many of its rows is.
+const SERIES_SHARE: usize = 4;
+/// They are, too, when reads of fewer have tested the tags of one in so many: what those cost is about what it costs to read the
+/// series, and what is to come would cost as much again.
+const TESTED_SHARE: u64 = 2;
 
 /// What a decoded column is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -182,7 +184,7 @@ impl Reading {
             return Ok(Some(known));
         }
         match &self.encoder {
-            Some(encoder) if self.is_worth_series(group, group.selected() as u64) => {
+            Some(encoder) if group.selected() * SERIES_SHARE >= self.file.footer.rows_of(group.index) => {
                 self.file.read_series(group.index, encoder).await.map(Some)
             }
             _ => Ok(None),
@@ -193,17 +195,16 @@ impl Reading {
     /// would test for a predicate.
     async fn series_of_tested(&self, group: &Group, exact: &Expr) -> Result<Option<Arc<Stretches>>, Error> {
         let open = without(&group.rows, &self.file.known().proven_in_pages(exact, group.index));
-        let columns = self.file.tag_columns();
-        if columns.is_empty() || !self.is_worth_series(group, self.file.tested_so_far(group.index, count(&open) as u64)) {
+        let (columns, all) = (self.file.tag_columns(), self.file.footer.rows_of(group.index));
+        if columns.is_empty() || !self.file.adds_up(group.index, count(&open) as u64, (all as u64).div_ceil(TESTED_SHARE)) {
             return Ok(None);
         }
+        // Where there is no memory for it, tags are tested row by row once more.
+        let leaves = self.leaves(columns.iter().map(|column| column.id))?;
+        let Ok(_counted) = self.reserve_encoded(group, &leaves, &[0..all as u32]) else { return Ok(None) };
         let types: Vec<_> = columns.into_iter().map(|column| column.data_type.to_arrow()).collect();
         let encoder = KeyEncoder::new(types)?;
         self.file.read_series(group.index, &encoder).await.map(Some)
-    }
-
-    fn is_worth_series(&self, group: &Group, rows: u64) -> bool {
-        rows * SERIES_SHARE >= self.file.footer.rows_of(group.index) as u64
     }
 
     /// The tags that are decoded with the rows: all if keys are compared, else those that come out.

@@ -204,11 +204,10 @@ impl Access {
     }
 
     /// About how many rows of a file satisfy a filter on tags and the time, not counted far beyond `enough`: all of a row
-    /// group where its statistics say so, and one in [`MATCHING_SHARE`] on pages that may have some.
-    pub(crate) async fn estimate_rows(&self, file: &FileRef, schema: &Schema, filter: &Expr, enough: u64) -> Result<u64, Error> {
-        let path = self.path(file.key);
-        self.verify_once(file, &path).await?;
-        let footer = self.footer(file, &path).await?;
+    /// group where its statistics say so, and one in [`MATCHING_SHARE`] on pages that may have some. `None` if the file's footer
+    /// is not in memory.
+    pub(crate) fn estimate_rows(&self, file: &FileRef, schema: &Schema, filter: &Expr, enough: u64) -> Option<u64> {
+        let footer = self.caches.footers.get(&file.key)?;
         let known = Known { key: file.key, footer: &footer, schema, bounds: &self.caches.bounds };
         let (mut matching, mut possible) = (0, 0_u64);
         for (group, all) in known.selected(filter, |column| column.semantic != SemanticType::Field) {
@@ -217,7 +216,7 @@ impl Access {
                 break;
             }
         }
-        Ok(matching + possible.div_ceil(MATCHING_SHARE))
+        Some(matching + possible.div_ceil(MATCHING_SHARE))
     }
 
     /// Values of the first tag at which a file's rows are cut into about so many equal parts.

@@ -27,10 +27,16 @@ impl FileRead {
         self.access.caches.series.get(&((self.key, group as u32), self.layout.schema().version()))
     }
 
-    /// Of how many rows of a row group tags were tested without knowing its series, with so many of this read.
-    pub(super) fn tested_so_far(&self, group: usize, rows: u64) -> u64 {
+    /// Counts rows of a row group whose tags are tested without knowing its series; whether it is with these that they are
+    /// `enough`, after which counting begins anew.
+    pub(super) fn adds_up(&self, group: usize, rows: u64, enough: u64) -> bool {
         let tested = self.access.caches.tested.get_with((self.key, group as u32), Arc::default);
-        tested.fetch_add(rows, Ordering::Relaxed) + rows
+        let before = tested.fetch_add(rows, Ordering::Relaxed);
+        let is_enough = before < enough && before + rows >= enough;
+        if is_enough {
+            tested.store(0, Ordering::Relaxed);
+        }
+        is_enough
     }
 
     /// Reads the series of a row group and remembers them.

@@ -64,16 +64,15 @@ impl TesseraTable {
     }
 
     /// About how many rows a scan with these filters gives, at most `enough`; `None` if that is not known.
-    pub(crate) async fn estimate_rows(&self, filters: &[DfExpr], enough: u64) -> Option<u64> {
+    pub(crate) fn estimate_rows(&self, filters: &[DfExpr], enough: u64) -> Option<u64> {
         let schema = &self.table.info.schema;
         if self.is_past() || self.table.routes().len() > limits::FEW_REGIONS {
             return None;
         }
         let filter = filter::superset(filters, schema);
-        let regions: Vec<_> = matching(&self.table, &filter).collect();
         let mut rows = 0;
-        for region in regions {
-            rows += self.engine.region(region).ok()?.estimate_rows(schema, &filter, enough).await.ok()?;
+        for region in matching(&self.table, &filter) {
+            rows += self.engine.region(region).ok()?.estimate_rows(schema, &filter, enough);
             if rows >= enough {
                 return Some(enough);
             }

@@ -3,8 +3,8 @@
 //! A plan of several partitions hands rows from task to task, by key where they are grouped, and merges what comes out.
 //! Where few rows are read that costs more than the rows do, to plan as well as to run: such a statement gets one partition.
 //!
-//! Invariant: the choice follows from the statement and the versions of the regions, never from what a cache holds or how
-//! much there is to do otherwise: the order in which floats are added, and so the last digit of a sum, follows from it.
+//! Invariant: nothing is read to find that out. Of files that were not read yet all rows count, so that several are fetched at a
+//! time.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::limits;
@@ -25,20 +25,25 @@ use crate::catalog::TesseraTable;
 /// Those of the planner.
 pub(super) async fn create_physical_plan(state: &mut SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = state.optimize(plan)?;
-    if reads_few_rows(&plan).await? {
+    if reads_few_rows(&plan)? {
         state.config_mut().options_mut().execution.target_partitions = 1;
     }
     state.query_planner().create_physical_plan(&plan, state).await
 }
 
-/// Whether all scans of a plan together give few rows, and none of its operators makes many out of them.
-async fn reads_few_rows(plan: &LogicalPlan) -> Result<bool> {
+/// Whether all scans of a plan together give few rows, and none of its operators makes many out of them, or works long on each.
+fn reads_few_rows(plan: &LogicalPlan) -> Result<bool> {
     let mut scans = Vec::new();
     let mut multiplies = false;
     plan.apply_with_subqueries(|node| {
         match node {
             LogicalPlan::TableScan(scan) => scans.push(scan.clone()),
-            LogicalPlan::Join(_) | LogicalPlan::RecursiveQuery(_) | LogicalPlan::Unnest(_) | LogicalPlan::Extension(_) => multiplies = true,
+            LogicalPlan::Aggregate(aggregate) => multiplies |= aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))),
+            LogicalPlan::Window(_)
+            | LogicalPlan::Join(_)
+            | LogicalPlan::RecursiveQuery(_)
+            | LogicalPlan::Unnest(_)
+            | LogicalPlan::Extension(_) => multiplies = true,
             _ => {}
         }
         Ok(if multiplies { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
@@ -48,7 +53,7 @@ async fn reads_few_rows(plan: &LogicalPlan) -> Result<bool> {
     }
     let mut left = limits::FEW_ROWS;
     for scan in scans {
-        match estimate_rows(&scan, left + 1).await.filter(|rows| *rows <= left) {
+        match estimate_rows(&scan, left + 1).filter(|rows| *rows <= left) {
             Some(rows) => left -= rows,
             None => return Ok(false),
         }
@@ -57,11 +62,12 @@ async fn reads_few_rows(plan: &LogicalPlan) -> Result<bool> {
 }
 
 /// About how many rows a scan gives, at most `enough`; `None` if that is not known.
-async fn estimate_rows(scan: &TableScan, enough: u64) -> Option<u64> {
-    let wanted = scan.fetch.and_then(|rows| u64::try_from(rows).ok());
+fn estimate_rows(scan: &TableScan, enough: u64) -> Option<u64> {
+    // With conditions, many rows may have to be read until so few satisfied them.
+    let wanted = scan.fetch.filter(|_| scan.filters.is_empty()).and_then(|rows| u64::try_from(rows).ok());
     if let Some(wanted) = wanted.filter(|wanted| *wanted < enough) {
         return Some(wanted);
     }
     let provider: Arc<dyn TableProvider> = source_as_provider(&scan.source).ok()?;
-    provider.downcast_ref::<TesseraTable>()?.estimate_rows(&scan.filters, enough).await
+    provider.downcast_ref::<TesseraTable>()?.estimate_rows(&scan.filters, enough)
 }

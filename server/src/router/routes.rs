@@ -90,12 +90,13 @@ impl Last {
     }
 }
 
-/// Columns and routes of all tables that are remembered.
-const DECODED_PARTS_MAX: u64 = 200_000;
+/// Columns, and routes with each part of their rules, of all tables that are remembered.
+const DECODED_PARTS_MAX: u64 = 500_000;
 
 impl Default for Decoded {
     fn default() -> Self {
-        let parts = |last: &Last| last.info.schema.columns().len() + last.read.routes.len() + last.write.routes.len() + 1;
+        let of_routes = |set: &Routes| set.routes.iter().map(|route| 1 + route.rule.nodes()).sum::<usize>();
+        let parts = move |last: &Last| 1 + last.info.schema.columns().len() + of_routes(&last.read) + of_routes(&last.write);
         let weigher = move |_: &TableId, last: &Arc<Last>| u32::try_from(parts(last)).unwrap_or(u32::MAX);
         Self(Cache::builder().max_capacity(DECODED_PARTS_MAX).weigher(weigher).build())
     }
@@ -142,8 +143,10 @@ impl RouteTable {
         let last = decoded.0.get(&table);
         let (now, sets) = Self::read(catalog, last.as_ref(), table).await?;
         let info = now.as_ref().map(|now| Arc::clone(&now.info));
-        if let Some(now) = now.filter(|now| last.is_none_or(|last| !last.is(now))) {
-            decoded.0.insert(table, Arc::new(now));
+        match now {
+            Some(now) if last.is_none_or(|last| !last.is(&now)) => decoded.0.insert(table, Arc::new(now)),
+            Some(_) => {}
+            None => decoded.0.invalidate(&table),
         }
         Ok((info, sets))
     }

@@ -1,46 +1,45 @@
 //! About how many rows a scan would give, for who plans it.
 
-use futures::TryStreamExt;
-use futures::stream::{self, StreamExt};
+use tessera_manifest::file::FileMeta;
 use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Schema;
 
 use super::pieces::Source;
-use super::{Pruned, Region, prune, time_bounds};
-use crate::error::Error;
+use super::{Pruned, Region, of_series, prune, tag_parts, time_bounds};
 
 /// Files up to which their pages are looked at; of more all rows are counted, since each file may have to be read.
 const FILES_MAX: usize = 16;
-/// Files whose footers are read at the same time.
-const FILES_AT_ONCE: usize = 4;
 
 impl Region {
-    /// About how many rows a scan now with this filter gives, at most `enough`: by the row groups and pages of tags and time of
-    /// the files that it reads, and all rows of memtables whose times it asks for. It follows from the region's version
-    /// alone, not from what was read before: footers that were not read yet are. `filter` is one of columns of `schema`, as
-    /// in a scan.
-    ///
-    /// # Errors
-    /// Those of the first file that cannot be read, as a scan would give them.
-    pub async fn estimate_rows(&self, schema: &Schema, filter: &Expr, enough: u64) -> Result<u64, Error> {
+    /// About how many rows a scan now with this filter gives, at most `enough`, by what is in memory: of memtables whose times
+    /// it asks for all, of files as much of them as it asks for of their times, or, where it has conditions on tags, by row
+    /// groups and pages. Of a file that was not read yet all rows are counted, and conditions on fields are not asked. Nothing
+    /// is read for it. `filter` is one of columns of `schema`, as in a scan.
+    #[must_use]
+    pub fn estimate_rows(&self, schema: &Schema, filter: &Expr, enough: u64) -> u64 {
         let version = self.pin();
         let access = &self.shared.access;
-        let Pruned { sources, .. } = prune(access, &version, filter, time_bounds(filter, schema.time_index().id));
-        let all: u64 = sources.iter().map(Source::rows).sum();
-        let files: Vec<_> = sources.iter().filter_map(Source::file).collect();
-        if files.len() > FILES_MAX {
-            return Ok(all.min(enough));
-        }
-        let in_files: u64 = files.iter().map(|file| file.meta.rows).sum();
-        let found: Vec<_> = files.into_iter().map(|file| access.estimate_rows(file, schema, filter, enough)).collect();
-        let mut found = std::pin::pin!(stream::iter(found).buffered(FILES_AT_ONCE));
-        let mut rows = all - in_files;
-        while rows < enough {
-            match found.try_next().await.map_err(|source| Error::rows(self.id, source))? {
-                Some(more) => rows += more,
-                None => break,
+        let time = time_bounds(filter, schema.time_index().id);
+        let Pruned { sources, .. } = prune(access, &version, filter, time);
+        let by_pages = !tag_parts(filter, schema).is_empty() && sources.iter().filter_map(Source::file).count() <= FILES_MAX;
+        let of_series = of_series(filter, schema, time);
+        let mut rows = 0_u64;
+        for source in &sources {
+            let left = enough.saturating_sub(rows);
+            let known = |file| if by_pages { access.estimate_rows(file, schema, &of_series, left) } else { None };
+            rows += source.file().map_or_else(|| source.rows(), |file| known(file).unwrap_or_else(|| in_time(&file.meta, time)));
+            if rows >= enough {
+                return enough;
             }
         }
-        Ok(rows.min(enough))
+        rows
     }
+}
+
+/// About how many rows of a file lie within a time, inclusive: as if they were spread over its times evenly.
+fn in_time(file: &FileMeta, time: (i64, i64)) -> u64 {
+    let length = |(from, to): (i64, i64)| (i128::from(to) - i128::from(from) + 1).max(0);
+    let common = length((file.time_range.0.max(time.0), file.time_range.1.min(time.1)));
+    let share = i128::from(file.rows) * common / length(file.time_range).max(1);
+    u64::try_from(share).unwrap_or(file.rows).max(1)
 }

@@ -224,6 +224,9 @@ impl Region {
         let time = time_bounds(&request.filter, schema.time_index().id);
         let filter = if request.last_rows { of_series(&request.filter, &schema, time) } else { request.filter };
         let Pruned { mut sources, rule } = prune(&self.shared.access, &version, &filter, time);
+        for (outcome, files) in [("elided", rule.elided), ("tested", rule.tested), ("pruned", rule.pruned)] {
+            metrics::counter!("tessera_rule_files_total", "outcome" => outcome).increment(files as u64);
+        }
         let mut reader = Reader {
             access: self.shared.access.clone(),
             layout,
@@ -315,9 +318,6 @@ fn prune(access: &Access, version: &Version, filter: &Expr, time: (i64, i64)) ->
         }
         *(if residual.is_some() { &mut rule.tested } else { &mut rule.elided }) += 1;
         sources.push(Source::File { file, residual });
-    }
-    for (outcome, files) in [("elided", rule.elided), ("tested", rule.tested), ("pruned", rule.pruned)] {
-        metrics::counter!("tessera_rule_files_total", "outcome" => outcome).increment(files as u64);
     }
     let memtables = version.memtables().map(|memtable| Source::Memtable(Arc::new(memtable.snapshot())));
     sources.extend(memtables.filter(|memtable| memtable.overlaps(time)));
