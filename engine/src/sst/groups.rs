@@ -201,7 +201,8 @@ impl Reading {
         }
         // Where there is no memory for it, tags are tested row by row once more.
         let leaves = self.leaves(columns.iter().map(|column| column.id))?;
-        let Ok(_counted) = self.reserve_encoded(group, &leaves, &[0..all as u32]) else { return Ok(None) };
+        let whole = 0..all as u32;
+        let Ok(_counted) = self.reserve_encoded(group, &leaves, std::slice::from_ref(&whole)) else { return Ok(None) };
         let types: Vec<_> = columns.into_iter().map(|column| column.data_type.to_arrow()).collect();
         let encoder = KeyEncoder::new(types)?;
         self.file.read_series(group.index, &encoder).await.map(Some)
