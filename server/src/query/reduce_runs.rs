@@ -47,6 +47,7 @@ impl PhysicalOptimizerRule for ReduceRuns {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let replaced = plan.transform_down(|node| {
             let reduced = match node.downcast_ref::<AggregateExec>() {
+                Some(aggregate) if *aggregate.mode() == AggregateMode::Single => in_one_task(aggregate)?,
                 Some(aggregate) => above_runs(aggregate)?,
                 None => None,
             };
@@ -65,6 +66,22 @@ impl PhysicalOptimizerRule for ReduceRuns {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// An aggregation of one task over reduced runs, if it has buckets of time for keys: few rows gain nothing by it, but a bucket has
+/// the same bounds whether there are few or many, also at the least times, below which DataFusion would count on.
+fn in_one_task(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let (groups, input) = (aggregate.group_expr(), aggregate.input());
+    if !groups.expr().iter().any(|(expr, _)| bucket_of(expr, &input.schema()).is_some()) {
+        return Ok(None);
+    }
+    let (functions, filters, schema) = (aggregate.aggr_expr().to_vec(), aggregate.filter_expr().to_vec(), aggregate.input_schema());
+    let partial =
+        AggregateExec::try_new(AggregateMode::Partial, groups.clone(), functions.clone(), filters, Arc::clone(input), Arc::clone(&schema))?;
+    let Some(reduced) = above_runs(&partial)? else { return Ok(None) };
+    let filters = vec![None; functions.len()];
+    let whole = AggregateExec::try_new(AggregateMode::Final, groups.as_final(), functions, filters, reduced, schema)?;
+    Ok((whole.schema() == aggregate.schema()).then(|| Arc::new(whole) as Arc<dyn ExecutionPlan>))
 }
 
 /// The aggregation over reduced runs, if all that it computes can be computed so.

@@ -273,7 +273,8 @@ async fn a_statement_that_reads_few_rows_is_planned_for_one_partition() {
     session.run(&format!("INSERT INTO t (host, ts, v) VALUES {}", rows(0, 90))).await;
     session.rows("ADMIN flush_table('t')").await;
     session.run(&format!("INSERT INTO t (host, ts, v) VALUES {}", rows(90, 94))).await;
-    let by_host = |since: i64| format!("SELECT host, sum(v), count(*) FROM t WHERE ts >= {since} GROUP BY host ORDER BY host");
+    let by_host =
+        |since: i64| format!("SELECT host, sum(v), count(*) FROM t WHERE ts >= to_timestamp_millis({since}) GROUP BY host ORDER BY host");
     let late = ["h0|183.0|2", "h1|91.0|1", "h2|92.0|1"].map(str::to_owned);
     let one = |plan: &str| !plan.contains("Repartition") && !plan.contains("Merge") && plan.contains("mode=Single,");
     let many = |plan: &str| plan.contains("RepartitionExec") && plan.contains("SortPreservingMergeExec");
@@ -284,7 +285,7 @@ async fn a_statement_that_reads_few_rows_is_planned_for_one_partition() {
     let plan = session.rows(&format!("EXPLAIN {}", by_host(89))).await.join("\n");
     assert!(many(&plan), "{plan}");
     assert_eq!(session.rows(&by_host(89)).await, ["h0|183.0|2", "h1|91.0|1", "h2|181.0|2"]);
-    let few = "SELECT host FROM t WHERE ts >= 90";
+    let few = "SELECT host FROM t WHERE ts >= to_timestamp_millis(90)";
     for (sql, planned_for_one) in [
         (format!("{few} UNION ALL {few}"), false),
         (format!("SELECT host FROM ({few} LIMIT 2) UNION ALL SELECT host FROM ({few} LIMIT 2)"), true),
@@ -292,7 +293,7 @@ async fn a_statement_that_reads_few_rows_is_planned_for_one_partition() {
         ("SELECT * FROM t LIMIT 5".to_owned(), false),
         // Many rows may have to be read until one satisfies the condition.
         ("SELECT * FROM t WHERE host > 'h0' LIMIT 1".to_owned(), false),
-        ("SELECT host, sum(v) OVER (ORDER BY ts) FROM t WHERE ts >= 90".to_owned(), false),
+        ("SELECT host, sum(v) OVER (ORDER BY ts) FROM t WHERE ts >= to_timestamp_millis(90)".to_owned(), false),
         // What is joined may become many rows, and what is read by a subquery is read as well.
         (format!("SELECT a.host FROM ({few}) a JOIN ({few}) b ON a.host = b.host"), false),
         (format!("{few} AND v > (SELECT avg(v) FROM t)"), false),

@@ -55,13 +55,15 @@ fn what_a_filter_rules_out_is_not_counted() {
 #[test]
 fn many_files_are_not_looked_at() {
     block_on(async {
-        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        let idle = Some(("compaction.twcs.trigger_file_num", "1000"));
+        let world = World::with_option(MergeMode::LastRow, Config::default(), idle).await;
         for from in 0..17 {
             world.write(OpType::Put, &points(10, 0, 10, from as f64)).await;
             world.region.flush().await.unwrap();
         }
         let nobody = compare(1, CompareOp::Eq, Value::String("h00003x".to_owned()));
         world.rows(ScanRequest::default()).await;
+        assert_eq!(world.region.info().files, 17);
         assert_eq!(world.region.estimate_rows(&schema(), &nobody, 5_000), 1_700);
     });
 }
