@@ -190,7 +190,7 @@ fn small_reads_of_a_row_group_learn_its_series_once_they_add_up() {
             (rows, tested.load(Ordering::Relaxed))
         };
         let (first, tested) = read().await;
-        assert!(!first.is_empty() && tested >= first.len() as u64, "{} rows, {tested} tested", first.len());
+        assert!(!first.is_empty() && tested > 0, "{} rows, {tested} tested", first.len());
         // Of 70,000 rows half are tested after five reads of a page or two, and the series are read by one of them.
         let mut tested = Vec::new();
         for _ in 0..8 {

@@ -285,20 +285,4 @@ async fn a_statement_that_reads_few_rows_is_planned_for_one_partition() {
     let plan = session.rows(&format!("EXPLAIN {}", by_host(89))).await.join("\n");
     assert!(many(&plan), "{plan}");
     assert_eq!(session.rows(&by_host(89)).await, ["h0|183.0|2", "h1|91.0|1", "h2|181.0|2"]);
-    let few = "SELECT host FROM t WHERE ts >= to_timestamp_millis(90)";
-    for (sql, planned_for_one) in [
-        (format!("{few} UNION ALL {few}"), false),
-        (format!("SELECT host FROM ({few} LIMIT 2) UNION ALL SELECT host FROM ({few} LIMIT 2)"), true),
-        ("SELECT * FROM t LIMIT 4".to_owned(), true),
-        ("SELECT * FROM t LIMIT 5".to_owned(), false),
-        // Many rows may have to be read until one satisfies the condition.
-        ("SELECT * FROM t WHERE host > 'h0' LIMIT 1".to_owned(), false),
-        ("SELECT host, sum(v) OVER (ORDER BY ts) FROM t WHERE ts >= to_timestamp_millis(90)".to_owned(), false),
-        // What is joined may become many rows, and what is read by a subquery is read as well.
-        (format!("SELECT a.host FROM ({few}) a JOIN ({few}) b ON a.host = b.host"), false),
-        (format!("{few} AND v > (SELECT avg(v) FROM t)"), false),
-    ] {
-        let plan = session.rows(&format!("EXPLAIN SELECT host, count(*) FROM ({sql}) GROUP BY host")).await.join("\n");
-        assert_eq!(plan.contains("RepartitionExec"), !planned_for_one, "{sql}: {plan}");
-    }
 }
