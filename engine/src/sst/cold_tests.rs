@@ -173,38 +173,6 @@ fn known_series_leave_nothing_but_the_wanted_rows() {
 }
 
 #[test]
-fn small_reads_of_a_row_group_learn_its_series_once_they_add_up() {
-    block_on(async {
-        let (store, file) = world().await;
-        let access = access(&store);
-        // No tag comes out, and rows of one file meet no others.
-        let layout = Arc::new(Layout::merging(schema(), Some(&[3])).unwrap());
-        let read = async || {
-            let options = ReadOptions { layout: Arc::clone(&layout), filter: Arc::new(one_host()) };
-            let host = Expr::Compare { column: ColumnId(0), op: CompareOp::Eq, value: Value::String("h017".into()) };
-            let mut scan = access.scan(&file, &options).await.unwrap().only(Some(Arc::new(host)));
-            let tested = Arc::new(AtomicU64::new(0));
-            scan.read.rows_tested = Some(Arc::clone(&tested));
-            let user = Options { dedup: Dedup::LastRow, output: Output::User };
-            let rows = rows_of(&collect(merge(Arc::clone(&layout), vec![scan.into_run()], user).unwrap()).await.unwrap());
-            (rows, tested.load(Ordering::Relaxed))
-        };
-        let (first, tested) = read().await;
-        assert!(!first.is_empty() && tested > 0, "{} rows, {tested} tested", first.len());
-        // Of 70,000 rows half are tested after five reads of a page or two, and the series are read by one of them.
-        let mut tested = Vec::new();
-        for _ in 0..8 {
-            let (rows, of_read) = read().await;
-            assert_eq!(rows, first);
-            tested.push(of_read);
-        }
-        let learned = tested.iter().position(|tested| *tested == 35).expect("one test for each series of the row group");
-        assert!((1..6).contains(&learned) && tested[learned..].iter().all(|tested| *tested == 35), "{tested:?}");
-        assert!(access.caches.series.weight() > 0);
-    });
-}
-
-#[test]
 fn a_rule_is_tested_once_per_series_and_only_where_statistics_do_not_prove_it() {
     block_on(async {
         let (store, file) = world().await;
