@@ -173,6 +173,35 @@ fn known_series_leave_nothing_but_the_wanted_rows() {
 }
 
 #[test]
+fn small_reads_of_a_row_group_learn_its_series_once_they_add_up() {
+    block_on(async {
+        let (store, file) = world().await;
+        let access = access(&store);
+        // No tag comes out, and rows of one file meet no others.
+        let layout = Arc::new(Layout::merging(schema(), Some(&[3])).unwrap());
+        let host = Expr::Compare { column: ColumnId(0), op: CompareOp::Eq, value: Value::String("h017".into()) };
+        let (mut known, mut selected, mut first) = (Vec::new(), 0, None);
+        for _ in 0..8 {
+            let options = ReadOptions { layout: Arc::clone(&layout), filter: Arc::new(one_host()) };
+            let scan = access.scan(&file, &options).await.unwrap().only(Some(Arc::new(host.clone())));
+            let read = scan.read.clone();
+            let group = &read.groups[0];
+            assert_eq!(read.groups.len(), 1);
+            let all = read.footer.rows_of(group.index);
+            assert!(group.selected() * 4 < all && group.selected() * 16 > all, "{} of {all} rows", group.selected());
+            selected += group.selected();
+            let user = Options { dedup: Dedup::LastRow, output: Output::User };
+            let rows = rows_of(&collect(merge(Arc::clone(&layout), vec![scan.into_run()], user).unwrap()).await.unwrap());
+            assert_eq!(rows.len(), 2_000);
+            assert_eq!(&rows, first.get_or_insert_with(|| rows.clone()), "series change no rows");
+            assert_eq!(read.known_series(group.index).is_some(), selected * 2 >= all, "after {selected} of {all} rows");
+            known.push(read.known_series(group.index).is_some());
+        }
+        assert!(!known[0] && known[7], "{known:?}");
+    });
+}
+
+#[test]
 fn a_rule_is_tested_once_per_series_and_only_where_statistics_do_not_prove_it() {
     block_on(async {
         let (store, file) = world().await;

@@ -17,7 +17,7 @@ pub mod filter;
 pub mod finer_time;
 pub mod fit;
 pub mod limits;
-mod partitions;
+pub mod partitions;
 pub mod past;
 pub mod read;
 pub mod reduce_runs;

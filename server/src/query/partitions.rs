@@ -3,8 +3,8 @@
 //! A plan of several partitions hands rows from task to task, by key where they are grouped, and merges what comes out.
 //! Where few rows are read that costs more than the rows do, to plan as well as to run: such a statement gets one partition.
 //!
-//! Invariant: nothing is read to find that out. Of files that were not read yet all rows count, so that several are fetched at a
-//! time.
+//! Invariant: nothing is read to find that out. Of files that were not read yet all rows of the wanted times count, so that
+//! several are fetched at a time.
 
 use std::sync::Arc;
 
@@ -32,33 +32,23 @@ pub(super) async fn create_physical_plan(state: &mut SessionState, plan: &Logica
 }
 
 /// Whether all scans of a plan together give few rows, and none of its operators makes many out of them, or works long on each.
-fn reads_few_rows(plan: &LogicalPlan) -> Result<bool> {
-    let mut scans = Vec::new();
-    let mut multiplies = false;
+pub(crate) fn reads_few_rows(plan: &LogicalPlan) -> Result<bool> {
+    let mut left = Some(limits::FEW_ROWS);
     plan.apply_with_subqueries(|node| {
         match node {
-            LogicalPlan::TableScan(scan) => scans.push(scan.clone()),
-            LogicalPlan::Aggregate(aggregate) => multiplies |= aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))),
-            LogicalPlan::Window(_)
+            LogicalPlan::TableScan(scan) => left = left.and_then(|left| left.checked_sub(estimate_rows(scan, left + 1)?)),
+            LogicalPlan::Aggregate(aggregate) if !aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) => {}
+            LogicalPlan::Aggregate(_)
+            | LogicalPlan::Window(_)
             | LogicalPlan::Join(_)
             | LogicalPlan::RecursiveQuery(_)
             | LogicalPlan::Unnest(_)
-            | LogicalPlan::Extension(_) => multiplies = true,
+            | LogicalPlan::Extension(_) => left = None,
             _ => {}
         }
-        Ok(if multiplies { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        Ok(if left.is_some() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
-    if multiplies {
-        return Ok(false);
-    }
-    let mut left = limits::FEW_ROWS;
-    for scan in scans {
-        match estimate_rows(&scan, left + 1).filter(|rows| *rows <= left) {
-            Some(rows) => left -= rows,
-            None => return Ok(false),
-        }
-    }
-    Ok(true)
+    Ok(left.is_some())
 }
 
 /// About how many rows a scan gives, at most `enough`; `None` if that is not known.

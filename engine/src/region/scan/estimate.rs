@@ -7,26 +7,26 @@ use tessera_manifest::schema::Schema;
 use super::pieces::Source;
 use super::{Pruned, Region, of_series, prune, tag_parts, time_bounds};
 
-/// Files up to which their pages are looked at; of more all rows are counted, since each file may have to be read.
+/// Files up to which their pages are looked at; of more, conditions on tags are not asked.
 const FILES_MAX: usize = 16;
 
 impl Region {
-    /// About how many rows a scan now with this filter gives, at most `enough`, by what is in memory: of memtables whose times
-    /// it asks for all, of files as much of them as it asks for of their times, or, where it has conditions on tags, by row
-    /// groups and pages. Of a file that was not read yet all rows are counted, and conditions on fields are not asked. Nothing
-    /// is read for it. `filter` is one of columns of `schema`, as in a scan.
+    /// About how many rows a scan now with this filter gives, at most `enough`, by what is in memory: all of memtables whose times
+    /// it asks for; of files as much as it asks for of their times, or, where it has conditions on tags and the file was read
+    /// before, by row groups and pages. Conditions on fields are not asked. Nothing is read for it. `filter` is one of columns
+    /// of `schema`, as in a scan.
     #[must_use]
     pub fn estimate_rows(&self, schema: &Schema, filter: &Expr, enough: u64) -> u64 {
         let version = self.pin();
         let access = &self.shared.access;
         let time = time_bounds(filter, schema.time_index().id);
         let Pruned { sources, .. } = prune(access, &version, filter, time);
-        let by_pages = !tag_parts(filter, schema).is_empty() && sources.iter().filter_map(Source::file).count() <= FILES_MAX;
-        let of_series = of_series(filter, schema, time);
+        let by_pages = sources.iter().filter_map(Source::file).count() <= FILES_MAX && !tag_parts(filter, schema).is_empty();
+        let of_series = by_pages.then(|| of_series(filter, schema, time));
         let mut rows = 0_u64;
         for source in &sources {
             let left = enough.saturating_sub(rows);
-            let known = |file| if by_pages { access.estimate_rows(file, schema, &of_series, left) } else { None };
+            let known = |file| of_series.as_ref().and_then(|filter| access.estimate_rows(file, schema, filter, left));
             rows += source.file().map_or_else(|| source.rows(), |file| known(file).unwrap_or_else(|| in_time(&file.meta, time)));
             if rows >= enough {
                 return enough;

@@ -243,7 +243,7 @@ impl<T: Word> Numbers for Column<T> {
 
     fn take(&mut self) -> Result<ArrayRef, ParquetError> {
         let values = mem::take(&mut self.out);
-        let nulls = self.valid.take().map(|mut valid| NullBuffer::new(valid.finish()));
+        let nulls = self.valid.take().map(|mut valid| NullBuffer::new(valid.finish())).filter(|nulls| nulls.null_count() > 0);
         T::array(values, nulls, &self.to)
     }
 }

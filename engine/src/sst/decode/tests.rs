@@ -228,6 +228,7 @@ proptest! {
             let ours = concat(&ours.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap();
             let rows: UInt32Array = places.iter().flat_map(|(from, rows)| *from..*from + *rows).collect();
             prop_assert_eq!(&ours, &arrow::compute::take(&theirs, &rows, None).unwrap());
+            prop_assert_eq!(ours.logical_nulls().is_none() || ours.null_count() > 0, true);
         }
         prop_assert_eq!(first, column.rows);
     }

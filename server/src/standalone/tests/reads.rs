@@ -2,6 +2,9 @@
 
 use super::{CPU, Session};
 use crate::error::Code;
+use crate::query::partitions::reads_few_rows;
+use crate::query::session::Sessions;
+use crate::sql::{Statement, parse};
 
 async fn filled() -> (super::World, Session) {
     let (world, session) = Session::fresh().await;
@@ -285,4 +288,32 @@ async fn a_statement_that_reads_few_rows_is_planned_for_one_partition() {
     let plan = session.rows(&format!("EXPLAIN {}", by_host(89))).await.join("\n");
     assert!(many(&plan), "{plan}");
     assert_eq!(session.rows(&by_host(89)).await, ["h0|183.0|2", "h1|91.0|1", "h2|181.0|2"]);
+}
+
+#[tokio::test]
+async fn plans_that_make_many_rows_of_few_keep_several_partitions() {
+    let (_world, session) = Session::fresh().await;
+    session.run("CREATE TABLE t (host STRING, ts TIMESTAMP(3) TIME INDEX, v DOUBLE, PRIMARY KEY (host))").await;
+    session.run("INSERT INTO t (host, ts, v) VALUES ('a', 1, 1), ('a', 2, 1), ('b', 1, 1)").await;
+    let (catalogs, sessions) = (session.server.catalogs(), Sessions::new().unwrap());
+    for (sql, few) in [
+        ("SELECT * FROM t", true),
+        ("SELECT host, sum(v) FROM t GROUP BY host ORDER BY host LIMIT 3", true),
+        ("SELECT DISTINCT host FROM t WHERE v > 0", true),
+        ("EXPLAIN SELECT * FROM t", true),
+        ("SELECT * FROM t LIMIT 1", true),
+        // Six rows are more than four, and two of them less.
+        ("SELECT host FROM t UNION ALL SELECT host FROM t", false),
+        ("(SELECT host FROM t LIMIT 1) UNION ALL (SELECT host FROM t LIMIT 1)", true),
+        ("SELECT a.host FROM t a JOIN t b ON a.host < b.host", false),
+        ("SELECT host, sum(v) OVER (ORDER BY ts) FROM t", false),
+        ("SELECT host, ts, sum(v) FROM t GROUP BY CUBE (host, ts)", false),
+        ("SELECT value FROM generate_series(1, 3)", false),
+        ("SELECT host FROM t WHERE v > (SELECT avg(v) FROM t)", false),
+    ] {
+        let Statement::Query(query) = parse(sql).unwrap().remove(0) else { panic!("{sql} is a query") };
+        let planned = sessions.plan(*query, "public", catalogs).await.unwrap();
+        let plan = planned.state.optimize(&planned.plan).unwrap();
+        assert_eq!(reads_few_rows(&plan).unwrap(), few, "{sql}: {plan}");
+    }
 }
