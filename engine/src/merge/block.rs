@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 use super::gather::{compact, gather};
 use super::key::KeyEncoder;
 use super::layout::{DELETE, Layout, new_batch};
+use super::overwrite::Overwrites;
 use super::series::{Stretches, repeat_rows, tags_of};
 use super::{Output, value};
 use crate::request::Tags;
@@ -37,6 +38,10 @@ pub(crate) struct Assembly {
     payload: Vec<usize>,
     payload_schema: SchemaRef,
     tags: Tags,
+    /// The payload's column of times.
+    time: Option<usize>,
+    /// Whether rows of one key may take the place of each other: tags that come out are equal in all bits.
+    pub(super) overwrites: bool,
 }
 
 impl Assembly {
@@ -58,7 +63,11 @@ impl Assembly {
         let parts = parts.collect();
         let fields: Vec<_> = payload.iter().map(|p| Arc::clone(&layout.arrow().fields()[*p])).collect();
         let form = if output == Output::User { layout.tags() } else { Tags::Values };
-        Self { schema: Arc::clone(schema), parts, payload, payload_schema: Arc::new(ArrowSchema::new(fields)), tags: form }
+        let payload_schema = Arc::new(ArrowSchema::new(fields));
+        let time = layout.keys().and_then(|keys| payload.iter().position(|position| *position == keys.time));
+        let is_float = |tag: &usize| layout.arrow().field(*tag).data_type().is_floating();
+        let overwrites = !tags.iter().any(is_float);
+        Self { schema: Arc::clone(schema), parts, payload, payload_schema, tags: form, time, overwrites }
     }
 
     /// Positions of the payload's columns in batches of the merging layout.
@@ -200,10 +209,12 @@ impl Block {
         assembly.batch(&payload, |tag| repeat_rows(&self.stretches.table.tags()[tag], &runs, assembly.tags))
     }
 
-    /// The same of a block that is not needed any more: its own memory is used where nobody else has it.
-    pub(crate) fn into_batch(self, assembly: &Assembly, pieces: &[(u32, u32)]) -> Result<RecordBatch, Error> {
+    /// The same of a block that is not needed any more: its own memory is used where nobody else has it. Some of the rows have
+    /// the values of others.
+    pub(super) fn into_batch(self, assembly: &Assembly, pieces: &[(u32, u32)], overwrites: &Overwrites) -> Result<RecordBatch, Error> {
         let Self { payload, times, sequences, stretches, .. } = self;
         drop((times, sequences));
+        let payload = overwrites.apply(payload, assembly.time)?;
         let payload = match pieces {
             [(from, rows)] => payload.slice(*from as usize, *rows as usize),
             many => compact(payload, many)?,
@@ -220,26 +231,29 @@ impl Block {
     }
 
     /// Calls `push` (first row, rows) for the parts of `from..end` without deletes, or for all of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn live_pieces(&self, from: usize, end: usize, drop_deletes: bool, mut push: impl FnMut(usize, usize)) {
-        let Some(ops) = self.op_types.as_ref().filter(|_| drop_deletes) else {
-            if from < end {
-                push(from, end - from);
-            }
-            return;
-        };
-        let mut start = from;
-        for (row, op) in ops.iter().enumerate().take(end).skip(from) {
-            if *op == DELETE {
-                if start < row {
-                    push(start, row - start);
-                }
-                start = row + 1;
-            }
+        match self.op_types.as_ref().filter(|_| drop_deletes) {
+            Some(ops) => puts(ops, from, end, push),
+            None if from < end => push(from, end - from),
+            None => {}
         }
-        if start < end {
-            push(start, end - start);
+    }
+}
+
+/// Calls `push` (first row, rows) for the parts of `from..end` without deletes.
+fn puts(ops: &[u8], from: usize, end: usize, mut push: impl FnMut(usize, usize)) {
+    let mut start = from;
+    for (row, op) in ops.iter().enumerate().take(end).skip(from) {
+        if *op == DELETE {
+            if start < row {
+                push(start, row - start);
+            }
+            start = row + 1;
         }
+    }
+    if start < end {
+        push(start, end - start);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::block::{Block, BlockStream};
+use super::overwrite::Overwrites;
 use super::pair::{Gap, seek};
 use super::series::{SeriesTable, Stretch};
 use crate::sst::Error;
@@ -26,6 +27,8 @@ pub(super) struct Cursor {
     pub(super) held: Option<u32>,
     /// Rows of the present block that go out: (first, rows), ascending.
     pub(super) kept: Vec<(u32, u32)>,
+    /// Rows of those with the values of others.
+    pub(super) overwrites: Overwrites,
 }
 
 impl Cursor {
@@ -41,6 +44,7 @@ impl Cursor {
             gap: Gap::default(),
             held: None,
             kept: Vec::new(),
+            overwrites: Overwrites::default(),
         }
     }
 
@@ -48,6 +52,7 @@ impl Cursor {
     pub(super) async fn load(&mut self) -> Result<bool, Error> {
         (self.block, self.position, self.stretch, self.held) = (None, 0, 0, None);
         self.kept.clear();
+        self.overwrites.clear();
         while let Some(block) = self.blocks.next().await {
             let block = block?;
             if block.rows() > 0 {
@@ -109,6 +114,14 @@ impl Cursor {
         (self.block().sequences.is_none() && other.block().sequences.is_none()).then_some(self.rank > other.rank)
     }
 
+    /// The present row, and what stays of the block from there on.
+    #[inline]
+    pub(super) fn rest(&mut self) -> (usize, Rest<'_>) {
+        let Self { block, kept, overwrites, gap, rank, position, .. } = self;
+        let block = block.as_ref().expect("a cursor in use has a block: it is dropped when load finds none");
+        (*position, Rest { block, gap, overwrites, kept, rank: *rank, from: *position })
+    }
+
     /// Goes to `position`, which is not behind the end of the series. Says what lies there.
     #[inline]
     pub(super) fn go(&mut self, position: usize) -> At {
@@ -128,6 +141,12 @@ impl Cursor {
         seek(&self.block().times[..self.series_end()], self.position, time)
     }
 
+    /// The time of the last row of the series in this block.
+    #[inline]
+    pub(super) fn last_time(&self) -> i64 {
+        self.block().times[self.series_end() - 1]
+    }
+
     /// The end of rows of the series, from the present one on, that lie before `time` and of which each is the only one of
     /// its key in this run; `None` if there are none.
     #[inline]
@@ -137,12 +156,61 @@ impl Cursor {
         }
         let series_end = self.series_end();
         let end = match time {
-            Some(time) if self.block().times[series_end - 1] >= time => self.seek(time),
+            Some(time) if self.last_time() >= time => self.seek(time),
             _ => series_end,
         };
         // The next block may go on with the same key.
         let end = end - usize::from(self.duplicates && end == self.block().rows());
         (end > self.position).then_some(end)
+    }
+}
+
+/// What stays of a cursor's block.
+pub(super) struct Rest<'a> {
+    pub(super) block: &'a Block,
+    pub(super) gap: &'a mut Gap,
+    pub(super) overwrites: &'a mut Overwrites,
+    kept: &'a mut Vec<(u32, u32)>,
+    rank: u64,
+    /// The first row that is not decided.
+    from: usize,
+}
+
+impl Rest<'_> {
+    /// As [`Cursor::sequence_at`].
+    #[inline]
+    pub(super) fn sequence_at(&self, row: usize) -> u64 {
+        self.block.sequences.as_ref().map_or(self.rank, |sequences| sequences[row])
+    }
+
+    /// Keeps the rows of `from..end`, but for deletes if they are dropped.
+    #[inline]
+    pub(super) fn keep(&mut self, from: usize, end: usize, drop_deletes: bool) {
+        if from >= end {
+            return;
+        }
+        let kept = &mut *self.kept;
+        self.block.live_pieces(from, end, drop_deletes, |from, rows| {
+            let (from, rows) = (from as u32, rows as u32);
+            match kept.last_mut() {
+                Some((start, count)) if *start + *count == from => *count += rows,
+                _ => kept.push((from, rows)),
+            }
+        });
+    }
+
+    /// Keeps the rows that are not decided up to `end`, but for deletes if they are dropped.
+    #[inline]
+    pub(super) fn keep_until(&mut self, end: usize, drop_deletes: bool) {
+        self.keep(self.from, end, drop_deletes);
+        self.from = end;
+    }
+
+    /// Keeps those up to a row, and not that.
+    #[inline]
+    pub(super) fn leave_out(&mut self, row: usize, drop_deletes: bool) {
+        self.keep_until(row, drop_deletes);
+        self.from = row + 1;
     }
 }
 

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayData, ArrayRef, MutableArrayData, RecordBatch, Re
 use arrow::buffer::Buffer;
 use arrow::compute::interleave;
 use arrow::datatypes::{ArrowNativeType, SchemaRef};
+use arrow::error::ArrowError;
 
 use super::block::{Assembly, Block};
 use super::series::{SeriesTable, repeat_tags};
@@ -26,7 +27,7 @@ pub(crate) fn gather(schema: &SchemaRef, batches: &[&RecordBatch], pieces: &[(u3
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(Error::arrow("gather rows"))
 }
 
-fn gather_column(data: &[ArrayData], pieces: &[(u32, u32, u32)], rows: usize) -> Result<ArrayRef, arrow::error::ArrowError> {
+pub(super) fn gather_column(data: &[ArrayData], pieces: &[(u32, u32, u32)], rows: usize) -> Result<ArrayRef, ArrowError> {
     let width = data.first().and_then(|data| data.data_type().primitive_width());
     if let Some(width) = width
         && data.iter().all(|data| data.null_count() == 0)
@@ -93,34 +94,45 @@ pub(super) fn compact(batch: RecordBatch, pieces: &[(u32, u32)]) -> Result<Recor
 }
 
 /// The same of a column of fixed width without NULLs; the column itself if somebody else has its memory too.
-fn compact_column<T: ArrowNativeType>(
+fn compact_column<T: ArrowNativeType>(column: ArrayRef, pieces: &[(u32, u32)]) -> Result<Result<ArrayRef, ArrayRef>, ArrowError> {
+    change_values(column, |values: &mut Vec<T>| {
+        let mut at = 0;
+        for &(from, rows) in pieces {
+            let (from, rows) = (from as usize, rows as usize);
+            if rows > FEW_VALUES {
+                values.copy_within(from..from + rows, at);
+            } else {
+                // A part of what both cover, so that the bounds are checked once.
+                let part = &mut values[at..from + rows];
+                (0..rows).for_each(|row| part[row] = part[row + from - at]);
+            }
+            at += rows;
+        }
+        values.truncate(at);
+    })
+}
+
+/// A column of fixed width without NULLs with its values changed where they lie; the column itself if somebody else has its memory
+/// too.
+pub(super) fn change_values<T: ArrowNativeType>(
     column: ArrayRef,
-    pieces: &[(u32, u32)],
-) -> Result<Result<ArrayRef, ArrayRef>, arrow::error::ArrowError> {
+    change: impl FnOnce(&mut Vec<T>),
+) -> Result<Result<ArrayRef, ArrayRef>, ArrowError> {
     let data = column.to_data();
     drop(column);
     let (data_type, rows, offset) = (data.data_type().clone(), data.len(), data.offset());
-    let build = |buffer, rows, offset| ArrayData::builder(data_type).len(rows).offset(offset).add_buffer(buffer).build().map(make_array);
+    let build = |buffer, rows| ArrayData::builder(data_type).len(rows).add_buffer(buffer).build().map(make_array);
     let Some(buffer) = data.buffers().first().cloned().filter(|_| offset == 0) else { return Ok(Err(make_array(data))) };
     drop(data);
-    let mut values = match buffer.into_vec::<T>() {
-        Ok(values) => values,
-        Err(shared) => return build(shared, rows, offset).map(Err),
-    };
-    let mut at = 0;
-    for &(from, rows) in pieces {
-        let (from, rows) = (from as usize, rows as usize);
-        if rows > FEW_VALUES {
-            values.copy_within(from..from + rows, at);
-        } else {
-            // A part of what both cover, so that the bounds are checked once.
-            let part = &mut values[at..from + rows];
-            (0..rows).for_each(|row| part[row] = part[row + from - at]);
+    match buffer.into_vec::<T>() {
+        Ok(mut values) => {
+            values.truncate(rows);
+            change(&mut values);
+            let rows = values.len();
+            build(Buffer::from_vec(values), rows).map(Ok)
         }
-        at += rows;
+        Err(shared) => build(shared, rows).map(Err),
     }
-    values.truncate(at);
-    build(Buffer::from_vec(values), at, 0).map(Ok)
 }
 
 /// A row of the chunk's blocks.

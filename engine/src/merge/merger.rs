@@ -10,6 +10,7 @@
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::VecDeque;
+use std::mem;
 
 use arrow::array::RecordBatch;
 
@@ -248,7 +249,9 @@ impl Merger {
             return false;
         }
         let third = self.group.len().checked_sub(2).map(|at| self.group[at].0);
-        // No row of the one goes out that lies behind all of the other, so one bound is enough for both.
+        // No row of the one goes out that lies behind all of the other, so one bound is enough for both, and none is needed where
+        // the other ends before it.
+        let third = third.filter(|third| self.cursors[next].last_time() >= *third);
         let Some(best_end) = self.cursors[best].single_until(third) else { return false };
         let Some(next_end) = self.cursors[next].single_until(None) else { return false };
         self.close_key();
@@ -279,41 +282,43 @@ impl Merger {
         (l + passed.0, r + passed.1)
     }
 
-    /// Adds the rows of two cursors up to an end each to what is kept of their blocks, but for those that lose against the
-    /// other's. Returns the rows behind those that are decided.
+    /// Adds the rows of two cursors up to an end each to what is kept of their blocks. Of two rows of a key the one that loses is
+    /// left out, or, where it mostly has more neighbours that stay, is shown with the values of the other, which is left out then.
+    /// Returns the rows behind those that are decided.
     fn pass_in_any_order(&mut self, pair: [(usize, usize); 2]) -> (usize, usize) {
-        let mut kept = pair.map(|(cursor, _)| std::mem::take(&mut self.cursors[cursor].kept));
-        let (left, right) = (&self.cursors[pair[0].0], &self.cursors[pair[1].0]);
-        let (l, r) = (left.position, right.position);
-        let (left_times, right_times) = (&left.block().times[l..pair[0].1], &right.block().times[r..pair[1].1]);
-        let drop = self.policy.drop_deletes;
-        let keep_left = |kept: &mut Pieces, from, end| left.block().live_pieces(from, end, drop, |from, rows| keep(kept, from, rows));
-        let keep_right = |kept: &mut Pieces, from, end| right.block().live_pieces(from, end, drop, |from, rows| keep(kept, from, rows));
-        let (mut gaps, [left_kept, right_kept]) = ((left.gap, right.gap), &mut kept);
-        // What is kept goes from behind the last row that lost.
-        let (mut left_from, mut right_from) = (l, r);
-        let mut left_loses = |row: usize| {
-            keep_left(left_kept, left_from, row);
-            left_from = row + 1;
-        };
-        let mut right_loses = |row: usize| {
-            keep_right(right_kept, right_from, row);
-            right_from = row + 1;
-        };
-        let passed = match left.rank_above(right) {
-            Some(false) => ties(left_times, right_times, &mut gaps, |a, _| left_loses(l + a)),
-            Some(true) => ties(left_times, right_times, &mut gaps, |_, b| right_loses(r + b)),
-            None => ties(left_times, right_times, &mut gaps, |a, b| match left.sequence_at(l + a) > right.sequence_at(r + b) {
-                true => right_loses(r + b),
-                false => left_loses(l + a),
-            }),
-        };
+        let Self { cursors, policy, need, .. } = self;
+        let [left, right] = cursors.get_disjoint_mut([pair[0].0, pair[1].0]).expect("two cursors of a group");
+        let (rank_above, drop) = (left.rank_above(right), policy.drop_deletes);
+        let ((l, mut left), (r, mut right)) = (left.rest(), right.rest());
+        let (left_times, right_times) = (&left.block.times[l..pair[0].1], &right.block.times[r..pair[1].1]);
+        let overwrites = need.assembly.overwrites && left.block.op_types.is_none() && right.block.op_types.is_none();
+        let mut gaps = (*left.gap, *right.gap);
+        let into_left = (overwrites && gaps.0.is_wider(gaps.1)).then(|| left.overwrites.block(right.block));
+        let into_right = (overwrites && gaps.1.is_wider(gaps.0)).then(|| right.overwrites.block(left.block));
+        let passed = ties(left_times, right_times, &mut gaps, |a, b| {
+            let (a, b) = (l + a, r + b);
+            if rank_above.unwrap_or_else(|| left.sequence_at(a) > right.sequence_at(b)) {
+                match into_right {
+                    Some(block) => {
+                        right.overwrites.push(b, block, a);
+                        left.leave_out(a, drop);
+                    }
+                    None => right.leave_out(b, drop),
+                }
+            } else {
+                match into_left {
+                    Some(block) => {
+                        left.overwrites.push(a, block, b);
+                        right.leave_out(b, drop);
+                    }
+                    None => left.leave_out(a, drop),
+                }
+            }
+        });
         let ends = (l + passed.0, r + passed.1);
-        keep_left(left_kept, left_from, ends.0);
-        keep_right(right_kept, right_from, ends.1);
-        for ((cursor, _), (kept, gap)) in pair.into_iter().zip(kept.into_iter().zip([gaps.0, gaps.1])) {
-            (self.cursors[cursor].kept, self.cursors[cursor].gap) = (kept, gap);
-        }
+        left.keep_until(ends.0, drop);
+        right.keep_until(ends.1, drop);
+        (*left.gap, *right.gap) = gaps;
         ends
     }
 
@@ -330,9 +335,7 @@ impl Merger {
         }
         let cursor = &mut cursors[cursor];
         if policy.last_rows.is_none() && policy.order == RowOrder::Any {
-            let Cursor { block, kept, .. } = cursor;
-            let block = block.as_ref().expect("rows are pushed from a loaded block");
-            block.live_pieces(from, end, policy.drop_deletes, |from, rows| keep(kept, from, rows));
+            cursor.rest().1.keep(from, end, policy.drop_deletes);
             return;
         }
         let held = hold(cursor, chunk);
@@ -382,7 +385,7 @@ impl Merger {
     /// No more rows of the open key come.
     fn close_key(&mut self) {
         let Some(time) = self.open.time else { return };
-        let OpenKey { puts, delete, .. } = std::mem::take(&mut self.open);
+        let OpenKey { puts, delete, .. } = mem::take(&mut self.open);
         let put = match puts[..] {
             [] => None,
             [put] => Some(put),
@@ -414,7 +417,7 @@ impl Merger {
     fn finish_block(&mut self, cursor: usize) -> Result<(), Error> {
         let cursor = &mut self.cursors[cursor];
         if let Some(block) = cursor.block.take().filter(|_| !cursor.kept.is_empty()) {
-            self.ready.push_back(block.into_batch(&self.need.assembly, &cursor.kept)?);
+            self.ready.push_back(block.into_batch(&self.need.assembly, &cursor.kept, &cursor.overwrites)?);
         }
         if self.policy.last_rows.is_some()
             && let Some(held) = cursor.held
@@ -423,18 +426,6 @@ impl Merger {
             self.chunk.release(held);
         }
         Ok(())
-    }
-}
-
-/// Rows of a block: (first, rows), ascending.
-type Pieces = Vec<(u32, u32)>;
-
-#[inline]
-fn keep(kept: &mut Pieces, from: usize, rows: usize) {
-    let (from, rows) = (from as u32, rows as u32);
-    match kept.last_mut() {
-        Some((start, count)) if *start + *count == from => *count += rows,
-        _ => kept.push((from, rows)),
     }
 }
 

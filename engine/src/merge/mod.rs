@@ -27,6 +27,7 @@ pub mod layout;
 mod merger;
 #[cfg(test)]
 mod mode_tests;
+mod overwrite;
 mod pair;
 pub(crate) mod series;
 #[cfg(test)]

@@ -19,6 +19,14 @@ pub(super) struct Gap {
     other: usize,
 }
 
+impl Gap {
+    /// Whether there mostly are more rows than of another.
+    #[inline]
+    pub(super) fn is_wider(self, other: Self) -> bool {
+        self.usual > other.usual
+    }
+}
+
 /// Goes through two ascending lists of times, in neither of which a time repeats, until one of them ends. Calls `emit` with
 /// pieces (first row, end) in order of time; of two rows with the same time `left_wins` (their rows) says which goes out.
 /// `gaps` go from one call to the next. Returns how many rows of each were passed; none lies behind all of the other list.
@@ -62,12 +70,7 @@ pub(super) fn ties(left: &[i64], right: &[i64], gaps: &mut (Gap, Gap), mut tie: 
     while let (Some(_), Some(time)) = (left.get(l), right.get(r)) {
         // Times ascend, so one that is the same proves that there is none before it.
         let guess = l + gaps.0.usual;
-        if left.get(guess) == Some(time) {
-            tie(guess, r);
-            (l, r) = (guess + 1, r + 1);
-            continue;
-        }
-        l = before(left, l, *time, &mut gaps.0);
+        l = if left.get(guess) == Some(time) { guess } else { before(left, l, *time, &mut gaps.0) };
         let Some(time) = left.get(l) else { break };
         if *time == right[r] {
             tie(l, r);
