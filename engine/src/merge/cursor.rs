@@ -212,6 +212,27 @@ impl Rest<'_> {
         self.keep_until(row, drop_deletes);
         self.from = row + 1;
     }
+
+    /// A row loses against one of another block, which `overwrite`, if given, knows by its number once it was asked for: it is left
+    /// out, or stays with the values of the other, which is left out then.
+    #[inline(always)]
+    pub(super) fn lose(
+        &mut self,
+        row: usize,
+        to: &mut Rest<'_>,
+        by: usize,
+        overwrite: Option<&mut Option<Option<u32>>>,
+        drop_deletes: bool,
+    ) {
+        let number = overwrite.and_then(|number| *number.get_or_insert_with(|| self.overwrites.block(to.block)));
+        match number {
+            Some(block) => {
+                self.overwrites.push(row, block, by);
+                to.leave_out(by, drop_deletes);
+            }
+            None => self.leave_out(row, drop_deletes),
+        }
+    }
 }
 
 /// Where a cursor came to.

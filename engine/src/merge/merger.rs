@@ -293,26 +293,13 @@ impl Merger {
         let (left_times, right_times) = (&left.block.times[l..pair[0].1], &right.block.times[r..pair[1].1]);
         let overwrites = need.assembly.overwrites && left.block.op_types.is_none() && right.block.op_types.is_none();
         let mut gaps = (*left.gap, *right.gap);
-        let into_left = (overwrites && gaps.0.is_wider(gaps.1)).then(|| left.overwrites.block(right.block));
-        let into_right = (overwrites && gaps.1.is_wider(gaps.0)).then(|| right.overwrites.block(left.block));
+        let (into_left, into_right) = (overwrites && gaps.0.is_wider(gaps.1), overwrites && gaps.1.is_wider(gaps.0));
+        let mut number = None;
         let passed = ties(left_times, right_times, &mut gaps, |a, b| {
-            let (a, b) = (l + a, r + b);
-            if rank_above.unwrap_or_else(|| left.sequence_at(a) > right.sequence_at(b)) {
-                match into_right {
-                    Some(block) => {
-                        right.overwrites.push(b, block, a);
-                        left.leave_out(a, drop);
-                    }
-                    None => right.leave_out(b, drop),
-                }
+            if rank_above.unwrap_or_else(|| left.sequence_at(l + a) > right.sequence_at(r + b)) {
+                right.lose(r + b, &mut left, l + a, into_right.then_some(&mut number), drop);
             } else {
-                match into_left {
-                    Some(block) => {
-                        left.overwrites.push(a, block, b);
-                        right.leave_out(b, drop);
-                    }
-                    None => left.leave_out(a, drop),
-                }
+                left.lose(l + a, &mut right, r + b, into_left.then_some(&mut number), drop);
             }
         });
         let ends = (l + passed.0, r + passed.1);

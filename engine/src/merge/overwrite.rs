@@ -15,6 +15,9 @@ use super::block::Block;
 use super::gather::{change_values, gather_column};
 use crate::sst::{Error, Reserved};
 
+/// Blocks that one keeps in memory until it goes out. Where more would be needed, rows are left out as they are elsewhere.
+const BLOCKS_MAX: usize = 4;
+
 /// Which rows of a block have the values of which others.
 #[derive(Debug, Default)]
 pub(super) struct Overwrites {
@@ -29,21 +32,16 @@ impl Overwrites {
         self.blocks.clear();
     }
 
-    /// The number of a block whose rows are to come; it is kept in memory.
-    #[inline]
-    pub(super) fn block(&mut self, block: &Block) -> u32 {
-        let same = |(known, _): &(RecordBatch, _)| match (known.columns().first(), block.payload.columns().first()) {
-            (Some(known), Some(column)) => Arc::ptr_eq(known, column),
-            // Without columns there is nothing to copy.
-            _ => true,
-        };
-        // Most come from the one before, and there are few.
+    /// The number of a block of which a row is to come, which is kept in memory from then on; `None` if there are too many.
+    pub(super) fn block(&mut self, block: &Block) -> Option<u32> {
+        // A column alone may be of several blocks, as one that was not in the file.
+        let same = |(known, _): &(RecordBatch, _)| known.columns().iter().zip(block.payload.columns()).all(|(a, b)| Arc::ptr_eq(a, b));
         let known = self.blocks.iter().rposition(same);
-        let at = known.unwrap_or_else(|| {
+        if known.is_none() && self.blocks.len() < BLOCKS_MAX {
             self.blocks.push((block.payload.clone(), block.memory.clone()));
-            self.blocks.len() - 1
-        });
-        at as u32
+            return Some((self.blocks.len() - 1) as u32);
+        }
+        known.map(|at| at as u32)
     }
 
     /// The row, which is behind those before, has the values of a row of this block.
@@ -160,7 +158,7 @@ mod tests {
                 let mut overwrites = Overwrites::default();
                 let mut expected: Vec<(usize, usize)> = (0..20).map(|row| (0, row)).collect();
                 for (row, source, from) in [(0, &first, 3), (5, &first, 4), (6, &second, 0), (11, &first, 19), (19, &second, 17)] {
-                    let number = overwrites.block(source);
+                    let number = overwrites.block(source).unwrap();
                     overwrites.push(row, number, from);
                     expected[row] = (if std::ptr::eq(source, &first) { 1 } else { 2 }, from);
                 }
@@ -183,6 +181,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn few_blocks_are_kept() {
+        let blocks: Vec<Block> = (0..BLOCKS_MAX as i64 + 2).map(|seed| block(vec![array(DataType::Int64, [Value::Int(seed)])])).collect();
+        let mut overwrites = Overwrites::default();
+        let numbers: Vec<Option<u32>> = blocks.iter().chain(&blocks).map(|block| overwrites.block(block)).collect();
+        let once: Vec<Option<u32>> = (0..BLOCKS_MAX as u32).map(Some).chain([None, None]).collect();
+        assert_eq!(numbers, [once.clone(), once].concat());
     }
 
     proptest! {
