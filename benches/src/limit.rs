@@ -1,7 +1,7 @@
 //! What the machine can do: Parquet and the disk, without an engine.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -93,6 +93,20 @@ pub fn synced_append(dir: &Path, payloads: &[Vec<u8>]) -> Result<Duration> {
     let elapsed = watch.elapsed();
     std::fs::remove_file(path)?;
     Ok(elapsed)
+}
+
+/// Reads pieces of these sizes from a file, one after the other, on one thread, and hands each on.
+///
+/// # Errors
+/// The disk's, and those of `each`.
+pub fn read_pieces(path: &Path, sizes: &[usize], mut each: impl FnMut(Vec<u8>) -> Result<()>) -> Result<()> {
+    let file = File::open(path)?;
+    for size in sizes {
+        let mut piece = Vec::with_capacity(*size);
+        (&file).take(*size as u64).read_to_end(&mut piece)?;
+        each(piece)?;
+    }
+    Ok(())
 }
 
 /// Creates so many small files, each in a folder of its own that exists, with fsync of the file and of the folder, on so

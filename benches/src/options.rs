@@ -95,7 +95,7 @@ write:
   wal append, R x W encoding and synced append alone. Limit: one write and fdatasync a batch of the same bytes into
                     preallocated space; several writers share a sync and may pass it
   restart, replay   opening one region, or four, all of whose rows are in the log, which the page cache has. Limit:
-                    decoding the same entries, on one thread
+                    reading and decoding the same entries, on one thread, without their checksums
   open regions      opening many regions of one row each, that were closed before. Limit: creating one small file with
                     fsync of it and of its folder for each, on as many threads as open regions. `requests an open` are
                     those to the object store
