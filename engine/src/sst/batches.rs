@@ -50,18 +50,13 @@ impl Reading {
         if wanted.is_empty() {
             return Ok(stream::iter(counts(selected)).boxed());
         }
-        let whole = selected.first().is_some_and(|range| selected.len() == 1 && *range == (0..rows as u32));
-        let selection = (!whole).then(|| {
-            let ranges = selected.iter().map(|range| range.start as usize..range.end as usize);
-            RowSelection::from_consecutive_ranges(ranges, rows)
-        });
         let batch_rows = batch_rows(metadata.metadata().row_group(group.index), wanted).min(file.batch_rows_max);
         let part = Part {
             metadata: metadata.clone(),
             group: group.index,
             leaves: wanted.keys().copied().collect(),
+            rows,
             selected: selected.to_vec(),
-            selection,
             batch_rows,
         };
         let (path, reader) = (file.path.clone(), file.page_reader(group.index, wanted.keys().copied()));
@@ -76,13 +71,23 @@ struct Part {
     group: usize,
     /// The columns, ascending.
     leaves: Vec<usize>,
+    /// Of the row group.
+    rows: usize,
     selected: Vec<Range<u32>>,
-    /// The same; `None` for all rows.
-    selection: Option<RowSelection>,
     batch_rows: usize,
 }
 
 impl Part {
+    fn is_whole(&self) -> bool {
+        matches!(&self.selected[..], [all] if *all == (0..self.rows as u32))
+    }
+
+    /// The rows for the Parquet crate's reader; `None` for all.
+    fn selection(&self) -> Option<RowSelection> {
+        let ranges = self.selected.iter().map(|range| range.start as usize..range.end as usize);
+        (!self.is_whole()).then(|| RowSelection::from_consecutive_ranges(ranges, self.rows))
+    }
+
     fn row_group(&self) -> RowGroup<'_> {
         RowGroup { metadata: self.metadata.metadata(), schema: self.metadata.schema(), index: self.group }
     }
@@ -96,9 +101,11 @@ impl Part {
     }
 
     async fn numbers_and_others(self, reader: StoreReader, numbers: Vec<usize>, others: Vec<usize>) -> Result<Decoded, ParquetError> {
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        for leaf in &self.leaves {
-            ranges.extend(self.row_group().ranges(*leaf, self.selection.as_ref()));
+        let (group, selected) = (self.row_group(), (!self.is_whole()).then_some(&self.selected[..]));
+        let mut ranges: Vec<Range<u64>> = numbers.iter().flat_map(|leaf| group.ranges(*leaf, selected)).collect();
+        if !others.is_empty() {
+            let selection = self.selection();
+            ranges.extend(others.iter().flat_map(|leaf| group.ranges_of_reader(*leaf, selection.as_ref())));
         }
         ranges.sort_unstable_by_key(|range| range.start);
         let fetched = Arc::new(Fetched::new(&ranges, reader.read(&ranges).await?));
@@ -116,12 +123,12 @@ impl Part {
 
     /// These columns by the Parquet crate's reader.
     fn by_reader(self, reader: StoreReader, leaves: Vec<usize>) -> Result<Decoded, ParquetError> {
-        let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), leaves);
+        let (mask, selection) = (ProjectionMask::leaves(self.metadata.parquet_schema(), leaves), self.selection());
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.metadata)
             .with_batch_size(self.batch_rows)
             .with_projection(mask)
             .with_row_groups(vec![self.group]);
-        if let Some(selection) = self.selection {
+        if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }
         Ok(builder.build()?.boxed())

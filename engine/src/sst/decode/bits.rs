@@ -71,6 +71,7 @@ fn add_groups<const W: usize>(bytes: &[u8], mut last: u64, least: u64, out: &mut
 }
 
 /// A value of `width` bits, at most 64; bytes behind the last are zero.
+#[inline]
 pub(super) fn get(bytes: &[u8], width: usize, value: usize) -> u64 {
     let mask = if width >= 64 { u64::MAX } else { (1 << width) - 1 };
     let bit = value * width;

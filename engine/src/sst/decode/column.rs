@@ -27,8 +27,8 @@ pub(super) trait Numbers: Send {
     /// Makes room for so many values.
     fn reserve(&mut self, rows: usize);
 
-    /// Adds the values of these rows of the row group, which lie behind those that were read before.
-    fn read(&mut self, rows: Range<u32>) -> Result<(), ParquetError>;
+    /// Adds the values of rows (first, rows) of the row group, which ascend and lie behind those that were read before.
+    fn read(&mut self, places: &[(u32, u32)]) -> Result<(), ParquetError>;
 
     /// The values that were read since the last call.
     fn take(&mut self) -> Result<ArrayRef, ParquetError>;
@@ -206,7 +206,37 @@ impl<T: Word> Numbers for Column<T> {
         self.out.reserve_exact(rows);
     }
 
-    fn read(&mut self, rows: Range<u32>) -> Result<(), ParquetError> {
+    fn read(&mut self, mut places: &[(u32, u32)]) -> Result<(), ParquetError> {
+        while let Some((from, rows)) = places.first() {
+            let mut done = self.read_short(places)?;
+            if done == 0 {
+                self.read_range(*from..*from + *rows)?;
+                done = 1;
+            }
+            places = &places[done..];
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<ArrayRef, ParquetError> {
+        let values = mem::take(&mut self.out);
+        let nulls = self.valid.take().map(|mut valid| NullBuffer::new(valid.finish())).filter(|nulls| nulls.null_count() > 0);
+        T::array(values, nulls, &self.to)
+    }
+}
+
+impl<T: Word> Column<T> {
+    /// Reads short places of the open page, where that has numbers of a dictionary and no NULL; gives how many.
+    fn read_short(&mut self, places: &[(u32, u32)]) -> Result<usize, ParquetError> {
+        match (&mut self.page, &self.dictionary, &self.valid) {
+            (Some(Open { values: Values::Dictionary(runs), valid: None, rows, at }), Some(dictionary), None) => {
+                runs.look_up_places(dictionary, at, rows.end, places, &mut self.out)
+            }
+            _ => Ok(0),
+        }
+    }
+
+    fn read_range(&mut self, rows: Range<u32>) -> Result<(), ParquetError> {
         let mut at = rows.start;
         while at < rows.end {
             if self.page.as_ref().is_none_or(|page| page.rows.end <= at) {
@@ -239,12 +269,6 @@ impl<T: Word> Numbers for Column<T> {
             at += count;
         }
         Ok(())
-    }
-
-    fn take(&mut self) -> Result<ArrayRef, ParquetError> {
-        let values = mem::take(&mut self.out);
-        let nulls = self.valid.take().map(|mut valid| NullBuffer::new(valid.finish())).filter(|nulls| nulls.null_count() > 0);
-        T::array(values, nulls, &self.to)
     }
 }
 

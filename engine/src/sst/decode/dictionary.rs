@@ -50,6 +50,7 @@ impl<T: Word> Dictionary<T> {
     }
 
     /// A value.
+    #[inline]
     pub(super) fn get(&self, number: u32) -> Result<T, ParquetError> {
         let found = self.table.get(number as usize).filter(|_| number < self.len);
         found.copied().ok_or_else(|| damaged("a dictionary lacks a value"))
@@ -75,10 +76,17 @@ impl<T: Word> Dictionary<T> {
         self.look_up_singly(&mut numbers, left, out)
     }
 
-    fn look_up_singly(&self, numbers: &mut Numbers<'_>, count: usize, out: &mut Vec<T>) -> Result<(), ParquetError> {
-        for number in numbers.first..numbers.first + count {
+    /// Appends the values that a few numbers name; behind their bytes lie zeros.
+    #[inline]
+    pub(super) fn look_up_few(&self, numbers: Numbers<'_>, out: &mut Vec<T>) -> Result<(), ParquetError> {
+        for number in numbers.first..numbers.first + numbers.count {
             out.push(self.get(bits::get(numbers.bytes, numbers.width, number) as u32)?);
         }
+        Ok(())
+    }
+
+    fn look_up_singly(&self, numbers: &mut Numbers<'_>, count: usize, out: &mut Vec<T>) -> Result<(), ParquetError> {
+        self.look_up_few(Numbers { count, ..*numbers }, out)?;
         numbers.first += count;
         numbers.count -= count;
         Ok(())

@@ -11,6 +11,9 @@ use super::dictionary::{Dictionary, Numbers};
 use super::word::Word;
 use super::{damaged, varint};
 
+/// Rows of a place that are looked up one by one.
+const FEW: u32 = 2 * GROUP as u32;
+
 #[derive(Debug, Clone, Copy)]
 enum Run {
     /// So many times the value.
@@ -110,6 +113,37 @@ impl Runs {
             }
         }
         Ok(())
+    }
+
+    /// The values of places (first row, rows), as many of them as are short and lie in the present run of packed numbers and before
+    /// `end`; `at` is the row of the next value. Gives how many places these are.
+    pub(super) fn look_up_places<T: Word>(
+        &mut self,
+        dictionary: &Dictionary<T>,
+        at: &mut u32,
+        end: u32,
+        places: &[(u32, u32)],
+        out: &mut Vec<T>,
+    ) -> Result<usize, ParquetError> {
+        let Run::Packed { at: start, done, left } = self.run else { return Ok(0) };
+        let end = end.min(at.saturating_add(u32::try_from(left).unwrap_or(u32::MAX)));
+        let bytes = self.bytes.get(start..).unwrap_or_default();
+        let (mut next, mut found) = (*at, 0);
+        for &(from, rows) in places {
+            let stop = from.checked_add(rows).filter(|stop| from >= next && *stop <= end && rows <= FEW);
+            let Some(stop) = stop else { break };
+            let first = done + (from - *at) as usize;
+            dictionary.look_up_few(Numbers { bytes, width: self.width, first, count: rows as usize }, out)?;
+            (next, found) = (stop, found + 1);
+        }
+        if found > 0 {
+            let passed = done + (next - *at) as usize;
+            self.check(start, passed)?;
+            let left = left - (next - *at) as usize;
+            self.run = Run::Packed { at: start + passed / GROUP * self.width, done: passed % GROUP, left };
+            *at = next;
+        }
+        Ok(found)
     }
 
     /// So many bits; `None` if all are set.

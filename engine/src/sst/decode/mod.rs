@@ -54,6 +54,17 @@ fn varint(bytes: &[u8], at: &mut usize) -> Result<u64, ParquetError> {
     Err(damaged("a number is too long"))
 }
 
+/// The bytes of the pages that have some of the rows, which ascend.
+fn pages_of(pages: &[PageLocation], rows: &[Range<u32>]) -> Vec<Range<u64>> {
+    let ends = pages.iter().skip(1).map(|page| page.first_row_index).chain([i64::MAX]);
+    let with_ends = pages.iter().zip(ends).filter(|(page, end)| {
+        let first = rows.partition_point(|range| i64::from(range.end) <= page.first_row_index);
+        rows.get(first).is_some_and(|range| i64::from(range.start) < *end)
+    });
+    let bytes = |page: &PageLocation| Some((u64::try_from(page.offset).ok()?, u64::try_from(page.compressed_page_size).ok()?));
+    with_ends.filter_map(|(page, _)| bytes(page)).map(|(start, bytes)| start..start + bytes).collect()
+}
+
 /// One row group of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowGroup<'a> {
@@ -96,14 +107,23 @@ impl RowGroup<'_> {
         fits.then_some((stored, to))
     }
 
-    /// What must be fetched to read these rows of a column: all of it, or its dictionary and the pages.
-    pub(super) fn ranges(&self, leaf: usize, rows: Option<&RowSelection>) -> Vec<Range<u64>> {
+    /// What must be fetched to decode these rows of a column: its dictionary and the pages that have some of them, or all of it.
+    pub(super) fn ranges(&self, leaf: usize, rows: Option<&[Range<u32>]>) -> Vec<Range<u64>> {
+        self.dictionary_and(leaf, rows.map(|rows| |pages: &[PageLocation]| pages_of(pages, rows)))
+    }
+
+    /// The same for the Parquet crate's reader, as it asks for it.
+    pub(super) fn ranges_of_reader(&self, leaf: usize, rows: Option<&RowSelection>) -> Vec<Range<u64>> {
+        self.dictionary_and(leaf, rows.map(|rows| |pages: &[PageLocation]| rows.scan_ranges(pages)))
+    }
+
+    fn dictionary_and(&self, leaf: usize, chosen: Option<impl Fn(&[PageLocation]) -> Vec<Range<u64>>>) -> Vec<Range<u64>> {
         let (start, bytes) = self.metadata.row_group(self.index).column(leaf).byte_range();
-        let Some((rows, pages)) = rows.zip(self.locations(leaf)) else {
+        let Some((chosen, pages)) = chosen.zip(self.locations(leaf)) else {
             return iter::once(start..start + bytes).collect();
         };
         let first = pages.first().and_then(|page| u64::try_from(page.offset).ok()).filter(|first| *first > start);
-        first.map(|first| start..first).into_iter().chain(rows.scan_ranges(pages)).collect()
+        first.map(|first| start..first).into_iter().chain(chosen(pages)).collect()
     }
 
     fn column(&self, leaf: usize, bytes: &Arc<Fetched>) -> Result<Box<dyn Numbers>, ParquetError> {
@@ -139,7 +159,7 @@ impl Decoder {
         let rows = places.iter().map(|(_, rows)| *rows as usize).sum();
         let read = |column: &mut Box<dyn Numbers>| {
             column.reserve(rows);
-            places.iter().try_for_each(|(from, rows)| column.read(*from..*from + *rows))?;
+            column.read(places)?;
             column.take()
         };
         let columns: Result<_, _> = self.columns.iter_mut().map(read).collect();
