@@ -13,7 +13,7 @@
 //! - Storage keeps, of each key, what older rows elsewhere must still meet: the newest delete with its own sequence,
 //!   beside the row that stands for the newer puts. So a delete followed by a partial put is two rows; dropping
 //!   either would bring older fields back or lose newer ones.
-//! - Memory: one block per run, and what one output batch refers to.
+//! - Memory: one block per run, few more of which rows overwrite its own, and what one output batch refers to.
 //! - Rows may be left out of a run before the merge only by what is the same for all rows of a key: a predicate
 //!   on tags and time index. Leaving out the newest row by its fields would bring an older one back.
 
