@@ -104,23 +104,27 @@ fn schema() -> Arc<Schema> {
 
 /// 40 hosts with 2,000 points each, and fields that do not compress.
 async fn world() -> (Arc<Counting>, FileRef) {
+    world_of(40, 2_000).await
+}
+
+async fn world_of(hosts: u64, points: u64) -> (Arc<Counting>, FileRef) {
     let store = Arc::new(Counting::default());
     let access = access(&store);
     let memtable = Memtable::new(schema());
     let noise = |n: u64| f64::from_bits(0x3FF0_0000_0000_0000 | (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 12));
-    for host in 0..40_u64 {
+    for host in 0..hosts {
         let text = |text: String| Value::String(text);
         let row = |ts: u64| {
             vec![
                 text(format!("h{host:03}")),
                 text(format!("dc{}", host % 3)),
                 Value::Timestamp(ts as i64),
-                Value::Float(noise(host * 2_000 + ts)),
+                Value::Float(noise(host * points + ts)),
                 Value::Null,
             ]
         };
-        let rows: Vec<_> = (0..2_000).map(row).collect();
-        memtable.insert(batch(&schema(), OpType::Put, &rows), OpType::Put, sequence(host * 2_000)).unwrap();
+        let rows: Vec<_> = (0..points).map(row).collect();
+        memtable.insert(batch(&schema(), OpType::Put, &rows), OpType::Put, sequence(host * points)).unwrap();
     }
     let file = new_file(&schema());
     let meta = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
@@ -175,7 +179,7 @@ fn known_series_leave_nothing_but_the_wanted_rows() {
 #[test]
 fn small_reads_of_a_row_group_learn_its_series_once_they_add_up() {
     block_on(async {
-        let (store, file) = world().await;
+        let (store, file) = world_of(20_000, 4).await;
         let access = access(&store);
         // No tag comes out, and rows of one file meet no others.
         let layout = Arc::new(Layout::merging(schema(), Some(&[3])).unwrap());
@@ -192,12 +196,39 @@ fn small_reads_of_a_row_group_learn_its_series_once_they_add_up() {
             selected += group.selected();
             let user = Options { dedup: Dedup::LastRow, output: Output::User };
             let rows = rows_of(&collect(merge(Arc::clone(&layout), vec![scan.into_run()], user).unwrap()).await.unwrap());
-            assert_eq!(rows.len(), 2_000);
+            assert_eq!(rows.len(), 4);
+            assert!(read.tag_bytes(group.index) > all as u64, "series of few rows take more than a byte for each");
             assert_eq!(&rows, first.get_or_insert_with(|| rows.clone()), "series change no rows");
             assert_eq!(read.known_series(group.index).is_some(), selected * 2 >= all, "after {selected} of {all} rows");
             known.push(read.known_series(group.index).is_some());
         }
         assert!(!known[0] && known[7], "{known:?}");
+    });
+}
+
+#[test]
+fn the_first_small_read_learns_series_of_many_rows_by_the_way() {
+    block_on(async {
+        let (store, file) = world().await;
+        let access = access(&store);
+        for columns in [&[3][..], &[0, 2, 3]] {
+            let layout = Arc::new(Layout::merging(schema(), Some(columns)).unwrap());
+            let host = Expr::Compare { column: ColumnId(0), op: CompareOp::Eq, value: Value::String("h017".into()) };
+            let read = async || {
+                let options = ReadOptions { layout: Arc::clone(&layout), filter: Arc::new(one_host()) };
+                let scan = access.scan(&file, &options).await.unwrap().only(Some(Arc::new(host.clone())));
+                let read = scan.read.clone();
+                let user = Options { dedup: Dedup::LastRow, output: Output::User };
+                let rows = collect(merge(Arc::clone(&layout), vec![scan.into_run()], user).unwrap()).await.unwrap();
+                (rows_of(&rows).len(), read.known_series(read.groups[0].index).is_some())
+            };
+            access.caches.series.invalidate(&((file.key, 0), schema().version()));
+            assert_eq!(read().await, (2_000, true));
+            let (requests, bytes) = store.take();
+            assert!(requests <= 2 && bytes < file.meta.bytes / 2, "{requests} requests, {bytes} of {} bytes", file.meta.bytes);
+            assert_eq!(read().await, (2_000, true));
+            assert_eq!(store.take(), (0, 0), "everything needed is in memory");
+        }
     });
 }
 
@@ -219,10 +250,10 @@ fn a_rule_is_tested_once_per_series_and_only_where_statistics_do_not_prove_it() 
         let (all, tested) = read(Expr::always()).await;
         assert_eq!((all.len(), tested), (80_000, 0));
         let compare = |column, op, value: &str| Expr::Compare { column: ColumnId(column), op, value: Value::String(value.into()) };
-        // The cut is within one page, which has rows of five hosts.
+        // The cut is within one row group, which has rows of 35 hosts.
         let (upper, tested) = read(compare(0, CompareOp::GtEq, "h020")).await;
         assert_eq!(upper, all[40_000..]);
-        assert_eq!(tested, 5);
+        assert_eq!(tested, 35);
         let (third, tested) = read(compare(1, CompareOp::Eq, "dc1")).await;
         let expected: Vec<_> =
             (0..40).filter(|host| host % 3 == 1).flat_map(|host| all[host * 2_000..(host + 1) * 2_000].to_vec()).collect();

@@ -20,6 +20,7 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Column;
 
 use super::Error;
+use super::decode::RowGroup;
 use super::evolve::conform_column;
 use super::memory::Reserved;
 use super::pages::{Group, InRowGroups, Known};
@@ -33,9 +34,14 @@ use crate::merge::series::Stretches;
 
 /// The series of a row group are read when at least one in so many of its rows is.
 const SERIES_SHARE: usize = 4;
-/// They are, too, when reads of fewer have tested the tags of one in so many: what those cost is about what it costs to read the
+/// They are, too, when they take at most so many bytes for each row: then rows of a series stand together, and runs of tags are
+/// decoded in a moment.
+const TAG_BYTES_PER_ROW: u64 = 1;
+/// Else they are when reads of fewer have tested the tags of one in so many: what those cost is about what it costs to read the
 /// series, and what is to come would cost as much again.
 const TESTED_SHARE: u64 = 2;
+/// Selected rows of a row group below which they are asked of the store together with its tags: two pages.
+const FEW_ROWS: usize = 16 * 1024;
 
 /// What a decoded column is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -183,26 +189,58 @@ impl Reading {
         if let Some(known) = self.file.known_series(group.index) {
             return Ok(Some(known));
         }
-        match &self.encoder {
-            Some(encoder) if group.selected() * SERIES_SHARE >= self.file.footer.rows_of(group.index) => {
-                self.file.read_series(group.index, encoder).await.map(Some)
-            }
-            _ => Ok(None),
+        let Some(encoder) = &self.encoder else { return Ok(None) };
+        if group.selected() * SERIES_SHARE >= self.file.footer.rows_of(group.index) {
+            return self.file.read_series(group.index, encoder).await.map(Some);
         }
+        if self.has_short_tags(group) {
+            self.fetch_with_tags(group).await?;
+            return self.file.read_series(group.index, encoder).await.map(Some);
+        }
+        Ok(None)
     }
 
-    /// The series of a row group where they are not known, if reads have tested enough tags row by row, with those that this one
-    /// would test for a predicate.
+    /// Asks the store for the tags of a row group together with its selected rows, where these are so few that choosing among them
+    /// first is not worth a request of its own.
+    async fn fetch_with_tags(&self, group: &Group) -> Result<(), Error> {
+        if group.selected() >= FEW_ROWS {
+            return Ok(());
+        }
+        let (metadata, wanted) = (&self.file.footer.reader, self.wanted(&[], None)?);
+        let part = RowGroup { metadata: metadata.metadata(), schema: metadata.schema(), index: group.index };
+        let rows = wanted.keys().flat_map(|leaf| part.ranges(*leaf, Some(&group.rows)));
+        let tags = self.leaves(self.file.tag_columns().into_iter().map(|column| column.id))?;
+        let mut ranges: Vec<Range<u64>> = rows.chain(tags.keys().flat_map(|leaf| part.ranges(*leaf, None))).collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        let read = self.file.page_reader(group.index, wanted.keys().copied()).read(&ranges).await;
+        // It is kept in memory, or read again.
+        read.map(drop).map_err(|source| Error::decode(&self.file.path, source))
+    }
+
+    /// Whether the tags of a row group are so few bytes that reading all of them costs about what testing some pages does.
+    fn has_short_tags(&self, group: &Group) -> bool {
+        self.file.tag_bytes(group.index) <= self.file.footer.rows_of(group.index) as u64 * TAG_BYTES_PER_ROW
+    }
+
+    /// The series of a row group where they are not known, if its tags are few bytes, or if reads have tested enough tags row by
+    /// row, with those that this one would test for a predicate.
     async fn series_of_tested(&self, group: &Group, exact: &Expr) -> Result<Option<Arc<Stretches>>, Error> {
         let open = without(&group.rows, &self.file.known().proven_in_pages(exact, group.index));
         let (columns, all) = (self.file.tag_columns(), self.file.footer.rows_of(group.index));
-        if columns.is_empty() || !self.file.adds_up(group.index, count(&open) as u64, (all as u64).div_ceil(TESTED_SHARE)) {
+        if columns.is_empty() || open.is_empty() {
+            return Ok(None);
+        }
+        let short = self.has_short_tags(group);
+        if !short && !self.file.adds_up(group.index, count(&open) as u64, (all as u64).div_ceil(TESTED_SHARE)) {
             return Ok(None);
         }
         // Where there is no memory for it, tags are tested row by row once more.
         let leaves = self.leaves(columns.iter().map(|column| column.id))?;
         let whole = 0..all as u32;
         let Ok(_counted) = self.reserve_encoded(group, &leaves, std::slice::from_ref(&whole)) else { return Ok(None) };
+        if short {
+            self.fetch_with_tags(group).await?;
+        }
         let types: Vec<_> = columns.into_iter().map(|column| column.data_type.to_arrow()).collect();
         let encoder = KeyEncoder::new(types)?;
         self.file.read_series(group.index, &encoder).await.map(Some)

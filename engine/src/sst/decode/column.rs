@@ -20,6 +20,7 @@ use super::delta::Delta;
 use super::dictionary::Dictionary;
 use super::fetched::Fetched;
 use super::hybrid::Runs;
+use super::page::{self, Parts};
 use super::word::Word;
 
 /// A column that is read from its first row to its last.
@@ -110,57 +111,23 @@ impl<T: Word> Column<T> {
 
     /// Reads the dictionary, if there is one; it is before the first page.
     fn read_dictionary(&mut self) -> Result<(), ParquetError> {
-        if self.pages.peek_next_page()?.is_some_and(|page| page.is_dict) {
-            let Some(Page::DictionaryPage { buf, num_values, encoding, .. }) = self.pages.get_next_page()? else {
-                return Err(damaged("there is no dictionary before the first page"));
-            };
-            if !matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) {
-                return Err(damaged("a dictionary is not plain"));
-            }
-            self.dictionary = Some(Dictionary::new(&buf, num_values as usize)?);
+        if let Some((bytes, count)) = page::dictionary(&mut self.pages)? {
+            self.dictionary = Some(Dictionary::new(&bytes, count)?);
         }
         Ok(())
     }
 
     fn parse(&self, page: Page, rows: Range<u32>) -> Result<Open<T>, ParquetError> {
-        let (count, encoding) = (page.num_values(), page.encoding());
-        if count != rows.end - rows.start {
-            return Err(damaged("a page has other rows than the index says"));
-        }
-        let (levels, values) = match page {
-            Page::DataPage { buf, def_level_encoding, .. } => {
-                if !self.nullable {
-                    (None, buf)
-                } else if def_level_encoding == Encoding::RLE {
-                    let len = buf.first_chunk().map(|len| u32::from_le_bytes(*len) as usize);
-                    let end = len.and_then(|len| len.checked_add(4)).filter(|end| *end <= buf.len());
-                    let end = end.ok_or_else(|| damaged("the levels of a page are cut"))?;
-                    (Some(buf.slice(4..end)), buf.slice(end..))
-                } else {
-                    return Err(damaged("levels are neither runs nor packed"));
-                }
-            }
-            Page::DataPageV2 { buf, def_levels_byte_len, rep_levels_byte_len, .. } => {
-                let (from, len) = (rep_levels_byte_len as usize, def_levels_byte_len as usize);
-                let end = from.checked_add(len).filter(|end| *end <= buf.len());
-                let end = end.ok_or_else(|| damaged("the levels of a page are cut"))?;
-                (self.nullable.then(|| buf.slice(from..end)), buf.slice(end..))
-            }
-            Page::DictionaryPage { .. } => return Err(damaged("a dictionary is where a page should be")),
-        };
-        let valid = levels.map(|levels| Runs::new(levels, 1)?.bits(count as usize)).transpose()?.flatten();
-        let values = match encoding {
-            Encoding::PLAIN => Values::Plain { bytes: values, at: 0 },
-            Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => match values.first() {
-                Some(width) => Values::Dictionary(Runs::new(values.slice(1..), usize::from(*width))?),
-                // All are NULL.
-                None => Values::Plain { bytes: values, at: 0 },
-            },
-            Encoding::DELTA_BINARY_PACKED if self.whole => Values::Delta(Delta::new(values)?),
-            other => return Err(damaged(&format!("encoding {other} was not expected"))),
+        let parts = Parts::new(page, rows.end - rows.start, self.nullable)?;
+        let values = match (parts.numbers()?, parts.encoding) {
+            (Some(numbers), _) => Values::Dictionary(numbers),
+            // Without numbers all are NULL.
+            (None, Encoding::PLAIN | Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY) => Values::Plain { bytes: parts.values, at: 0 },
+            (None, Encoding::DELTA_BINARY_PACKED) if self.whole => Values::Delta(Delta::new(parts.values)?),
+            (None, other) => return Err(damaged(&format!("encoding {other} was not expected"))),
         };
         let at = rows.start;
-        Ok(Open { values, valid, rows, at })
+        Ok(Open { values, valid: parts.valid, rows, at })
     }
 }
 

@@ -6,7 +6,7 @@ use arrow::buffer::BooleanBuffer;
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 
-use super::bits::GROUP;
+use super::bits::{self, GROUP};
 use super::dictionary::{Dictionary, Numbers};
 use super::word::Word;
 use super::{damaged, varint};
@@ -86,6 +86,30 @@ impl Runs {
                     rows -= count;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The next numbers as runs (number, rows); neighbours may be equal.
+    pub(super) fn each(&mut self, mut rows: usize, mut add: impl FnMut(u32, u32) -> Result<(), ParquetError>) -> Result<(), ParquetError> {
+        while rows > 0 {
+            self.next_run()?;
+            let count = match self.run {
+                Run::Same { value, left } => {
+                    let count = rows.min(left);
+                    add(value, count as u32)?;
+                    count
+                }
+                Run::Packed { at, done, left } => {
+                    let count = rows.min(left);
+                    self.check(at, done + count)?;
+                    let bytes = self.bytes.get(at..).unwrap_or_default();
+                    (done..done + count).try_for_each(|number| add(bits::get(bytes, self.width, number) as u32, 1))?;
+                    count
+                }
+            };
+            self.skip(count)?;
+            rows -= count;
         }
         Ok(())
     }

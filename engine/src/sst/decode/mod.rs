@@ -12,11 +12,15 @@
 //! [`SerializedPageReader`]: parquet::file::serialized_reader::SerializedPageReader
 
 mod bits;
+mod by_runs;
+#[cfg(test)]
+mod by_runs_tests;
 mod column;
 mod delta;
 mod dictionary;
 mod fetched;
 mod hybrid;
+mod page;
 #[cfg(test)]
 mod tests;
 mod word;
@@ -33,6 +37,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::offset_index::PageLocation;
 
+pub(super) use self::by_runs::ColumnRuns;
 use self::column::{Column, Numbers};
 pub(super) use self::fetched::Fetched;
 

@@ -52,18 +52,18 @@ enum Values {
 }
 
 #[derive(Debug, Clone)]
-struct Column {
+pub(super) struct Column {
     to: ArrowType,
     values: Values,
     /// One in so many rows is NULL, in stretches of so many; `None` if the column is not nullable.
     nulls: Option<(u64, u64)>,
-    encoding: Encoding,
+    pub(super) encoding: Encoding,
     v2: bool,
-    zstd: bool,
-    rows: usize,
+    pub(super) zstd: bool,
+    pub(super) rows: usize,
     page_rows: usize,
     group_rows: usize,
-    dictionary_bytes: usize,
+    pub(super) dictionary_bytes: usize,
     seed: u64,
 }
 
@@ -85,7 +85,7 @@ impl Column {
         (!null).then_some(value as i64)
     }
 
-    fn array(&self) -> ArrayRef {
+    pub(super) fn array(&self) -> ArrayRef {
         let bits: Vec<Option<i64>> = (0..self.rows as u64).map(|row| self.value(row)).collect();
         let small = |bits: u32| {
             let cut =
@@ -115,11 +115,13 @@ impl Column {
         (0..self.rows as u64).map(|row| self.value(row).map(&cut)).collect()
     }
 
-    fn schema(&self) -> SchemaRef {
-        Arc::new(ArrowSchema::new(vec![Field::new("x", self.to.clone(), self.nulls.is_some())]))
+    fn file(&self) -> Bytes {
+        self.written(&self.array())
     }
 
-    fn file(&self) -> Bytes {
+    /// A file of an array in the place of its own.
+    pub(super) fn written(&self, array: &ArrayRef) -> Bytes {
+        let schema: SchemaRef = Arc::new(ArrowSchema::new(vec![Field::new("x", array.data_type().clone(), self.nulls.is_some())]));
         let version = if self.v2 { WriterVersion::PARQUET_2_0 } else { WriterVersion::PARQUET_1_0 };
         let zstd = Compression::ZSTD(ZstdLevel::default());
         let mut properties = WriterProperties::builder()
@@ -133,8 +135,8 @@ impl Column {
         if self.encoding != Encoding::RLE_DICTIONARY {
             properties = properties.set_encoding(self.encoding);
         }
-        let mut writer = ArrowWriter::try_new(Vec::new(), self.schema(), Some(properties.build())).unwrap();
-        writer.write(&RecordBatch::try_new(self.schema(), vec![self.array()]).unwrap()).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties.build())).unwrap();
+        writer.write(&RecordBatch::try_new(schema, vec![Arc::clone(array)]).unwrap()).unwrap();
         writer.into_inner().unwrap().into()
     }
 }
@@ -143,7 +145,7 @@ fn bits_of(values: &[Option<i64>]) -> Int64Array {
     values.iter().copied().collect()
 }
 
-fn column() -> impl Strategy<Value = Column> {
+pub(super) fn column() -> impl Strategy<Value = Column> {
     let values = prop_oneof![
         prop_oneof![1..3_u64, 3..40_u64, 100..400_u64, 400..3000_u64].prop_map(Values::Few),
         (1..300_u64).prop_map(Values::Runs),
@@ -163,7 +165,7 @@ fn column() -> impl Strategy<Value = Column> {
     )
 }
 
-fn load(file: &Bytes) -> ArrowReaderMetadata {
+pub(super) fn load(file: &Bytes) -> ArrowReaderMetadata {
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
     ArrowReaderMetadata::load(file, options).unwrap()
 }
