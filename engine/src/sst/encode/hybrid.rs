@@ -39,6 +39,27 @@ impl Hybrid {
         self.out.extend_from_slice(&value.to_le_bytes()[..bytes]);
     }
 
+    /// Values that are not known to come in runs.
+    pub(in crate::sst) fn extend(&mut self, values: &[u32]) {
+        let mut left = values;
+        while let Some(first) = left.first() {
+            let open = (GROUP - self.packed.len() % GROUP) % GROUP;
+            let same = left.iter().take_while(|value| *value == first).count();
+            let taken = match open {
+                0 if same >= GROUP => {
+                    self.push(*first, same);
+                    same
+                }
+                0 => GROUP.min(left.len()),
+                open => open.min(left.len()),
+            };
+            if open > 0 || same < GROUP {
+                self.packed.extend_from_slice(&left[..taken]);
+            }
+            left = &left[taken..];
+        }
+    }
+
     /// What was encoded.
     pub(in crate::sst) fn finish(mut self) -> Vec<u8> {
         self.end_packed();
@@ -52,12 +73,31 @@ impl Hybrid {
         let groups = self.packed.len().div_ceil(GROUP);
         self.packed.resize(groups * GROUP, 0);
         varint(&mut self.out, (groups as u64) << 1 | 1);
-        let (mut bits, mut held) = (0_u64, 0_u8);
-        for value in self.packed.drain(..) {
-            bits |= u64::from(value) << held;
-            held += self.width;
+        self.out.reserve(groups * usize::from(self.width));
+        for group in self.packed.as_chunks::<GROUP>().0 {
+            pack(group, self.width, &mut self.out);
+        }
+        self.packed.clear();
+    }
+}
+
+/// Appends a group: as many bytes as its values have bits.
+#[inline]
+fn pack(group: &[u32; GROUP], width: u8, out: &mut Vec<u8>) {
+    let width = usize::from(width);
+    if width <= 8 {
+        let bits = group.iter().enumerate().fold(0, |bits, (at, value)| bits | u64::from(*value) << (at * width));
+        out.extend_from_slice(&bits.to_le_bytes()[..width]);
+    } else if width <= 16 {
+        let bits = group.iter().enumerate().fold(0, |bits, (at, value)| bits | u128::from(*value) << (at * width));
+        out.extend_from_slice(&bits.to_le_bytes()[..width]);
+    } else {
+        let (mut bits, mut held) = (0_u64, 0);
+        for value in group {
+            bits |= u64::from(*value) << held;
+            held += width;
             while held >= 8 {
-                self.out.push((bits & 0xFF) as u8);
+                out.push((bits & 0xFF) as u8);
                 bits >>= 8;
                 held -= 8;
             }
@@ -120,12 +160,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_come_back_as_values(runs in prop::collection::vec((0_u32..3000, 1_usize..40), 0..60), narrow in 1_u32..3000) {
+        fn runs_come_back_as_values(runs in prop::collection::vec((0_u32..300_000, 1_usize..40), 0..60), narrow in 1_u32..300_000) {
             let runs: Vec<(u32, usize)> = runs.into_iter().map(|(value, times)| (value % narrow, times)).collect();
             let width = width_of(narrow - 1);
             let mut hybrid = Hybrid::new(width, Vec::new());
             runs.iter().for_each(|(value, times)| hybrid.push(*value, *times));
             let expected: Vec<u32> = runs.iter().flat_map(|(value, times)| std::iter::repeat_n(*value, *times)).collect();
+            prop_assert_eq!(&decode(&hybrid.finish(), width, expected.len()), &expected);
+            let mut hybrid = Hybrid::new(width, Vec::new());
+            expected.chunks(29).for_each(|values| hybrid.extend(values));
             prop_assert_eq!(decode(&hybrid.finish(), width, expected.len()), expected);
         }
     }

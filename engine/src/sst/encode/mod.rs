@@ -4,12 +4,16 @@
 //! - A row group ends at so many rows, or at about so many encoded bytes, whichever comes first.
 //! - From its second batch on a file has two threads: each encodes some of the columns of a batch, and both are done
 //!   before the next batch, so that memory is the same.
-//! - Tags of text are encoded by runs ([`text_column`]); they may come as dictionaries. All other columns are encoded
-//!   by the Parquet crate.
+//! - Tags of text are encoded by runs ([`text_column`]); they may come as dictionaries. Numbers with a dictionary are encoded by
+//!   [`number_column`], all other columns by the Parquet crate.
 
+mod chunk;
 pub(super) mod hybrid;
 mod interner;
 mod lane;
+mod number_column;
+#[cfg(test)]
+mod number_tests;
 #[cfg(test)]
 mod tests;
 mod text_column;
@@ -28,11 +32,14 @@ use parquet::errors::Result;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
+use chunk::ChunkWriter;
 use lane::Lane;
 use text_column::TextColumn;
 
-/// What encoding a column row by row costs, in columns that are encoded by runs.
-const ROWS_WEIGHT: usize = 8;
+/// What encoding a column by the Parquet crate costs, in columns that are encoded by runs.
+const ARROW_WEIGHT: usize = 8;
+/// What encoding a column of numbers costs.
+const NUMBERS_WEIGHT: usize = 4;
 
 /// How row groups are cut and text is compressed; the rest is in the Parquet properties.
 #[derive(Debug, Clone, Copy)]
@@ -70,10 +77,9 @@ struct Column {
     writer: ColumnWriter,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a row group has a handful, and moves them only when it ends")]
 enum ColumnWriter {
-    Arrow(ArrowColumnWriter),
-    Text(TextColumn),
+    Arrow(Box<ArrowColumnWriter>),
+    Own(Box<dyn ChunkWriter>),
 }
 
 impl FileWriter {
@@ -143,9 +149,15 @@ impl FileWriter {
         let mut columns = [Vec::new(), Vec::new()];
         let (mut weights, fields) = ([0, 0], self.schema.fields());
         for (leaf, ((arrow, text), field)) in writers.into_iter().zip(&self.texts).zip(fields).enumerate() {
-            let writer = if *text { ColumnWriter::Text(self.text_column(leaf)?) } else { ColumnWriter::Arrow(arrow) };
+            let (writer, weight) = if *text {
+                (ColumnWriter::Own(Box::new(self.text_column(leaf)?)), 1)
+            } else if let Some(numbers) = self.number_column(leaf, field)? {
+                (ColumnWriter::Own(numbers), NUMBERS_WEIGHT)
+            } else {
+                (ColumnWriter::Arrow(Box::new(arrow)), ARROW_WEIGHT)
+            };
             let half = usize::from(weights[1] < weights[0]);
-            weights[half] += if *text { 1 } else { ROWS_WEIGHT };
+            weights[half] += weight;
             columns[half].push(Column { leaf, field: Arc::clone(field), writer });
         }
         Ok(Group { columns, rows: 0 })
@@ -162,6 +174,16 @@ impl FileWriter {
         TextColumn::new(descr, settings)
     }
 
+    /// A writer of numbers with a dictionary and without a bloom filter; `None` for other columns.
+    fn number_column(&self, leaf: usize, field: &FieldRef) -> Result<Option<Box<dyn ChunkWriter>>> {
+        let (descr, properties) = (self.writer.schema_descr().column(leaf), self.writer.properties());
+        let path = descr.path();
+        if !properties.dictionary_enabled(path) || properties.bloom_filter_properties(path).is_some() {
+            return Ok(None);
+        }
+        number_column::writer(&descr, field.data_type(), properties.compression(path), self.settings.page_rows_max)
+    }
+
     fn end_group(&mut self, group: Group) -> Result<()> {
         let mut chunks = group.close(self.lane.as_ref())?;
         chunks.sort_unstable_by_key(|(leaf, _)| *leaf);
@@ -169,7 +191,7 @@ impl FileWriter {
         for (_, chunk) in chunks {
             match chunk {
                 Chunk::Arrow(chunk) => chunk.append_to_row_group(&mut row_group)?,
-                Chunk::Text(bytes, close) => row_group.append_column(&bytes, close)?,
+                Chunk::Own(bytes, close) => row_group.append_column(&bytes, close)?,
             }
         }
         row_group.close()?;
@@ -180,7 +202,7 @@ impl FileWriter {
 /// A column's part of a row group.
 enum Chunk {
     Arrow(ArrowColumnChunk),
-    Text(Bytes, ColumnCloseResult),
+    Own(Bytes, ColumnCloseResult),
 }
 
 impl Group {
@@ -231,21 +253,21 @@ impl ColumnWriter {
     fn write(&mut self, field: &FieldRef, array: &ArrayRef) -> Result<()> {
         match self {
             Self::Arrow(column) => compute_leaves(field, array)?.iter().try_for_each(|leaf| column.write(leaf)),
-            Self::Text(column) => column.write(array),
+            Self::Own(column) => column.write(array),
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Arrow(column) => column.get_estimated_total_bytes(),
-            Self::Text(column) => column.bytes(),
+            Self::Own(column) => column.bytes(),
         }
     }
 
     fn close(self) -> Result<Chunk> {
         match self {
             Self::Arrow(column) => Ok(Chunk::Arrow(column.close()?)),
-            Self::Text(column) => column.close().map(|(bytes, close)| Chunk::Text(bytes, close)),
+            Self::Own(column) => column.close().map(|(bytes, close)| Chunk::Own(bytes, close)),
         }
     }
 }

@@ -9,31 +9,26 @@
 //! - A dictionary that grew beyond [`DICTIONARY_BYTES_MAX`] takes no more values; pages from there on are plain, so
 //!   that reading a few rows never decodes a large dictionary.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::Int32Type;
 use bytes::Bytes;
-use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType, Type as PhysicalType, ZstdLevel};
+use parquet::basic::ZstdLevel;
 use parquet::bloom_filter::Sbbf;
-use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::data_type::ByteArray;
 use parquet::errors::{ParquetError, Result};
-use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, LevelHistogram, OffsetIndexBuilder, PageEncodingStats};
 use parquet::file::statistics::{Statistics, ValueStatistics};
-use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
+use super::chunk::{Bounds, ChunkWriter, DICTIONARY_BYTES_MAX, PageOrder, Pages, Summary};
 use super::hybrid::{Hybrid, width_of};
 use super::interner::Interner;
 use crate::merge::series::plain;
 
 /// The number of a row without a value.
 const NULL: u32 = u32::MAX;
-/// Bytes of a dictionary from which on pages are plain.
-const DICTIONARY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a plain page, about.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a least or greatest value in statistics and page index; longer ones are cut.
@@ -59,100 +54,45 @@ struct OpenPage {
     plain_bytes: usize,
 }
 
-/// Totals of the chunk.
-#[derive(Debug)]
-struct Totals {
-    rows: usize,
-    nulls: usize,
-    text_bytes: i64,
-    uncompressed: usize,
-    coded_pages: i32,
-    plain_pages: i32,
-    bounds: Option<Bounds>,
-    order: PageOrder,
-}
-
-/// The least and the greatest value.
-type Bounds = (Vec<u8>, Vec<u8>);
-
-/// In which orders the bounds of pages have come.
-#[derive(Debug)]
-struct PageOrder {
-    /// Of the last page that has any.
-    last: Option<Bounds>,
-    ascending: bool,
-    descending: bool,
-}
-
-impl PageOrder {
-    fn note(&mut self, least: &[u8], greatest: &[u8]) {
-        if let Some((low, high)) = &self.last {
-            let orders = [least.cmp(low), greatest.cmp(high)];
-            self.ascending &= !orders.contains(&Ordering::Less);
-            self.descending &= !orders.contains(&Ordering::Greater);
-        }
-        self.last = Some((least.to_vec(), greatest.to_vec()));
-    }
-
-    fn name(&self) -> BoundaryOrder {
-        match (self.ascending, self.descending) {
-            (true, _) => BoundaryOrder::ASCENDING,
-            (_, true) => BoundaryOrder::DESCENDING,
-            _ => BoundaryOrder::UNORDERED,
-        }
-    }
-}
-
 /// Writes one column chunk.
 pub(super) struct TextColumn {
-    descr: ColumnDescPtr,
     settings: Settings,
-    zstd: zstd::bulk::Compressor<'static>,
     interner: Interner,
     /// The finished dictionary and how many values it has, once pages are plain.
     dictionary: Option<(Vec<u8>, usize)>,
     /// The values of the last dictionary array, and their numbers as far as they were seen.
     known: Option<(ArrayRef, Vec<Option<u32>>)>,
     page: OpenPage,
-    pages: TrackedWrite<Vec<u8>>,
-    totals: Totals,
-    index: ColumnIndexBuilder,
-    offsets: OffsetIndexBuilder,
+    pages: Pages,
+    /// Bytes of all texts.
+    text_bytes: i64,
+    /// The least and the greatest text.
+    bounds: Option<(Vec<u8>, Vec<u8>)>,
+    order: PageOrder<Vec<u8>>,
     bloom: Option<Sbbf>,
 }
 
 impl TextColumn {
     pub(super) fn new(descr: ColumnDescPtr, settings: Settings) -> Result<Self> {
-        let zstd = zstd::bulk::Compressor::new(settings.zstd.compression_level())?;
         let bloom = settings.bloom.map(|(fpp, values)| Sbbf::new_with_ndv_fpp(values, fpp)).transpose()?;
-        let totals = Totals {
-            rows: 0,
-            nulls: 0,
-            text_bytes: 0,
-            uncompressed: 0,
-            coded_pages: 0,
-            plain_pages: 0,
-            bounds: None,
-            order: PageOrder { last: None, ascending: true, descending: true },
-        };
         Ok(Self {
-            descr,
+            pages: Pages::new(descr, Some(settings.zstd))?,
             settings,
-            zstd,
             interner: Interner::default(),
             dictionary: None,
             known: None,
             page: OpenPage::default(),
-            pages: TrackedWrite::new(Vec::new()),
-            totals,
-            index: ColumnIndexBuilder::new(PhysicalType::BYTE_ARRAY),
-            offsets: OffsetIndexBuilder::new(),
+            text_bytes: 0,
+            bounds: None,
+            order: PageOrder::new(),
             bloom,
         })
     }
+}
 
-    /// Adds the rows of a column of text, plain or a dictionary with numbers of 32 bits.
-    pub(super) fn write(&mut self, array: &ArrayRef) -> Result<()> {
+impl ChunkWriter for TextColumn {
+    /// Of text, plain or a dictionary with numbers of 32 bits.
+    fn write(&mut self, array: &ArrayRef) -> Result<()> {
         match array.as_dictionary_opt::<Int32Type>() {
             Some(coded) if coded.keys().null_count() == 0 => self.write_coded(coded.keys().values(), coded.values()),
             _ => {
@@ -163,12 +103,28 @@ impl TextColumn {
         }
     }
 
-    /// Bytes of the chunk, about.
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let dictionary = self.dictionary.as_ref().map_or(self.interner.bytes(), |(page, _)| page.len() + self.page.plain_bytes);
-        self.pages.bytes_written() + dictionary
+        self.pages.bytes() + dictionary
     }
 
+    fn close(mut self: Box<Self>) -> Result<(Bytes, ColumnCloseResult)> {
+        if self.page.rows > 0 {
+            self.end_page()?;
+        }
+        let Self { settings, interner, dictionary, pages, text_bytes, bounds, order, bloom, .. } = *self;
+        let values = interner.len();
+        let dictionary = dictionary.unwrap_or_else(|| (interner.into_page(), values));
+        let bloom_filter = bloom.map(|mut bloom| {
+            bloom.fold_to_target_fpp(settings.bloom.map_or(0.05, |(fpp, _)| fpp));
+            bloom
+        });
+        let statistics = statistics(bounds.as_ref(), pages.nulls());
+        pages.close(Summary { dictionary, statistics, order, text_bytes: Some(text_bytes), bloom_filter })
+    }
+}
+
+impl TextColumn {
     fn write_coded(&mut self, keys: &[i32], values: &ArrayRef) -> Result<()> {
         let text = values.as_string_opt::<i32>().ok_or_else(|| ParquetError::General("a tag of text is none".to_owned()))?;
         if self.known.as_ref().is_none_or(|(known, _)| !Arc::ptr_eq(known, values)) {
@@ -229,7 +185,7 @@ impl TextColumn {
                 taken = taken.min(PAGE_BYTES_MAX.saturating_sub(self.page.plain_bytes) / each + 1);
                 self.page.plain_bytes += taken * each;
             }
-            self.totals.text_bytes += (taken * (each - size_of::<u32>())) as i64;
+            self.text_bytes += (taken * (each - size_of::<u32>())) as i64;
         }
         match self.page.runs.last_mut() {
             Some((last, count)) if *last == code => *count += taken,
@@ -246,16 +202,7 @@ impl TextColumn {
         let page = std::mem::take(&mut self.page);
         let nulls: usize = page.runs.iter().filter(|(code, _)| *code == NULL).map(|(_, rows)| rows).sum();
         let plain = self.dictionary.is_some();
-        let mut buffer = Vec::new();
-        if self.descr.max_def_level() > 0 {
-            let mut levels = Hybrid::new(1, vec![0; size_of::<u32>()]);
-            page.runs.iter().for_each(|(code, rows)| levels.push(u32::from(*code != NULL), *rows));
-            buffer = levels.finish();
-            let bytes = (buffer.len() - size_of::<u32>()) as u32;
-            buffer[..size_of::<u32>()].copy_from_slice(&bytes.to_le_bytes());
-        } else if nulls > 0 {
-            return Err(ParquetError::General(format!("NULL in the required column {}", self.descr.name())));
-        }
+        let mut buffer = self.pages.levels(page.runs.iter().map(|(code, rows)| (*code != NULL, *rows)), nulls)?;
         let values = page.runs.iter().filter(|(code, _)| *code != NULL);
         if plain {
             for (code, rows) in values {
@@ -268,15 +215,7 @@ impl TextColumn {
             values.for_each(|(code, rows)| codes.push(*code, *rows));
             buffer = codes.finish();
         }
-        let written = write_page(&mut self.pages, &mut self.zstd, &buffer, |buf| Page::DataPage {
-            buf,
-            num_values: page.rows as u32,
-            encoding: if plain { Encoding::PLAIN } else { Encoding::RLE_DICTIONARY },
-            def_level_encoding: Encoding::RLE,
-            rep_level_encoding: Encoding::RLE,
-            statistics: None,
-        })?;
-        self.note_page(&page, nulls, written);
+        self.add_page(&buffer, &page, nulls)?;
         if plain {
             (self.interner, self.known) = (Interner::default(), None);
         } else if self.interner.bytes() > DICTIONARY_BYTES_MAX {
@@ -287,120 +226,38 @@ impl TextColumn {
         Ok(())
     }
 
-    /// Counts a page in and enters it into the page index.
-    fn note_page(&mut self, page: &OpenPage, nulls: usize, (offset, compressed, uncompressed): (i64, i32, usize)) {
-        let totals = &mut self.totals;
-        totals.rows += page.rows;
-        totals.nulls += nulls;
-        totals.uncompressed += uncompressed;
-        *(if self.dictionary.is_some() { &mut totals.plain_pages } else { &mut totals.coded_pages }) += 1;
+    fn add_page(&mut self, buffer: &[u8], page: &OpenPage, nulls: usize) -> Result<()> {
         let values = || page.runs.iter().filter(|(code, _)| *code != NULL).map(|(code, _)| self.interner.value(*code));
-        let bounds = values().min().zip(values().max());
-        let (least, greatest) = bounds.map_or((Vec::new(), Vec::new()), |(least, greatest)| (cut_down(least).0, cut_up(greatest).0));
-        if let Some((least, greatest)) = bounds {
-            let both = totals.bounds.get_or_insert_with(|| (least.to_vec(), greatest.to_vec()));
-            if least < both.0.as_slice() {
-                both.0 = least.to_vec();
+        let bounds = match values().min().zip(values().max()) {
+            None => Bounds::None,
+            Some((least, greatest)) => {
+                let both = self.bounds.get_or_insert_with(|| (least.to_vec(), greatest.to_vec()));
+                if least < both.0.as_slice() {
+                    both.0 = least.to_vec();
+                }
+                if greatest > both.1.as_slice() {
+                    both.1 = greatest.to_vec();
+                }
+                let (least, greatest) = (cut_down(least).0, cut_up(greatest).0);
+                self.order.note(least.clone(), greatest.clone());
+                Bounds::Known(least, greatest)
             }
-            if greatest > both.1.as_slice() {
-                both.1 = greatest.to_vec();
-            }
-        }
-        if bounds.is_some() {
-            totals.order.note(&least, &greatest);
-        }
-        self.index.append(bounds.is_none(), least, greatest, nulls as i64);
-        self.index.append_histograms(&None, &histogram(&self.descr, nulls, page.rows));
-        self.offsets.append_offset_and_size(offset, compressed);
-        self.offsets.append_row_count(page.rows as i64);
-        let text = page.runs.iter().filter(|(code, _)| *code != NULL).map(|(code, rows)| self.interner.value(*code).len() * rows);
-        self.offsets.append_unencoded_byte_array_data_bytes(Some(text.sum::<usize>() as i64));
-    }
-
-    /// The chunk and what there is to say of it.
-    pub(super) fn close(mut self) -> Result<(Bytes, ColumnCloseResult)> {
-        if self.page.rows > 0 {
-            self.end_page()?;
-        }
-        let interner = std::mem::take(&mut self.interner);
-        let values = interner.len();
-        let (dictionary, values) = self.dictionary.take().unwrap_or_else(|| (interner.into_page(), values));
-        let mut chunk = TrackedWrite::new(Vec::new());
-        let (_, dictionary_bytes, uncompressed) = write_page(&mut chunk, &mut self.zstd, &dictionary, |buf| Page::DictionaryPage {
-            buf,
-            num_values: values as u32,
-            encoding: Encoding::PLAIN,
-            is_sorted: false,
-        })?;
-        self.totals.uncompressed += uncompressed;
-        let mut chunk = chunk.into_inner()?;
-        chunk.extend_from_slice(&self.pages.into_inner()?);
-        self.index.set_boundary_order(self.totals.order.name());
-        let bloom_filter = self.bloom.map(|mut bloom| {
-            bloom.fold_to_target_fpp(self.settings.bloom.map_or(0.05, |(fpp, _)| fpp));
-            bloom
-        });
-        let result = ColumnCloseResult {
-            bytes_written: chunk.len() as u64,
-            rows_written: self.totals.rows as u64,
-            metadata: metadata(&self.descr, &self.totals, self.settings.zstd, chunk.len())?,
-            bloom_filter,
-            column_index: Some(self.index.build()?),
-            offset_index: Some(self.offsets.build()),
         };
-        // Offsets were counted from the first data page.
-        Ok((chunk.into(), result.update_dictionary_location(dictionary_bytes as usize)?))
+        let text = page.runs.iter().filter(|(code, _)| *code != NULL).map(|(code, rows)| self.interner.value(*code).len() * rows);
+        let text_bytes = Some(text.sum::<usize>() as i64);
+        self.pages.add(buffer, (page.rows, nulls), self.dictionary.is_some(), bounds, text_bytes)
     }
 }
 
-fn metadata(descr: &ColumnDescPtr, totals: &Totals, zstd: ZstdLevel, bytes: usize) -> Result<ColumnChunkMetaData> {
-    let Totals { rows, nulls, text_bytes, uncompressed, coded_pages, plain_pages, bounds, order: _ } = totals;
-    let encodings = vec![Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY];
-    let page = |page_type, encoding, count| PageEncodingStats { page_type, encoding, count };
-    let mut stats = vec![page(PageType::DICTIONARY_PAGE, Encoding::PLAIN, 1)];
-    stats.push(page(PageType::DATA_PAGE, Encoding::RLE_DICTIONARY, *coded_pages));
-    if *plain_pages > 0 {
-        stats.push(page(PageType::DATA_PAGE, Encoding::PLAIN, *plain_pages));
-    }
-    let (least, greatest) = bounds.as_ref().map_or((None, None), |(least, greatest)| (Some(cut_down(least)), Some(cut_up(greatest))));
+fn statistics(bounds: Option<&(Vec<u8>, Vec<u8>)>, nulls: usize) -> Statistics {
+    let (least, greatest) = bounds.map_or((None, None), |(least, greatest)| (Some(cut_down(least)), Some(cut_up(greatest))));
     let exact = |bound: &Option<(Vec<u8>, bool)>| bound.as_ref().is_none_or(|(_, exact)| *exact);
     let (least_exact, greatest_exact) = (exact(&least), exact(&greatest));
     let value = |bound: Option<(Vec<u8>, bool)>| bound.map(|(bytes, _)| ByteArray::from(bytes));
-    let statistics = ValueStatistics::new(value(least), value(greatest), None, Some(*nulls as u64), false)
+    let statistics = ValueStatistics::new(value(least), value(greatest), None, Some(nulls as u64), false)
         .with_min_is_exact(least_exact)
         .with_max_is_exact(greatest_exact);
-    ColumnChunkMetaData::builder(Arc::clone(descr))
-        .set_compression(Compression::ZSTD(zstd))
-        .set_encodings(encodings)
-        .set_page_encoding_stats(stats)
-        .set_total_compressed_size(bytes as i64)
-        .set_total_uncompressed_size(*uncompressed as i64)
-        .set_num_values(*rows as i64)
-        .set_data_page_offset(0)
-        .set_statistics(Statistics::from(statistics))
-        .set_unencoded_byte_array_data_bytes(Some(*text_bytes))
-        .set_definition_level_histogram(histogram(descr, *nulls, *rows))
-        .build()
-}
-
-fn histogram(descr: &ColumnDescPtr, nulls: usize, rows: usize) -> Option<LevelHistogram> {
-    let mut histogram = LevelHistogram::try_new(descr.max_def_level())?;
-    histogram.increment_by(0, nulls as i64);
-    histogram.increment_by(descr.max_def_level(), (rows - nulls) as i64);
-    Some(histogram)
-}
-
-/// Writes a page, compressed; its offset, and its bytes with and without compression, header included.
-fn write_page(
-    to: &mut TrackedWrite<Vec<u8>>,
-    zstd: &mut zstd::bulk::Compressor<'static>,
-    bytes: &[u8],
-    page: impl FnOnce(Bytes) -> Page,
-) -> Result<(i64, i32, usize)> {
-    let compressed = CompressedPage::new(page(zstd.compress(bytes)?.into()), bytes.len());
-    let spec = SerializedPageWriter::new(to).write_page(compressed)?;
-    let size = i32::try_from(spec.compressed_size).map_err(|_| ParquetError::General("a page exceeds 2 GiB".to_owned()))?;
-    Ok((spec.offset as i64, size, spec.uncompressed_size))
+    Statistics::from(statistics)
 }
 
 /// A value that is not greater and not too long, and whether it is the same.
