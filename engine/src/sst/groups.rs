@@ -193,11 +193,20 @@ impl Reading {
         if group.selected() * SERIES_SHARE >= self.file.footer.rows_of(group.index) {
             return self.file.read_series(group.index, encoder).await.map(Some);
         }
-        if self.has_short_tags(group) {
-            self.fetch_with_tags(group).await?;
-            return self.file.read_series(group.index, encoder).await.map(Some);
+        if !self.has_short_tags(group) {
+            return Ok(None);
         }
-        Ok(None)
+        // Where there is no memory for it, tags are decoded with the rows.
+        let Ok(_counted) = self.reserve_tags(group) else { return Ok(None) };
+        self.fetch_with_tags(group).await?;
+        self.file.read_series(group.index, encoder).await.map(Some)
+    }
+
+    /// Counts the encoded bytes of all tags of a row group.
+    fn reserve_tags(&self, group: &Group) -> Result<Option<Reserved>, Error> {
+        let leaves = self.leaves(self.file.tag_columns().into_iter().map(|column| column.id))?;
+        let whole = 0..self.file.footer.rows_of(group.index) as u32;
+        self.reserve_encoded(group, &leaves, std::slice::from_ref(&whole))
     }
 
     /// Asks the store for the tags of a row group together with its selected rows, where these are so few that choosing among them
@@ -235,9 +244,7 @@ impl Reading {
             return Ok(None);
         }
         // Where there is no memory for it, tags are tested row by row once more.
-        let leaves = self.leaves(columns.iter().map(|column| column.id))?;
-        let whole = 0..all as u32;
-        let Ok(_counted) = self.reserve_encoded(group, &leaves, std::slice::from_ref(&whole)) else { return Ok(None) };
+        let Ok(_counted) = self.reserve_tags(group) else { return Ok(None) };
         if short {
             self.fetch_with_tags(group).await?;
         }

@@ -42,7 +42,8 @@ impl RowGroup<'_> {
         let mut encodings = chunk.encodings();
         let of_dictionary = encodings.any(|encoding| matches!(encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY));
         let is_text = self.schema.fields().get(leaf).is_some_and(|field| matches!(field.data_type(), ArrowType::Utf8 | ArrowType::Binary));
-        is_flat && of_dictionary && (is_text || self.numbers(leaf).is_some()) && self.locations(leaf).is_some()
+        let all = chunk.page_encoding_stats_mask().is_none_or(|pages| !pages.is_set(Encoding::PLAIN));
+        is_flat && of_dictionary && all && (is_text || self.numbers(leaf).is_some()) && self.locations(leaf).is_some()
     }
 
     /// A column that [`has_dictionary`](Self::has_dictionary), by runs; `None` if some of its pages do without. All of its bytes

@@ -59,7 +59,8 @@ proptest! {
             first += theirs.len();
             let group = RowGroup { metadata: metadata.metadata(), schema: metadata.schema(), index };
             if !group.has_dictionary(0) {
-                prop_assert!(numbers.encoding != Encoding::RLE_DICTIONARY, "{:?}", metadata.metadata().row_group(index).column(0));
+                let is_small = numbers.encoding == Encoding::RLE_DICTIONARY && numbers.dictionary_bytes == 1 << 20;
+                prop_assert!(!is_small, "{:?}", metadata.metadata().row_group(index).column(0));
                 continue;
             }
             match whole(&metadata, &file, index).unwrap() {

@@ -8,6 +8,7 @@
 //!   statistics and page index.
 //! - A dictionary that grew beyond [`DICTIONARY_BYTES_MAX`] takes no more values; pages from there on are plain.
 
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef};
@@ -105,6 +106,8 @@ struct Dictionary<T> {
     values: Vec<T>,
     /// Numbers, each plus one, at the places that their values hash to, or behind; zero where there is none.
     slots: Vec<u32>,
+    /// Of each dictionary another, so that nobody can choose values that hash to one place.
+    seed: u64,
 }
 
 /// Slots of a new dictionary, a power of two.
@@ -112,16 +115,19 @@ const SLOTS_MIN: usize = 512;
 
 impl<T: Number> Dictionary<T> {
     fn new() -> Self {
-        Self { values: Vec::new(), slots: vec![0; SLOTS_MIN] }
+        Self { values: Vec::new(), slots: vec![0; SLOTS_MIN], seed: RandomState::new().hash_one(SLOTS_MIN) }
     }
 
     fn bytes(&self) -> usize {
         self.values.len() * size_of::<T>()
     }
 
+    /// Where a value hashes to. Values are often as far from each other as from the next, as times are, which one multiplication
+    /// spreads badly for some distances; these are the last steps of MurmurHash3.
     #[inline(always)]
-    fn slot(bits: u64, slots: usize) -> usize {
-        let mixed = (bits ^ (bits >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    fn slot(&self, bits: u64, slots: usize) -> usize {
+        let mixed = (bits ^ self.seed).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+        let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
         (mixed >> (u64::BITS - slots.trailing_zeros())) as usize
     }
 
@@ -139,7 +145,7 @@ impl<T: Number> Dictionary<T> {
     #[inline(always)]
     fn number_of(&mut self, value: T) -> u32 {
         let (bits, mask) = (value.bits(), self.slots.len() - 1);
-        let mut at = Self::slot(bits, self.slots.len());
+        let mut at = self.slot(bits, self.slots.len());
         loop {
             match self.slots[at & mask] {
                 0 => return self.insert(value, at & mask),
@@ -164,7 +170,7 @@ impl<T: Number> Dictionary<T> {
         let mut slots = vec![0; self.slots.len() * 4];
         let mask = slots.len() - 1;
         for (value, number) in self.values.iter().zip(1..) {
-            let mut at = Self::slot(value.bits(), slots.len());
+            let mut at = self.slot(value.bits(), slots.len());
             while slots[at & mask] != 0 {
                 at += 1;
             }
@@ -193,8 +199,10 @@ struct OpenPage<T> {
 struct NumberColumn<T> {
     descr: ColumnDescPtr,
     page_rows_max: usize,
-    /// As which type batches are taken.
-    from: ArrowType,
+    /// The type of what is written.
+    data_type: ArrowType,
+    /// The one as which it is stored.
+    stored: ArrowType,
     pages: Pages,
     dictionary: Dictionary<T>,
     /// The finished dictionary, once pages are plain.
@@ -221,22 +229,30 @@ pub(super) fn writer(
     // Unsigned numbers of fewer bits than they are stored in compare as signed ones do.
     Ok(match (descr.physical_type(), data_type) {
         (Type::INT32, Int8 | Int16 | UInt8 | UInt16 | Int32 | Date32) => {
-            let from = if *data_type == Date32 { Date32 } else { Int32 };
-            Some(Box::new(NumberColumn::<i32>::new(descr, from, zstd, page_rows_max)?))
+            let stored = if *data_type == Date32 { Date32 } else { Int32 };
+            Some(Box::new(NumberColumn::<i32>::new(descr, (data_type, stored), zstd, page_rows_max)?))
         }
-        (Type::INT64, Int64 | Timestamp(_, _)) => Some(Box::new(NumberColumn::<i64>::new(descr, data_type.clone(), zstd, page_rows_max)?)),
-        (Type::FLOAT, Float32) => Some(Box::new(NumberColumn::<f32>::new(descr, Float32, zstd, page_rows_max)?)),
-        (Type::DOUBLE, Float64) => Some(Box::new(NumberColumn::<f64>::new(descr, Float64, zstd, page_rows_max)?)),
+        (Type::INT64, Int64 | Timestamp(_, _)) => {
+            Some(Box::new(NumberColumn::<i64>::new(descr, (data_type, data_type.clone()), zstd, page_rows_max)?))
+        }
+        (Type::FLOAT, Float32) => Some(Box::new(NumberColumn::<f32>::new(descr, (data_type, Float32), zstd, page_rows_max)?)),
+        (Type::DOUBLE, Float64) => Some(Box::new(NumberColumn::<f64>::new(descr, (data_type, Float64), zstd, page_rows_max)?)),
         _ => None,
     })
 }
 
 impl<T: Number> NumberColumn<T> {
-    fn new(descr: &ColumnDescPtr, from: ArrowType, zstd: Option<ZstdLevel>, page_rows_max: usize) -> Result<Self> {
+    fn new(
+        descr: &ColumnDescPtr,
+        (data_type, stored): (&ArrowType, ArrowType),
+        zstd: Option<ZstdLevel>,
+        page_rows_max: usize,
+    ) -> Result<Self> {
         Ok(Self {
             descr: ColumnDescPtr::clone(descr),
             page_rows_max,
-            from,
+            data_type: data_type.clone(),
+            stored,
             pages: Pages::new(ColumnDescPtr::clone(descr), zstd)?,
             dictionary: Dictionary::new(),
             finished: None,
@@ -315,22 +331,16 @@ impl<T: Number> NumberColumn<T> {
 
 impl<T: Number> ChunkWriter for NumberColumn<T> {
     fn write(&mut self, array: &ArrayRef) -> Result<()> {
-        let wide;
-        let array = if *array.data_type() == self.from {
-            array
-        } else {
-            wide = cast(array, &self.from)?;
-            &wide
-        };
-        let data = array.to_data();
-        if array.data_type().primitive_width() != Some(size_of::<T>()) {
-            return Err(ParquetError::General(format!("a column of {} is not of these numbers", array.data_type())));
+        if *array.data_type() != self.data_type {
+            return Err(ParquetError::General(format!("a column of {} is written as one of {}", array.data_type(), self.data_type)));
         }
+        let array = cast(array, &self.stored)?;
+        let data = array.to_data();
         let values = &data.buffer::<T>(0)[..array.len()];
         let mut at = 0;
         while at < values.len() {
             let taken = (self.page_rows_max - self.page.rows).min(values.len() - at);
-            self.add(values, array, at..at + taken);
+            self.add(values, &array, at..at + taken);
             at += taken;
             if self.page.rows == self.page_rows_max {
                 self.end_page()?;
@@ -340,12 +350,12 @@ impl<T: Number> ChunkWriter for NumberColumn<T> {
     }
 
     fn bytes(&self) -> usize {
-        let open = if self.finished.is_some() {
-            size_of_val(&self.page.values[..])
-        } else {
-            // What it adds to the dictionary is not known yet.
-            let width = width_of(self.dictionary.values.len() as u32);
-            self.dictionary.bytes() + self.page.values.len() * usize::from(width) / 8
+        let plain = size_of_val(&self.page.values[..]);
+        let open = match &self.finished {
+            Some((dictionary, _)) => dictionary.len() + plain,
+            // What the first page adds to the dictionary is not known yet.
+            None if self.dictionary.values.is_empty() => plain,
+            None => self.dictionary.bytes() + self.page.values.len() * usize::from(width_of(self.dictionary.values.len() as u32)) / 8,
         };
         self.pages.bytes() + open
     }

@@ -194,3 +194,26 @@ fn what_is_not_for_it_is_left_to_the_crate() {
     .unwrap();
     assert!(writer(&file.writer.schema_descr().column(0), &ArrowType::Int64, Compression::SNAPPY, 1).unwrap().is_none());
 }
+
+/// Distances that a hash by one multiplication spreads badly, and an estimate that row groups are cut by.
+#[test]
+fn values_in_equal_distances_are_told_apart_in_time_and_counted() {
+    for distance in [1, 28_657, 75_025, 196_418, 43_200_000] {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..100_000).map(|row| row * distance)));
+        let schema = Arc::new(ArrowSchema::new(vec![Field::new("x", ArrowType::Int64, false)]));
+        let file = FileWriter::new(
+            &schema,
+            &[],
+            properties(1 << 20, false),
+            Settings { group_rows_max: 1 << 20, group_bytes_max: 1, page_rows_max: PAGE_ROWS, zstd: ZstdLevel::default() },
+        );
+        let descr = file.unwrap().writer.schema_descr().column(0);
+        let mut own = writer(&descr, &ArrowType::Int64, Compression::UNCOMPRESSED, PAGE_ROWS).unwrap().unwrap();
+        own.write(&numbers.slice(0, PAGE_ROWS - 1)).unwrap();
+        assert_eq!(own.bytes(), (PAGE_ROWS - 1) * 8, "values of the first page may all be new");
+        own.write(&numbers.slice(PAGE_ROWS - 1, numbers.len() - PAGE_ROWS + 1)).unwrap();
+        let counted = own.bytes();
+        let (bytes, _) = own.close().unwrap();
+        assert!(counted <= bytes.len() && bytes.len() - counted < 4_096, "{counted} of {} bytes", bytes.len());
+    }
+}
