@@ -145,3 +145,7 @@ impl ColumnRuns {
         take(&self.values, &rows.iter().map(number).collect::<UInt32Array>(), None)
     }
 }
+
+#[cfg(test)]
+#[path = "series_tests.rs"]
+mod tests;
