@@ -139,7 +139,9 @@ impl Server {
             }
         };
         spawn_thread("server-log", move || drop(std::io::copy(&mut log, &mut std::io::sink())))?;
-        let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(1800))).build().into();
+        // With a limit for all of a call, each would start a thread that resolves the name.
+        let patience = Some(Duration::from_secs(1800));
+        let agent = ureq::Agent::config_builder().timeout_recv_response(patience).timeout_recv_body(patience).build().into();
         Ok(Self { child, url: format!("http://{addr}/v1/sql"), agent })
     }
 
