@@ -204,9 +204,12 @@ impl Reading {
 
     /// Counts the encoded bytes of all tags of a row group.
     fn reserve_tags(&self, group: &Group) -> Result<Option<Reserved>, Error> {
-        let leaves = self.leaves(self.file.tag_columns().into_iter().map(|column| column.id))?;
         let whole = 0..self.file.footer.rows_of(group.index) as u32;
-        self.reserve_encoded(group, &leaves, std::slice::from_ref(&whole))
+        self.reserve_encoded(group, &self.tag_leaves()?, std::slice::from_ref(&whole))
+    }
+
+    fn tag_leaves(&self) -> Result<BTreeMap<usize, Meaning>, Error> {
+        self.leaves(self.file.tag_columns().into_iter().map(|column| column.id))
     }
 
     /// Asks the store for the tags of a row group together with its selected rows, where these are so few that choosing among them
@@ -218,7 +221,7 @@ impl Reading {
         let (metadata, wanted) = (&self.file.footer.reader, self.wanted(&[], None)?);
         let part = RowGroup { metadata: metadata.metadata(), schema: metadata.schema(), index: group.index };
         let rows = wanted.keys().flat_map(|leaf| part.ranges(*leaf, Some(&group.rows)));
-        let tags = self.leaves(self.file.tag_columns().into_iter().map(|column| column.id))?;
+        let tags = self.tag_leaves()?;
         let mut ranges: Vec<Range<u64>> = rows.chain(tags.keys().flat_map(|leaf| part.ranges(*leaf, None))).collect();
         ranges.sort_unstable_by_key(|range| range.start);
         let read = self.file.page_reader(group.index, wanted.keys().copied()).read(&ranges).await;

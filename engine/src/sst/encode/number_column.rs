@@ -28,25 +28,23 @@ use super::hybrid::{Hybrid, width_of};
 trait Number: ArrowNativeType + PartialOrd {
     const HIGHEST: Self;
     const LOWEST: Self;
+    /// The lower and the higher of the zeros, which are equal.
+    const ZEROS: (Self, Self);
 
     /// Its bits, for those that differ in them.
     fn bits(self) -> u64;
 
     fn append_to(self, bytes: &mut Vec<u8>);
 
-    /// As a least, and as a greatest value: of the zeros, both of which there may be, the lower and the higher.
-    fn widened(least: Self, greatest: Self) -> (Self, Self) {
-        (least, greatest)
-    }
-
     fn statistics(bounds: Option<(Self, Self)>, nulls: usize, descr: &ColumnDescPtr) -> Statistics;
 }
 
 macro_rules! number {
-    ($type:ty, $highest:expr, $lowest:expr, |$value:ident| $bits:expr, $($widened:tt)*) => {
+    ($type:ty, $highest:expr, $lowest:expr, $zeros:expr, |$value:ident| $bits:expr) => {
         impl Number for $type {
             const HIGHEST: Self = $highest;
             const LOWEST: Self = $lowest;
+            const ZEROS: (Self, Self) = $zeros;
 
             #[inline(always)]
             fn bits(self) -> u64 {
@@ -63,41 +61,25 @@ macro_rules! number {
                 let statistics = ValueStatistics::new(least, greatest, None, Some(nulls as u64), false);
                 Statistics::from(statistics.with_backwards_compatible_min_max(descr.sort_order().is_signed()))
             }
-
-            $($widened)*
         }
     };
 }
 
-number!(i32, Self::MAX, Self::MIN, |value| u64::from(value as u32),);
-number!(i64, Self::MAX, Self::MIN, |value| value as u64,);
-number!(
-    f32,
-    Self::INFINITY,
-    Self::NEG_INFINITY,
-    |value| u64::from(value.to_bits()),
-    fn widened(least: Self, greatest: Self) -> (Self, Self) {
-        (if least == 0.0 { -0.0 } else { least }, if greatest == 0.0 { 0.0 } else { greatest })
-    }
-);
-number!(
-    f64,
-    Self::INFINITY,
-    Self::NEG_INFINITY,
-    |value| value.to_bits(),
-    fn widened(least: Self, greatest: Self) -> (Self, Self) {
-        (if least == 0.0 { -0.0 } else { least }, if greatest == 0.0 { 0.0 } else { greatest })
-    }
-);
+number!(i32, Self::MAX, Self::MIN, (0, 0), |value| u64::from(value as u32));
+number!(i64, Self::MAX, Self::MIN, (0, 0), |value| value as u64);
+number!(f32, Self::INFINITY, Self::NEG_INFINITY, (-0.0, 0.0), |value| u64::from(value.to_bits()));
+number!(f64, Self::INFINITY, Self::NEG_INFINITY, (-0.0, 0.0), |value| value.to_bits());
 
-/// The least and the greatest of numbers; `None` if none can be compared.
+/// The least and the greatest of numbers; `None` if none can be compared. Of zeros, both of which there may be, the lower is the
+/// least, and the higher the greatest.
 fn bounds_of<T: Number>(values: &[T]) -> Option<(T, T)> {
     let widen = |(least, greatest), value: &T| {
         // What is not a number is neither.
         (if *value < least { *value } else { least }, if *value > greatest { *value } else { greatest })
     };
     let (least, greatest) = values.iter().fold((T::HIGHEST, T::LOWEST), widen);
-    (least <= greatest).then_some((least, greatest))
+    let (low, high) = T::ZEROS;
+    (least <= greatest).then_some((if least == low { low } else { least }, if greatest == high { high } else { greatest }))
 }
 
 /// The distinct values of a chunk, numbered as they first appear.
@@ -256,7 +238,7 @@ impl<T: Number> NumberColumn<T> {
             pages: Pages::new(ColumnDescPtr::clone(descr), zstd)?,
             dictionary: Dictionary::new(),
             finished: None,
-            page: OpenPage { values: Vec::with_capacity(page_rows_max), valid: Vec::new(), rows: 0 },
+            page: OpenPage { values: Vec::new(), valid: Vec::new(), rows: 0 },
             numbers: Vec::new(),
             bounds: None,
             order: PageOrder::new(),
@@ -279,7 +261,7 @@ impl<T: Number> NumberColumn<T> {
             numbers.extend(&self.numbers);
             buffer = numbers.finish();
         }
-        let bounds = match bounds_of(values).map(|(least, greatest)| T::widened(least, greatest)) {
+        let bounds = match bounds_of(values) {
             None if values.is_empty() => Bounds::None,
             None => Bounds::Unknown,
             Some((least, greatest)) => {
