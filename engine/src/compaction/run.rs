@@ -68,7 +68,7 @@ impl Job {
             deletes |= scan.traits.deletes;
             runs.push(scan.only(residual.clone()).into_run());
         }
-        let options = Options { dedup: self.dedup, output: Shape::Storage };
+        let options = Options { dedup: self.dedup, output: Shape::Coded };
         let merged = merge::merge(Arc::clone(&self.layout), runs, options)?;
         Ok(if deletes { self.without_idle_deletes(merged) } else { merged })
     }

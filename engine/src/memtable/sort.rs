@@ -7,13 +7,14 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch};
 use arrow::compute::{interleave, interleave_record_batch};
-use arrow::datatypes::{DataType as ArrowType, SchemaRef, UInt64Type};
+use arrow::datatypes::{SchemaRef, UInt64Type};
 use futures::stream::{self, StreamExt};
 
 use super::number::SeriesNumbers;
 use crate::merge::layout::{KeyColumns, Layout, coded};
+use crate::merge::series::code_tags;
 use crate::merge::{self, BATCH_ROWS, BatchStream, Run, RunTraits, value};
 use crate::sst::Error;
 
@@ -118,7 +119,7 @@ impl SortedRun {
         let in_a_row = chunk.iter().zip(row..).all(|(&(s, r), expected)| s == source && r == expected);
         let places: Vec<(usize, usize)> = chunk.iter().map(|&(source, row)| (source as usize, row as usize)).collect();
         let columns = tags.of_series.iter().enumerate().map(|(column, values)| match values {
-            Some(values) => repeat(&series, values),
+            Some(values) => code_tags(&series, values),
             None if in_a_row => Ok(self.sources[source as usize].column(column).slice(row as usize, chunk.len())),
             None => self.gather(column, &places),
         });
@@ -186,15 +187,6 @@ impl Iterator for SortedRun {
         let places: Vec<(usize, usize)> = chunk.iter().map(|&(source, row)| (source as usize, row as usize)).collect();
         Some(interleave_record_batch(&sources, &places).map_err(Error::arrow("gather sorted rows")))
     }
-}
-
-/// For each row the tag of its series.
-fn repeat(series: &Int32Array, values: &ArrayRef) -> Result<ArrayRef, Error> {
-    if *values.data_type() != ArrowType::Utf8 {
-        return arrow::compute::take(values, series, None).map_err(Error::arrow("repeat tags"));
-    }
-    let coded = DictionaryArray::try_new(series.clone(), Arc::clone(values)).map_err(Error::arrow("code tags"))?;
-    Ok(Arc::new(coded))
 }
 
 /// Places of rows in key order.

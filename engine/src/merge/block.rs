@@ -9,11 +9,10 @@ use futures::stream::BoxStream;
 
 use super::gather::{compact, gather};
 use super::key::KeyEncoder;
-use super::layout::{DELETE, Layout, new_batch};
+use super::layout::{DELETE, Layout, coded, new_batch};
 use super::overwrite::Overwrites;
-use super::series::{Stretches, repeat_rows, tags_of};
+use super::series::{Form, Stretches, repeat_rows, tags_of};
 use super::{Output, value};
-use crate::request::Tags;
 use crate::sst::{Error, Reserved};
 
 /// A stream of blocks, sorted like a run.
@@ -37,7 +36,7 @@ pub(crate) struct Assembly {
     /// Positions of the payload's columns in batches of the merging layout.
     payload: Vec<usize>,
     payload_schema: SchemaRef,
-    tags: Tags,
+    tags: Form,
     /// The payload's column of times.
     time: Option<usize>,
     /// Whether rows of one key may take the place of each other: tags that come out are equal in all bits.
@@ -48,9 +47,10 @@ impl Assembly {
     /// For what comes out of a merge in a merging layout.
     pub(crate) fn new(layout: &Layout, output: Output) -> Self {
         let tags: &[usize] = layout.keys().map_or(&[], |keys| &keys.tags);
-        let (schema, wanted): (&SchemaRef, Vec<usize>) = match output {
-            Output::User => (layout.output(), layout.picks().to_vec()),
-            Output::Storage | Output::Live => (layout.arrow(), (0..layout.arrow().fields().len()).collect()),
+        let (schema, wanted): (SchemaRef, Vec<usize>) = match output {
+            Output::User => (Arc::clone(layout.output()), layout.picks().to_vec()),
+            Output::Storage => (Arc::clone(layout.arrow()), (0..layout.arrow().fields().len()).collect()),
+            Output::Coded => (coded(layout), (0..layout.arrow().fields().len()).collect()),
         };
         let mut payload: Vec<usize> = Vec::new();
         let parts = wanted.iter().map(|position| match tags.iter().position(|tag| tag == position) {
@@ -62,12 +62,16 @@ impl Assembly {
         });
         let parts = parts.collect();
         let fields: Vec<_> = payload.iter().map(|p| Arc::clone(&layout.arrow().fields()[*p])).collect();
-        let form = if output == Output::User { layout.tags() } else { Tags::Values };
+        let form = match output {
+            Output::User => layout.tags().into(),
+            Output::Storage => Form::Values,
+            Output::Coded => Form::Coded,
+        };
         let payload_schema = Arc::new(ArrowSchema::new(fields));
         let time = layout.keys().and_then(|keys| payload.iter().position(|position| *position == keys.time));
         let is_float = |tag: &usize| layout.arrow().field(*tag).data_type().is_floating();
         let overwrites = !tags.iter().any(is_float);
-        Self { schema: Arc::clone(schema), parts, payload, payload_schema, tags: form, time, overwrites }
+        Self { schema, parts, payload, payload_schema, tags: form, time, overwrites }
     }
 
     /// Positions of the payload's columns in batches of the merging layout.
@@ -90,7 +94,7 @@ impl Assembly {
     }
 
     /// How tags come out.
-    pub(crate) fn tags(&self) -> Tags {
+    pub(crate) fn tags(&self) -> Form {
         self.tags
     }
 

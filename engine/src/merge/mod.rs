@@ -144,10 +144,10 @@ impl From<MergeMode> for Dedup {
 /// What comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Batches of the layout, internal columns and deletes included: for an SST.
+    /// Batches of the layout, internal columns and deletes included.
     Storage,
-    /// The same without deletes: for an SST when no older row of its keys can be anywhere else.
-    Live,
+    /// What [`Storage`](Self::Storage) gives, with tags of text as dictionaries with numbers of 32 bits: for an SST.
+    Coded,
     /// The wanted columns of visible rows.
     User,
 }
@@ -202,7 +202,7 @@ pub(crate) fn merge_selected(layout: &Arc<Layout>, runs: Vec<Run>, options: Opti
         return Err(no_keys());
     }
     let assembly = Arc::new(Assembly::new(layout, options.output));
-    let drop_deletes = options.output != Output::Storage;
+    let drop_deletes = options.output == Output::User;
     let alone = runs.len() <= 1;
     let deletes = runs.iter().any(|run| run.traits.deletes);
     let decides =

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, RunArray, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, RunArray, StringArray, UInt32Array};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{interleave, partition, take};
 use arrow::datatypes::DataType as ArrowType;
@@ -16,6 +16,26 @@ use arrow::error::ArrowError;
 use super::key::KeyEncoder;
 use crate::request::Tags;
 use crate::sst::Error;
+
+/// How tags come out of a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A value in each row, of the column's type.
+    Values,
+    /// Run-end encoded.
+    Runs,
+    /// For what writes files; see [`code_tags`].
+    Coded,
+}
+
+impl From<Tags> for Form {
+    fn from(tags: Tags) -> Self {
+        match tags {
+            Tags::Values => Self::Values,
+            Tags::Runs => Self::Runs,
+        }
+    }
+}
 
 /// The keys of some series, and their tags.
 #[derive(Debug, Default)]
@@ -209,9 +229,14 @@ pub(crate) fn plain(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 }
 
 /// A column that holds the value at `row` so many times, for each (row, times).
-pub(crate) fn repeat_rows(array: &ArrayRef, runs: &[(u32, u32)], form: Tags) -> Result<ArrayRef, Error> {
-    if form == Tags::Runs {
-        return run_ends(array, runs).map_err(Error::arrow("repeat tags"));
+pub(crate) fn repeat_rows(array: &ArrayRef, runs: &[(u32, u32)], form: Form) -> Result<ArrayRef, Error> {
+    match form {
+        Form::Values => {}
+        Form::Runs => return run_ends(array, runs).map_err(Error::arrow("repeat tags")),
+        Form::Coded => {
+            let rows = runs.iter().flat_map(|(row, times)| std::iter::repeat_n(*row as i32, *times as usize));
+            return code_tags(&Int32Array::from_iter_values(rows), array);
+        }
     }
     if let Some(text) = array.as_string_opt::<i32>().filter(|text| text.null_count() == 0)
         && let Some(repeated) = repeat_text(text, runs)
@@ -220,6 +245,16 @@ pub(crate) fn repeat_rows(array: &ArrayRef, runs: &[(u32, u32)], form: Tags) -> 
     }
     let places = UInt32Array::from_iter_values(runs.iter().flat_map(|(row, times)| std::iter::repeat_n(*row, *times as usize)));
     take(array, &places, None).map_err(Error::arrow("repeat tags"))
+}
+
+/// The tag of the series of each row as what writes files takes it: text as a dictionary with a value per series, which an
+/// encoder that goes by runs has next to nothing to do for.
+pub(crate) fn code_tags(series: &Int32Array, values: &ArrayRef) -> Result<ArrayRef, Error> {
+    if *values.data_type() != ArrowType::Utf8 {
+        return take(values, series, None).map_err(Error::arrow("repeat tags"));
+    }
+    let coded = DictionaryArray::try_new(series.clone(), Arc::clone(values)).map_err(Error::arrow("code tags"))?;
+    Ok(Arc::new(coded))
 }
 
 /// The same, run-end encoded.
@@ -265,7 +300,7 @@ fn repeat_bytes(values: &mut Vec<u8>, value: &[u8], times: usize) {
 }
 
 /// The tags of so many rows of each series, one after the other.
-pub(crate) fn repeat_tags(runs: &[(Arc<SeriesTable>, u32, u32)], tag: usize, form: Tags) -> Result<ArrayRef, Error> {
+pub(crate) fn repeat_tags(runs: &[(Arc<SeriesTable>, u32, u32)], tag: usize, form: Form) -> Result<ArrayRef, Error> {
     let mut tables: Vec<&Arc<SeriesTable>> = Vec::new();
     let mut places = Vec::with_capacity(runs.len());
     for (table, series, _) in runs {

@@ -82,7 +82,7 @@ pub(crate) async fn sorted(snapshot: Snapshot, layout: Arc<Layout>, dedup: Dedup
     let sorted = sorted.map_err(stopped)??;
     match dedup {
         Dedup::LastRow => Ok(sorted.into_coded()?.into_stream()),
-        _ => merge(layout, vec![sorted.into_run()], Options { dedup, output: Output::Storage }),
+        _ => merge(layout, vec![sorted.into_run()], Options { dedup, output: Output::Coded }),
     }
 }
 
