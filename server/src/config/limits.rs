@@ -3,6 +3,12 @@
 /// Rows of a batch that COPY FROM hands on. More rows: another batch.
 pub const COPY_BATCH_ROWS: usize = 8192;
 
+/// Rows of a batch of a Parquet file that says how many bytes they have: as many as a write to a region takes.
+pub const COPY_WHOLE_ROWS: usize = crate::query::limits::WRITE_ROWS_MAX;
+
+/// Bytes of these: a write to a region takes a little more.
+pub const COPY_WHOLE_BYTES: u64 = crate::query::limits::WRITE_BYTES_MAX as u64 / 8 * 7;
+
 /// Bytes of CSV text in a batch that COPY FROM hands on. More: another batch.
 pub const COPY_BATCH_BYTES: usize = 32 << 20;
 

@@ -17,6 +17,8 @@ use arrow::datatypes::{
 use arrow::util::display::FormatOptions;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Type;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use tessera_manifest::schema::{Column, Schema};
 
 use super::builder;
@@ -44,7 +46,8 @@ impl Reader {
             fills.iter().filter_map(|fill| if let Fill::File(index) = fill { Some(*index) } else { None }).collect();
         roots.sort_unstable();
         let mask = ProjectionMask::roots(input.parquet_schema(), roots.iter().copied());
-        let input = input.with_projection(mask).with_batch_size(limits::COPY_BATCH_ROWS).build().map_err(unreadable)?;
+        let rows = batch_rows(input.metadata(), &roots);
+        let input = input.with_projection(mask).with_batch_size(rows).build().map_err(unreadable)?;
         let projected = |fill| match fill {
             Fill::File(index) => Fill::File(roots.partition_point(|root| *root < index)),
             constant => constant,
@@ -68,6 +71,9 @@ impl Reader {
             });
         }
         self.rows_read += count as u64;
+        // Rows stay in memory for a while, and what texts were gathered in is up to twice as large.
+        drop(found);
+        arrays.iter_mut().for_each(Array::shrink_to_fit);
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), arrays)
             .map_err(|error| ServerError::new(Code::Internal, format!("cannot build a batch of '{}': {error}", self.path.display())))?;
         Ok(Some(Batch { rows, origin: Origin::FirstRow(first) }))
@@ -106,6 +112,33 @@ impl Reader {
             }
         }
     }
+}
+
+/// Rows of a batch, so that it is one write to a region where the file says how many bytes its rows have.
+fn batch_rows(metadata: &ParquetMetaData, roots: &[usize]) -> usize {
+    let (schema, mut rows_max) = (metadata.file_metadata().schema_descr(), limits::COPY_WHOLE_ROWS);
+    for group in metadata.row_groups().iter().filter(|group| group.num_rows() > 0) {
+        let wanted = |leaf: &usize| roots.contains(&schema.get_column_root_idx(*leaf));
+        let bytes = (0..group.num_columns()).filter(wanted).map(|leaf| bytes_of(group.column(leaf))).sum::<Option<u64>>();
+        let Some(bytes) = bytes else { return limits::COPY_BATCH_ROWS };
+        let rows = limits::COPY_WHOLE_BYTES.saturating_mul(group.num_rows().unsigned_abs()) / bytes.max(1);
+        rows_max = rows_max.min(usize::try_from(rows).unwrap_or(usize::MAX));
+    }
+    rows_max.max(1)
+}
+
+/// Bytes of the values of a column chunk in memory; `None` if the file does not say.
+fn bytes_of(chunk: &ColumnChunkMetaData) -> Option<u64> {
+    let (rows, text) = (chunk.num_values().unsigned_abs(), chunk.unencoded_byte_array_data_bytes());
+    let of_each = match chunk.column_type() {
+        Type::BOOLEAN => 1,
+        Type::INT32 | Type::FLOAT => 4,
+        Type::INT64 | Type::DOUBLE => 8,
+        Type::INT96 => 12,
+        Type::FIXED_LEN_BYTE_ARRAY => u64::try_from(chunk.column_descr().type_length()).ok()?,
+        Type::BYTE_ARRAY => return Some(text?.unsigned_abs().saturating_add(rows.saturating_mul(size_of::<i32>() as u64))),
+    };
+    Some(rows.saturating_mul(of_each))
 }
 
 /// Types between which values are converted; 0 is none.

@@ -271,6 +271,31 @@ fn parquet_columns_of_another_type_are_converted_exactly_or_refused() {
 }
 
 #[test]
+fn parquet_batches_have_as_many_rows_as_are_written_at_once() {
+    let folder = Folder::new();
+    let path = folder.0.path().join("t.parquet");
+    let batches = |rows: usize, text: usize| {
+        let host: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("{row:text$}"))));
+        let ts: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(0..rows as i64));
+        let batch = RecordBatch::try_from_iter([("host", host), ("ts", ts)]).unwrap();
+        let mut writer =
+            Writer::create(&path, batch.schema(), &WriteOptions { overwrite: true, ..WriteOptions::default() }, &Env::system()).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        let read: Vec<Batch> = Reader::open(&path, &schema(), &ReadOptions::default(), 0).unwrap().collect::<Result<_, _>>().unwrap();
+        let hosts: Vec<&dyn Array> = read.iter().map(|batch| batch.rows.column(0).as_ref()).collect();
+        assert_eq!(&arrow::compute::concat(&hosts).unwrap(), batch.column(0));
+        read
+    };
+    let short = batches(100_000, 6);
+    assert_eq!(short.iter().map(|batch| batch.rows.num_rows()).collect::<Vec<_>>(), [65_536, 100_000 - 65_536]);
+    assert_eq!(short[1].place(0), "row 65537");
+    let long = batches(3_000, 10_000);
+    assert!(long.iter().all(|batch| batch.rows.get_array_memory_size() < 8 << 20), "each is at most one write to a region");
+    assert_eq!(long.len(), 5);
+}
+
+#[test]
 fn options_that_do_not_fit_are_named() {
     let text = ReadOptions::from_pairs([("headr", "true")]).unwrap_err().message;
     assert!(text.contains("'headr'") && text.contains("ignore_unknown"), "{text}");

@@ -1,7 +1,8 @@
 //! COPY between files and tables.
 //!
 //! Invariants:
-//! - A file is read on a thread of its own, never more than [`limits::COPY_CHANNEL_BATCHES`] batches ahead.
+//! - A file is read on a thread of its own, never more than [`limits::COPY_AHEAD_BYTES`] ahead, so that it is read while
+//!   rows are written.
 //! - A bad file of less than [`limits::CHECKED_BYTES_MAX`] bytes of rows applies nothing.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use tessera_manifest::env::{self, Env};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::error::unwrap;
 use super::limits;
@@ -29,12 +30,12 @@ fn pairs(options: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
 /// A bad option, file or row; the message says what was applied.
 pub async fn copy_from(table: Arc<Table>, catalogs: Catalogs, path: &str, options: &[(String, String)]) -> Result<u64, ServerError> {
     let options = ReadOptions::from_pairs(pairs(options))?;
-    let (sender, mut receiver) = mpsc::channel(limits::COPY_CHANNEL_BATCHES);
+    let (sender, mut receiver) = mpsc::channel(limits::COPY_AHEAD_BATCHES);
     let (schema, file, now_ms) = (Arc::clone(&table), PathBuf::from(path), catalogs.env.unix_ms());
-    let reader = env::spawn_blocking(move || read(&file, &schema, &options, now_ms, &sender));
+    let reader = env::spawn_working(async move { read(&file, &schema, &options, now_ms, &sender).await });
     let mut writer = Writer::put(Arc::clone(&table), catalogs);
     let mut progress = Progress { table: table.shown(), path: path.to_owned(), rows: 0, logged: 0 };
-    while let Some(batch) = receiver.recv().await {
+    while let Some((batch, _room)) = receiver.recv().await {
         let batch = batch.map_err(|error| writer.explain(error))?;
         let place = |row: usize| Some(format!("'{path}', {}", batch.place(row)));
         writer.push(&batch.rows, &place).await?;
@@ -44,17 +45,24 @@ pub async fn copy_from(table: Arc<Table>, catalogs: Catalogs, path: &str, option
     writer.finish().await
 }
 
+/// What was read, with the room that it takes until it is with the writer.
+type Ahead = (Result<Batch, ServerError>, Option<OwnedSemaphorePermit>);
+
 /// Reads until the end, the first error, or until nobody listens any more.
-fn read(path: &Path, table: &Table, options: &ReadOptions, now_ms: u64, sender: &mpsc::Sender<Result<Batch, ServerError>>) {
+async fn read(path: &Path, table: &Table, options: &ReadOptions, now_ms: u64, sender: &mpsc::Sender<Ahead>) {
     let reader = match Reader::open(path, &table.info.schema, options, now_ms) {
         Ok(reader) => reader,
         Err(error) => {
-            let _nobody_listens = sender.blocking_send(Err(error));
+            let _nobody_listens = sender.send((Err(error), None)).await;
             return;
         }
     };
+    let room = Arc::new(Semaphore::new(limits::COPY_AHEAD_BYTES as usize));
     for batch in reader {
-        if sender.blocking_send(batch).is_err() {
+        let bytes = batch.as_ref().map_or(0, |batch| batch.rows.get_array_memory_size());
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(limits::COPY_AHEAD_BYTES);
+        let taken = Arc::clone(&room).acquire_many_owned(bytes).await;
+        if sender.send((batch, taken.ok())).await.is_err() {
             return;
         }
     }

@@ -32,8 +32,12 @@ pub const WAITING_BYTES_MAX: usize = 512 << 20;
 /// Memory of all running queries together; sorts, joins and aggregations spill to disk or fail beyond it.
 pub const QUERY_BYTES_MAX: usize = 2 << 30;
 
-/// Batches between the thread that reads a file and the writer; the thread waits when it is full.
-pub const COPY_CHANNEL_BATCHES: usize = 4;
+/// Bytes of batches between the thread that reads a file and the writer, as much as is written at once and a larger batch;
+/// the thread waits when it has read so many.
+pub const COPY_AHEAD_BYTES: u32 = 64 << 20;
+
+/// Batches between them.
+pub const COPY_AHEAD_BATCHES: usize = 64;
 
 /// Rows after which a COPY logs its progress.
 pub const COPY_PROGRESS_ROWS: u64 = 1_000_000;
