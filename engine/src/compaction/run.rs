@@ -68,9 +68,17 @@ impl Job {
             deletes |= scan.traits.deletes;
             runs.push(scan.only(residual.clone()).into_run());
         }
-        let options = Options { dedup: self.dedup, output: Shape::Coded };
+        // Parts that are cut out of batches would each keep the tags of all of their batch.
+        let output = if deletes || !self.is_one_slot() { Shape::Storage } else { Shape::Coded };
+        let options = Options { dedup: self.dedup, output };
         let merged = merge::merge(Arc::clone(&self.layout), runs, options)?;
         Ok(if deletes { self.without_idle_deletes(merged) } else { merged })
+    }
+
+    /// Whether all rows go to one file.
+    fn is_one_slot(&self) -> bool {
+        let times = self.inputs.iter().map(|input| input.file.meta.time_range);
+        times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).is_some_and(|range| self.split.only_slot(range).is_some())
     }
 
     fn not_before(&self, time: i64) -> Expr {

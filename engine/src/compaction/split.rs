@@ -55,7 +55,7 @@ impl Split {
     }
 
     /// The slot of all rows with times in an inclusive range, if there is one.
-    fn only_slot(&self, range: (i64, i64)) -> Option<Slot> {
+    pub(super) fn only_slot(&self, range: (i64, i64)) -> Option<Slot> {
         let (first, last) = (self.slot(range.0), self.slot(range.1));
         (first == last).then_some(first)
     }

@@ -234,8 +234,13 @@ pub(crate) fn repeat_rows(array: &ArrayRef, runs: &[(u32, u32)], form: Form) -> 
         Form::Values => {}
         Form::Runs => return run_ends(array, runs).map_err(Error::arrow("repeat tags")),
         Form::Coded => {
-            let rows = runs.iter().flat_map(|(row, times)| std::iter::repeat_n(*row as i32, *times as usize));
-            return code_tags(&Int32Array::from_iter_values(rows), array);
+            // Who keeps some of these rows does not keep the tags of all series.
+            let few = array.len() > runs.len();
+            let places = UInt32Array::from_iter_values(runs.iter().map(|(row, _)| *row));
+            let values = if few { take(array, &places, None).map_err(Error::arrow("pick tags"))? } else { Arc::clone(array) };
+            let numbers = runs.iter().zip(0..).map(|((row, times), run)| (if few { run } else { *row as i32 }, *times as usize));
+            let rows = numbers.flat_map(|(number, times)| std::iter::repeat_n(number, times));
+            return code_tags(&Int32Array::from_iter_values(rows), &values);
         }
     }
     if let Some(text) = array.as_string_opt::<i32>().filter(|text| text.null_count() == 0)
