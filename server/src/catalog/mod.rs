@@ -160,17 +160,23 @@ impl Catalogs {
         Ok(names)
     }
 
-    /// That there is a database with this name.
+    /// That there is a database with this name. Of the default one, which cannot be dropped, nothing is asked.
     ///
     /// # Errors
     /// When there is not; the message says which there are.
     pub async fn require_database(&self, database: &str) -> Result<(), ServerError> {
-        let known = self.databases().await?;
-        if database == information_schema::NAME || known.iter().any(|name| name == database) {
+        if matches!(database, DEFAULT_DATABASE | information_schema::NAME) {
             return Ok(());
         }
-        let message = format!("there is no database '{database}'; databases are {}", known.join(", "));
-        Err(ServerError::new(Code::DatabaseNotFound, message))
+        match self.catalog.database(database).await {
+            Ok(_) => Ok(()),
+            Err(CatalogError::DatabaseNotFound { .. }) => {
+                let known = self.databases().await?.join(", ");
+                let message = format!("there is no database '{database}'; databases are {known}");
+                Err(ServerError::new(Code::DatabaseNotFound, message))
+            }
+            Err(error) => Err(from_catalog(&error)),
+        }
     }
 
     /// What DataFusion reads a table through, with defaults as of now.

@@ -15,7 +15,7 @@ use tessera_manifest::env;
 use tessera_manifest::id::{RegionId, TableId};
 use tessera_metaclient::catalog::{Catalog, CatalogError, Route, TableInfo, TableRef};
 use tessera_metaclient::keys::{self, MetaKey, RouteSet};
-use tessera_metaclient::kv::{Entry, KvBackend, KvError, Op, RangeRequest, Revision, Txn};
+use tessera_metaclient::kv::{Entry, Key, KvBackend, KvError, Op, RangeRequest, Revision, Txn};
 use tessera_metaclient::limits::ATTEMPTS_MAX;
 use tessera_metaclient::values::{self, TableName};
 
@@ -73,7 +73,11 @@ impl Stamp {
 
 /// What was last decoded of each table, for as long as it is what the store has.
 #[derive(Debug, Clone)]
-pub struct Decoded(Cache<TableId, Arc<Last>>);
+pub struct Decoded {
+    tables: Cache<TableId, Arc<Last>>,
+    /// The ids that tables of these names had when they were last looked for: where to look first, never what is there.
+    ids: Cache<TableRef, TableId>,
+}
 
 #[derive(Debug)]
 struct Last {
@@ -93,30 +97,72 @@ impl Last {
 /// Columns, and routes with each part of their rules, of all tables that are remembered.
 const DECODED_PARTS_MAX: u64 = 500_000;
 
+/// Names of tables whose ids are remembered.
+const NAMES_MAX: u64 = 100_000;
+
 impl Default for Decoded {
     fn default() -> Self {
         let of_routes = |set: &Routes| set.routes.iter().map(|route| 1 + route.rule.nodes()).sum::<usize>();
         let parts = move |last: &Last| 1 + last.info.schema.columns().len() + of_routes(&last.read) + of_routes(&last.write);
         let weigher = move |_: &TableId, last: &Arc<Last>| u32::try_from(parts(last)).unwrap_or(u32::MAX);
-        Self(Cache::builder().max_capacity(DECODED_PARTS_MAX).weigher(weigher).build())
+        let tables = Cache::builder().max_capacity(DECODED_PARTS_MAX).weigher(weigher).build();
+        Self { tables, ids: Cache::new(NAMES_MAX) }
     }
 }
 
+impl Decoded {
+    /// Keeps what was found of a table, of which `last` is remembered, for the next time.
+    fn remember(&self, table: TableId, last: Option<Arc<Last>>, found: Found) -> (Option<Arc<TableInfo>>, RouteTable) {
+        let Found { now, sets, named: _ } = found;
+        let info = now.as_ref().map(|now| Arc::clone(&now.info));
+        match now {
+            Some(now) if last.is_none_or(|last| !last.is(&now)) => self.tables.insert(table, Arc::new(now)),
+            Some(_) => {}
+            None => self.tables.invalidate(&table),
+        }
+        (info, sets)
+    }
+}
+
+/// What the store has of a table, as of one revision.
+struct Found {
+    /// `None` if there is no such table.
+    now: Option<Last>,
+    sets: RouteTable,
+    /// The table that the name stands for, if that was asked.
+    named: Option<TableId>,
+}
+
+/// The id that is under a name.
+fn id_of(entry: Option<&Entry>) -> Result<Option<TableId>, CatalogError> {
+    let decoded = entry.map(values::decode_entry::<TableName>).transpose()?;
+    Ok(decoded.map(|TableName(id)| id))
+}
+
 impl RouteTable {
-    /// The table of this name with both its sets, all of one revision; `None` if there is none. Two requests: one for the
-    /// id, one for the rest.
+    /// The table of this name with both its sets, all of one revision; `None` if there is none. One request where the name still
+    /// stands for the table that it last stood for, else one more for the id.
     ///
     /// # Errors
     /// [`CatalogError::Contended`] when the name goes from table to table; when the store fails or holds what cannot be read.
     pub async fn find(catalog: &Catalog, decoded: &Decoded, name: &TableRef) -> Result<Option<(Arc<TableInfo>, Self)>, CatalogError> {
-        let kv = catalog.kv();
         let by_name = MetaKey::TableName { database: name.database.clone(), name: name.name.clone() }.to_key();
+        let mut named = match decoded.ids.get(name) {
+            Some(last) => Some(last),
+            None => id_of(catalog.kv().get(&by_name).await?.entry.as_ref())?,
+        };
         for _ in 0..ATTEMPTS_MAX {
-            let Some(entry) = kv.get(&by_name).await?.entry else { return Ok(None) };
-            let TableName(id) = values::decode_entry(&entry)?;
-            let (info, sets) = Self::load_with_table(catalog, decoded, id).await?;
-            // Between the two requests the table may have been dropped or renamed; then the name is read again.
-            if let Some(info) = info.filter(|info| info.table_ref() == *name) {
+            let Some(id) = named else {
+                decoded.ids.invalidate(name);
+                return Ok(None);
+            };
+            let last = decoded.tables.get(&id);
+            let found = Self::read(catalog, last.as_ref(), id, Some(by_name.clone())).await?;
+            // The name may stand for another table by now, or for none; then that one is looked for.
+            named = found.named;
+            let (info, sets) = decoded.remember(id, last, found);
+            if let Some(info) = info.filter(|info| named == Some(id) && info.table_ref() == *name) {
+                decoded.ids.insert(name.clone(), id);
                 return Ok(Some((info, sets)));
             }
         }
@@ -128,7 +174,7 @@ impl RouteTable {
     /// # Errors
     /// When the store fails or holds what cannot be read.
     pub async fn load(catalog: &Catalog, table: TableId) -> Result<Self, CatalogError> {
-        Self::read(catalog, None, table).await.map(|(_, sets)| sets)
+        Self::read(catalog, None, table, None).await.map(|found| found.sets)
     }
 
     /// The same with the table, as of the same revision, if it is there: it has all columns that the rules are about.
@@ -140,32 +186,27 @@ impl RouteTable {
         decoded: &Decoded,
         table: TableId,
     ) -> Result<(Option<Arc<TableInfo>>, Self), CatalogError> {
-        let last = decoded.0.get(&table);
-        let (now, sets) = Self::read(catalog, last.as_ref(), table).await?;
-        let info = now.as_ref().map(|now| Arc::clone(&now.info));
-        match now {
-            Some(now) if last.is_none_or(|last| !last.is(&now)) => decoded.0.insert(table, Arc::new(now)),
-            Some(_) => {}
-            None => decoded.0.invalidate(&table),
-        }
-        Ok((info, sets))
+        let last = decoded.tables.get(&table);
+        let found = Self::read(catalog, last.as_ref(), table, None).await?;
+        Ok(decoded.remember(table, last, found))
     }
 
-    /// The same, with what may be taken of what was decoded last.
-    async fn read(catalog: &Catalog, last: Option<&Arc<Last>>, table: TableId) -> Result<(Option<Last>, Self), CatalogError> {
+    /// The same, with what may be taken of what was decoded last, and with what a name stands for.
+    async fn read(catalog: &Catalog, last: Option<&Arc<Last>>, table: TableId, name: Option<Key>) -> Result<Found, CatalogError> {
         let range = |set| Op::Range { request: RangeRequest::new(keys::routes(set, table)) };
-        let txn = Txn::new().then([range(RouteSet::Read), range(RouteSet::Write), Op::get(MetaKey::Table { id: table }.to_key())]);
+        let ops = [range(RouteSet::Read), range(RouteSet::Write), Op::get(MetaKey::Table { id: table }.to_key())];
+        let txn = Txn::new().then(ops.into_iter().chain(name.map(Op::get)));
         let answer = catalog.kv().txn(txn).await?;
         let read = Routes::of(answer.entries(0), last.map(|last| &last.read))?;
         let write = Routes::of(answer.entries(1), last.map(|last| &last.write))?;
-        let sets = Self { read, write, revision: answer.revision };
-        let Some(entry) = answer.entry(2) else { return Ok((None, sets)) };
+        let (sets, named) = (Self { read, write, revision: answer.revision }, id_of(answer.entry(3))?);
+        let Some(entry) = answer.entry(2) else { return Ok(Found { now: None, sets, named }) };
         let info = match last.filter(|last| last.at == entry.mod_revision) {
             Some(last) => Arc::clone(&last.info),
             None => Arc::new(values::decode_entry(entry)?),
         };
         let (read, write) = (Arc::clone(&sets.read), Arc::clone(&sets.write));
-        Ok((Some(Last { info, at: entry.mod_revision, read, write }), sets))
+        Ok(Found { now: Some(Last { info, at: entry.mod_revision, read, write }), sets, named })
     }
 
     /// Routes that are read and written alike, as of no revision: for tests of what works on them.

@@ -92,6 +92,40 @@ async fn a_table_is_found_by_its_name_with_its_routes() {
 }
 
 #[tokio::test]
+async fn a_name_that_goes_to_another_table_is_followed() {
+    let (catalog, first) = catalog().await;
+    let decoded = Decoded::default();
+    let name = |name: &str| TableRef::new("public", name);
+    let find = async |table: &str| {
+        let found = RouteTable::find(&catalog, &decoded, &name(table)).await.unwrap();
+        let fresh = RouteTable::find(&catalog, &Decoded::default(), &name(table)).await.unwrap();
+        assert_eq!(found, fresh, "{table}");
+        found.map(|(info, _)| info.id)
+    };
+    assert_eq!(find("t").await, Some(first));
+    // Renamed, and its name taken by another table.
+    catalog.rename_table(&name("t"), &name("u")).await.unwrap();
+    assert_eq!((find("t").await, find("u").await), (None, Some(first)));
+    let (info, _) = RouteTable::find(&catalog, &decoded, &name("u")).await.unwrap().unwrap();
+    let second = catalog.allocate_table_id(None).await.unwrap();
+    let taker = TableInfo { id: second, name: "t".into(), ..TableInfo::clone(&info) };
+    catalog.create_table(&taker, &[route(second, 0, 1)]).await.unwrap();
+    assert_eq!((find("t").await, find("u").await), (Some(second), Some(first)));
+    // The two change names, so that each is remembered under the other's.
+    catalog.rename_table(&name("t"), &name("v")).await.unwrap();
+    catalog.rename_table(&name("u"), &name("t")).await.unwrap();
+    catalog.rename_table(&name("v"), &name("u")).await.unwrap();
+    assert_eq!((find("t").await, find("u").await), (Some(first), Some(second)));
+    // Dropped, and made anew under the same name.
+    catalog.drop_table(&name("t"), 1).await.unwrap();
+    let third = catalog.allocate_table_id(None).await.unwrap();
+    catalog.create_table(&TableInfo { id: third, ..TableInfo::clone(&taker) }, &[route(third, 0, 1)]).await.unwrap();
+    assert_eq!((find("t").await, find("u").await), (Some(third), Some(second)));
+    catalog.drop_table(&name("u"), 2).await.unwrap();
+    assert_eq!((find("t").await, find("u").await), (Some(third), None));
+}
+
+#[tokio::test]
 async fn what_was_decoded_is_taken_again_until_it_is_written() {
     let (catalog, table) = catalog().await;
     let decoded = Decoded::default();

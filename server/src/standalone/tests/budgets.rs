@@ -66,21 +66,30 @@ async fn statements_ask_the_metadata_store_so_often_and_no_more() {
     let session = world.open().await;
     session.run(CPU).await;
     session.run("INSERT INTO cpu (host, ts) VALUES ('a', 1)").await;
-    // The database of the request is looked for, a name is found, the table is read with its routes; who reads rows looks at
-    // the routes again after the last pin.
+    // The table is read with its routes and what its name stands for; who reads rows looks at the routes again after the last pin.
     let budgets = [
-        ("INSERT INTO cpu (host, ts) VALUES ('a', 2), ('x', 2)", 3),
-        ("SELECT count(*) FROM cpu", 4),
-        ("SELECT count(*) FROM cpu a JOIN cpu b ON a.host = b.host", 4),
-        ("INSERT INTO cpu SELECT * FROM cpu", 4),
-        ("DELETE FROM cpu WHERE host = 'a'", 4),
+        ("INSERT INTO cpu (host, ts) VALUES ('a', 2), ('x', 2)", 1),
+        ("SELECT count(*) FROM cpu", 2),
+        ("SELECT count(*) FROM cpu a JOIN cpu b ON a.host = b.host", 2),
+        ("INSERT INTO cpu SELECT * FROM cpu", 2),
+        ("DELETE FROM cpu WHERE host = 'a'", 2),
     ];
-    for (sql, budget) in budgets {
+    let requests = async |sql: &str, database: &str| {
         let before = kv.requests.load(Ordering::SeqCst);
-        match session.execute(sql).await.unwrap().pop().unwrap() {
+        match session.server.execute(sql, database).await.unwrap().pop().unwrap() {
             Output::Rows { stream, .. } => drop(stream.try_collect::<Vec<_>>().await.unwrap()),
             Output::Affected(_) => {}
         }
-        assert_eq!(kv.requests.load(Ordering::SeqCst) - before, budget, "{sql}");
+        kv.requests.load(Ordering::SeqCst) - before
+    };
+    for (sql, budget) in budgets {
+        assert_eq!(requests(sql, "public").await, budget, "{sql}");
     }
+    // Another database is looked for first; how many there are makes no difference.
+    for database in 0..9 {
+        session.run(&format!("CREATE DATABASE d{database}")).await;
+    }
+    session.run("CREATE TABLE d3.t (ts TIMESTAMP TIME INDEX)").await;
+    requests("SELECT * FROM t", "d3").await;
+    assert_eq!(requests("SELECT * FROM t", "d3").await, 3);
 }
