@@ -9,6 +9,9 @@ pub const COPY_WHOLE_ROWS: usize = crate::query::limits::WRITE_ROWS_MAX;
 /// Bytes of these: a write to a region takes a little more.
 pub const COPY_WHOLE_BYTES: u64 = crate::query::limits::WRITE_BYTES_MAX as u64 / 8 * 7;
 
+/// Rows of a batch of a Parquet file, however large: one row group of few such rows is no reason to read all others so.
+pub const COPY_ROWS_MIN: usize = 64;
+
 /// Bytes of CSV text in a batch that COPY FROM hands on. More: another batch.
 pub const COPY_BATCH_BYTES: usize = 32 << 20;
 

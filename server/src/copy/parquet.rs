@@ -46,7 +46,9 @@ impl Reader {
             fills.iter().filter_map(|fill| if let Fill::File(index) = fill { Some(*index) } else { None }).collect();
         roots.sort_unstable();
         let mask = ProjectionMask::roots(input.parquet_schema(), roots.iter().copied());
-        let rows = batch_rows(input.metadata(), &roots);
+        // What the file lacks has bytes, too, which it does not say.
+        let lacks = fills.iter().any(|fill| matches!(fill, Fill::Constant(_)));
+        let rows = batch_rows(input.metadata(), &roots).min(if lacks { limits::COPY_BATCH_ROWS } else { usize::MAX });
         let input = input.with_projection(mask).with_batch_size(rows).build().map_err(unreadable)?;
         let projected = |fill| match fill {
             Fill::File(index) => Fill::File(roots.partition_point(|root| *root < index)),
@@ -119,12 +121,13 @@ fn batch_rows(metadata: &ParquetMetaData, roots: &[usize]) -> usize {
     let (schema, mut rows_max) = (metadata.file_metadata().schema_descr(), limits::COPY_WHOLE_ROWS);
     for group in metadata.row_groups().iter().filter(|group| group.num_rows() > 0) {
         let wanted = |leaf: &usize| roots.contains(&schema.get_column_root_idx(*leaf));
-        let bytes = (0..group.num_columns()).filter(wanted).map(|leaf| bytes_of(group.column(leaf))).sum::<Option<u64>>();
+        let mut bytes = (0..group.num_columns()).filter(wanted).map(|leaf| bytes_of(group.column(leaf)));
+        let bytes = bytes.try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?)));
         let Some(bytes) = bytes else { return limits::COPY_BATCH_ROWS };
         let rows = limits::COPY_WHOLE_BYTES.saturating_mul(group.num_rows().unsigned_abs()) / bytes.max(1);
         rows_max = rows_max.min(usize::try_from(rows).unwrap_or(usize::MAX));
     }
-    rows_max.max(1)
+    rows_max.max(limits::COPY_ROWS_MIN)
 }
 
 /// Bytes of the values of a column chunk in memory; `None` if the file does not say.

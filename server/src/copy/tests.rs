@@ -274,10 +274,12 @@ fn parquet_columns_of_another_type_are_converted_exactly_or_refused() {
 fn parquet_batches_have_as_many_rows_as_are_written_at_once() {
     let folder = Folder::new();
     let path = folder.0.path().join("t.parquet");
-    let batches = |rows: usize, text: usize| {
+    let batches = |rows: usize, text: usize, columns: usize| {
         let host: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("{row:text$}"))));
         let ts: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(0..rows as i64));
-        let batch = RecordBatch::try_from_iter([("host", host), ("ts", ts)]).unwrap();
+        let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
+        let v: ArrayRef = Arc::new(Float64Array::from(vec![0.5; rows]));
+        let batch = RecordBatch::try_from_iter([("host", host), ("ts", ts), ("n", n), ("v", v)].into_iter().take(columns)).unwrap();
         let mut writer =
             Writer::create(&path, batch.schema(), &WriteOptions { overwrite: true, ..WriteOptions::default() }, &Env::system()).unwrap();
         writer.write(&batch).unwrap();
@@ -287,12 +289,14 @@ fn parquet_batches_have_as_many_rows_as_are_written_at_once() {
         assert_eq!(&arrow::compute::concat(&hosts).unwrap(), batch.column(0));
         read
     };
-    let short = batches(100_000, 6);
+    let short = batches(100_000, 6, 4);
     assert_eq!(short.iter().map(|batch| batch.rows.num_rows()).collect::<Vec<_>>(), [65_536, 100_000 - 65_536]);
     assert_eq!(short[1].place(0), "row 65537");
-    let long = batches(3_000, 10_000);
+    let long = batches(3_000, 10_000, 4);
     assert!(long.iter().all(|batch| batch.rows.get_array_memory_size() < 8 << 20), "each is at most one write to a region");
     assert_eq!(long.len(), 5);
+    // Of columns that the file lacks it does not say how large they are.
+    assert_eq!(batches(20_000, 6, 2)[0].rows.num_rows(), limits::COPY_BATCH_ROWS);
 }
 
 #[test]
