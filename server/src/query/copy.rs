@@ -1,7 +1,7 @@
 //! COPY between files and tables.
 //!
 //! Invariants:
-//! - A file is read on a thread of its own, never more than [`limits::COPY_AHEAD_BYTES`] ahead, so that it is read while
+//! - A file is read on a thread of its own, never more than [`limits::COPY_AHEAD_BYTES`] and a batch ahead, so that it is read while
 //!   rows are written.
 //! - A bad file of less than [`limits::CHECKED_BYTES_MAX`] bytes of rows applies nothing.
 
