@@ -77,7 +77,7 @@ impl AnalyzerRule for FinerText {
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let analyzed = plan.transform_up_with_subqueries(|plan| {
-            if matches!(plan, LogicalPlan::Values(_)) || !has_expr(&plan, is_comparison)? {
+            if matches!(plan, LogicalPlan::Values(_)) || !has_expr(&plan, compares_text)? {
                 return Ok(Transformed::no(plan));
             }
             let schema = schema_below(&plan)?;
@@ -108,10 +108,14 @@ fn casts_to_time(expr: &Expr) -> bool {
     }
 }
 
-fn is_comparison(expr: &Expr) -> bool {
+/// Whether something is compared with a text that may be a time, by how it begins.
+fn compares_text(expr: &Expr) -> bool {
+    let begins = |text: &str| text.starts_with(|first: char| first.is_ascii_digit() || first.is_whitespace() || matches!(first, '+' | '-'));
+    let may_be_time = |expr: &Expr| text(expr).is_some_and(begins);
     match expr {
-        Expr::BinaryExpr(binary) => comparison(binary.op),
-        Expr::Between(_) | Expr::InList(_) => true,
+        Expr::BinaryExpr(binary) => comparison(binary.op) && (may_be_time(&binary.left) || may_be_time(&binary.right)),
+        Expr::Between(between) => [&between.expr, &between.low, &between.high].into_iter().any(|part| may_be_time(part)),
+        Expr::InList(list) => may_be_time(&list.expr) || list.list.iter().any(may_be_time),
         _ => false,
     }
 }

@@ -19,6 +19,7 @@ pub mod fit;
 pub mod limits;
 pub mod partitions;
 pub mod past;
+pub(crate) mod plain;
 pub mod read;
 pub mod reduce_runs;
 pub mod refusal;

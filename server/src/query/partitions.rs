@@ -17,14 +17,19 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::limits;
+use super::session::Sessions;
 use crate::catalog::TesseraTable;
 
 /// Optimizes a plan and makes it one that can be run.
 ///
 /// # Errors
 /// Those of the planner.
-pub(super) async fn create_physical_plan(state: &mut SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    let plan = state.optimize(plan)?;
+pub(super) async fn create_physical_plan(
+    sessions: &Sessions,
+    state: &mut SessionState,
+    plan: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = sessions.optimize(state, plan)?;
     if reads_few_rows(&plan)? {
         state.config_mut().options_mut().execution.target_partitions = 1;
     }

@@ -118,7 +118,7 @@ impl Sessions {
             let text = format!("table {} is being repartitioned, and a statement that reads what it writes waits for that", table.shown());
             return Err(Refused { refusal: Some(Refusal::Stale), error: ServerError::new(Code::RegionBusy, text) });
         }
-        let physical = create_physical_plan(&mut state, &plan).await.map_err(|error| Refused::coded(unwrap(error)))?;
+        let physical = create_physical_plan(self, &mut state, &plan).await.map_err(|error| Refused::coded(unwrap(error)))?;
         Ok((begin(physical, self.end(state), &tables, catalogs).await?, with))
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
@@ -23,8 +23,7 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions, replace_children_if_necessary};
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -48,8 +47,8 @@ impl PhysicalOptimizerRule for ReduceRuns {
         let replaced = plan.transform_down(|node| {
             let reduced = match node.downcast_ref::<AggregateExec>() {
                 Some(aggregate) if *aggregate.mode() == AggregateMode::Single => in_one_task(aggregate)?,
-                Some(aggregate) => above_runs(aggregate)?,
-                None => None,
+                Some(aggregate) if *aggregate.mode() == AggregateMode::Partial => in_tasks(aggregate)?,
+                _ => None,
             };
             Ok(match reduced {
                 Some(reduced) => Transformed::yes(reduced),
@@ -71,40 +70,31 @@ impl PhysicalOptimizerRule for ReduceRuns {
 /// An aggregation of one task over reduced runs, if it has buckets of time for keys: few rows gain nothing by it, but a bucket has
 /// the same bounds whether there are few or many, also at the least times, below which DataFusion would count on.
 fn in_one_task(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let (groups, input) = (aggregate.group_expr(), aggregate.input());
-    if !groups.expr().iter().any(|(expr, _)| bucket_of(expr, &input.schema()).is_some()) {
+    let (groups, functions, input) = (aggregate.group_expr(), aggregate.aggr_expr(), aggregate.input());
+    if !groups.is_single() || !groups.expr().iter().any(|(expr, _)| bucket_of(expr, &input.schema()).is_some()) {
         return Ok(None);
     }
-    let (functions, filters, schema) = (aggregate.aggr_expr().to_vec(), aggregate.filter_expr().to_vec(), aggregate.input_schema());
-    let partial =
-        AggregateExec::try_new(AggregateMode::Partial, groups.clone(), functions.clone(), filters, Arc::clone(input), Arc::clone(&schema))?;
-    let Some(reduced) = above_runs(&partial)? else { return Ok(None) };
+    // As a partial aggregation would give it.
+    let mut fields = groups.group_schema(&input.schema())?.fields().to_vec();
+    for function in functions {
+        fields.extend(function.state_fields()?);
+    }
+    let Some(reduced) = runs_below(aggregate, &Arc::new(Schema::new(fields)))? else { return Ok(None) };
     let filters = vec![None; functions.len()];
-    let whole = AggregateExec::try_new(AggregateMode::Final, groups.as_final(), functions, filters, reduced, schema)?;
+    let whole =
+        AggregateExec::try_new(AggregateMode::Final, groups.as_final(), functions.to_vec(), filters, reduced, aggregate.input_schema())?;
     Ok((whole.schema() == aggregate.schema()).then(|| Arc::new(whole) as Arc<dyn ExecutionPlan>))
 }
 
-/// The aggregation over reduced runs, if all that it computes can be computed so.
-fn above_runs(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let groups = aggregate.group_expr();
-    let plain = *aggregate.mode() == AggregateMode::Partial
-        && groups.is_single()
-        && *aggregate.input_order_mode() == InputOrderMode::Linear
-        && aggregate.limit_options().is_none()
-        && aggregate.filter_expr().iter().all(Option::is_none);
-    let Some(scan) = scan_below(aggregate.input()).filter(|scan| plain && scan.has_runs()) else { return Ok(None) };
-    let keys = groups.expr().iter().map(|(expr, _)| key_of(expr, scan)).collect::<Option<Vec<Key>>>();
-    let Some(keys) = keys.filter(|keys| !keys.is_empty()) else { return Ok(None) };
-    let input = aggregate.input();
-    let values = aggregate.aggr_expr().iter().map(|function| value_of(function, &input.schema())).collect::<Option<Vec<Value>>>();
-    let Some(values) = values else { return Ok(None) };
-    let types = values.iter().flat_map(|value| value.state.iter());
-    if !types.eq(aggregate.schema().fields().iter().skip(keys.len()).map(|field| field.data_type())) {
+/// A partial aggregation over reduced runs, if all that it computes can be computed so.
+fn in_tasks(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if aggregate.limit_options().is_some() {
         return Ok(None);
     }
-    let kept = values.iter().flat_map(|value| value.reduce.merged_by()).collect::<Vec<_>>();
     let schema = aggregate.schema();
-    let merged = kept.into_iter().zip(schema.fields().iter().enumerate().skip(keys.len())).map(|(merge, (position, field))| {
+    let Some(reduced) = runs_below(aggregate, &schema)? else { return Ok(None) };
+    let states = schema.fields().iter().enumerate().skip(aggregate.group_expr().expr().len());
+    let merged = reduced.values.iter().flat_map(|value| value.reduce.merged_by()).zip(states).map(|(merge, (position, field))| {
         let function = match merge {
             Merge::Add => sum_udaf(),
             Merge::Least => min_udaf(),
@@ -114,12 +104,31 @@ fn above_runs(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>
         AggregateExprBuilder::new(function, vec![state]).schema(Arc::clone(&schema)).alias(field.name()).build().map(Arc::new)
     });
     let merged = merged.collect::<Result<Vec<_>>>()?;
-    let filters = vec![None; merged.len()];
-    let in_runs = with_tag_runs(input, &values)?;
-    let reduced = Arc::new(ReduceRunsExec::new(in_runs.unwrap_or_else(|| Arc::clone(input)), keys, values, Arc::clone(&schema)));
-    let above = AggregateExec::try_new(AggregateMode::Partial, groups.as_final(), merged, filters, reduced, Arc::clone(&schema))?;
+    let (groups, filters) = (aggregate.group_expr().as_final(), vec![None; merged.len()]);
+    let above = AggregateExec::try_new(AggregateMode::Partial, groups, merged, filters, reduced, Arc::clone(&schema))?;
     let types = |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
     Ok((types(&above.schema()) == types(&schema)).then(|| Arc::new(above) as Arc<dyn ExecutionPlan>))
+}
+
+/// The reduced runs of what is aggregated, with columns such as `schema` has them for a partial aggregation, if all that is
+/// computed can be computed so.
+fn runs_below(aggregate: &AggregateExec, schema: &SchemaRef) -> Result<Option<Arc<ReduceRunsExec>>> {
+    let groups = aggregate.group_expr();
+    let plain = groups.is_single()
+        && *aggregate.input_order_mode() == InputOrderMode::Linear
+        && aggregate.filter_expr().iter().all(Option::is_none);
+    let Some(scan) = scan_below(aggregate.input()).filter(|scan| plain && scan.has_runs()) else { return Ok(None) };
+    let keys = groups.expr().iter().map(|(expr, _)| key_of(expr, scan)).collect::<Option<Vec<Key>>>();
+    let Some(keys) = keys.filter(|keys| !keys.is_empty()) else { return Ok(None) };
+    let input = aggregate.input();
+    let values = aggregate.aggr_expr().iter().map(|function| value_of(function, &input.schema())).collect::<Option<Vec<Value>>>();
+    let Some(values) = values else { return Ok(None) };
+    let types = values.iter().flat_map(|value| value.state.iter());
+    if !types.eq(schema.fields().iter().skip(keys.len()).map(|field| field.data_type())) {
+        return Ok(None);
+    }
+    let input = with_tag_runs(input, &values).unwrap_or_else(|| Arc::clone(input));
+    Ok(Some(Arc::new(ReduceRunsExec::new(input, keys, values, Arc::clone(schema)))))
 }
 
 /// The scan whose rows these are, all or some of them.
@@ -127,22 +136,15 @@ fn scan_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&TesseraScanExec> {
     if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         return if filter.projection().is_none() { scan_below(filter.input()) } else { None };
     }
-    if plan.is::<CooperativeExec>() {
-        return scan_below(plan.children().first()?);
-    }
     plan.downcast_ref::<TesseraScanExec>()
 }
 
 /// The same rows of a scan with tags in runs, if no filter stands between and no value is made of a tag.
-fn with_tag_runs(plan: &Arc<dyn ExecutionPlan>, values: &[Value]) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    if plan.is::<CooperativeExec>() {
-        let children = plan.children().into_iter().map(|child| with_tag_runs(child, values)).collect::<Result<Option<Vec<_>>>>()?;
-        return children.map(|children| replace_children_if_necessary(Arc::clone(plan), children)).transpose();
-    }
-    let Some(scan) = plan.downcast_ref::<TesseraScanExec>() else { return Ok(None) };
+fn with_tag_runs(plan: &Arc<dyn ExecutionPlan>, values: &[Value]) -> Option<Arc<dyn ExecutionPlan>> {
+    let scan = plan.downcast_ref::<TesseraScanExec>()?;
     let tag = |column: &PhysicalColumn| scan.column(column.index()).is_some_and(|column| column.semantic == SemanticType::Tag);
     let of_tags = values.iter().any(|value| collect_columns(&value.of).iter().any(tag));
-    Ok(scan.with_tag_runs().filter(|_| !of_tags).map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>))
+    scan.with_tag_runs().filter(|_| !of_tags).map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>)
 }
 
 /// What a tag or a stretch of time is as a key.

@@ -17,7 +17,10 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, SchedulingType,
+};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -149,6 +152,8 @@ impl TesseraScanExec {
         // A plan without partitions cannot be merged; the one partition of an empty scan has no rows.
         let partitioning = Partitioning::UnknownPartitioning((regions.len() * request.streams).max(1));
         let properties = PlanProperties::new(order, partitioning, EmissionType::Incremental, Boundedness::Bounded);
+        // It gives way to other tasks itself; else each operator above would be made anew, for one between that does.
+        let properties = properties.with_scheduling_type(SchedulingType::Cooperative);
         let scans = regions.iter().map(|_| OnceCell::new()).collect();
         Self { source, regions, pruned, request, work, scans, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
@@ -385,7 +390,7 @@ impl ExecutionPlan for TesseraScanExec {
         };
         let count = move |batch: RecordBatch| batch.record_output(&baseline);
         let stream = futures::stream::once(open).try_flatten().map_ok(count).boxed();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
+        Ok(Box::pin(cooperative(RecordBatchStreamAdapter::new(schema, stream))))
     }
 
     fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {

@@ -7,6 +7,7 @@ use chrono::DateTime;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, TableProvider};
 use datafusion::catalog::{CatalogProviderList, SchemaProvider};
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SessionStateBuilder, TaskContext};
@@ -24,6 +25,7 @@ use datafusion::sql::sqlparser::ast as df;
 use super::error::unwrap;
 use super::few_rows::FewRows;
 use super::finer_time::{FinerText, FinerTime};
+use super::plain::Plain;
 use super::reduce_runs::ReduceRuns;
 use super::{limits, past};
 use crate::catalog::{Catalogs, Table, information_schema};
@@ -36,6 +38,7 @@ pub struct Sessions {
     base: SessionState,
     /// Sessions of statements that were planned. Each knows hundreds of functions by name, which would be copied for another.
     idle: Mutex<Vec<SessionState>>,
+    plain: Plain,
 }
 
 /// Sessions that are kept for statements to come.
@@ -72,7 +75,8 @@ impl Sessions {
         let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
         let builder = builder.with_analyzer_rules(analyzer_rules()).with_optimizer_rules(optimizer_rules());
         let base = builder.with_physical_optimizer_rules(physical_rules()).build();
-        Ok(Self { base, idle: Mutex::default() })
+        let plain = Plain::new(base.optimizers(), base.config_options());
+        Ok(Self { base, idle: Mutex::default(), plain })
     }
 
     /// A session for a statement in `database`, as if no other had had it.
@@ -161,6 +165,14 @@ impl Sessions {
             register(&catalog, &schema, table, found)?;
         }
         Ok((catalog, tables))
+    }
+
+    /// The plan that is run for one that DataFusion understood, optimized.
+    ///
+    /// # Errors
+    /// Types that do not fit, and what the rules refuse.
+    pub fn optimize(&self, planned: &SessionState, plan: &LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        self.plain.optimize(planned, plan)
     }
 
     /// The value of an expression without columns, cast to this type.

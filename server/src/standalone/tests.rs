@@ -10,6 +10,7 @@ mod faults;
 mod kept;
 mod names;
 mod past;
+mod plans;
 mod reads;
 mod repartition;
 mod times;

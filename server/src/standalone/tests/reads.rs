@@ -194,6 +194,34 @@ async fn neighbours_of_one_group_are_reduced_before_they_are_hashed() {
 }
 
 #[tokio::test]
+async fn runs_of_few_rows_are_added_up_by_the_final_aggregation() {
+    let (_world, session) = Session::fresh().await;
+    session.run("CREATE TABLE t (host STRING, ts TIMESTAMP(3) TIME INDEX, v DOUBLE, n BIGINT, PRIMARY KEY (host))").await;
+    session.run("INSERT INTO t VALUES ('a', 0, 1.5, 1), ('a', 9000, NULL, 2), (NULL, 500, NULL, NULL), ('b', 61000, -2, 3)").await;
+    let all = "count(v), avg(v), min(v), sum(n), max(ts), count(*), avg(n), max(v)";
+    for (keys, apart) in [
+        ("date_trunc('minute', ts)", "date_trunc('minute', ts + INTERVAL '0 seconds')"),
+        ("host, date_bin(INTERVAL '7 seconds', ts)", "nullif(host, ''), date_bin(INTERVAL '7 seconds', ts + INTERVAL '0 seconds')"),
+    ] {
+        for filter in ["TRUE", "v > 0", "v IS NULL", "n > 1", "host = 'a'", "host = 'x'"] {
+            let select = |keys: &str| format!("SELECT {keys}, {all} FROM t WHERE {filter} GROUP BY {keys}");
+            let plan = session.rows(&format!("EXPLAIN {}", select(keys))).await.join("\n");
+            assert!(plan.contains("ReduceRunsExec") && plan.contains("mode=Final,") && !plan.contains("mode=Partial"), "{plan}");
+            let plan = session.rows(&format!("EXPLAIN {}", select(apart))).await.join("\n");
+            assert!(plan.contains("mode=Single,"), "{plan}");
+            let (mut found, mut expected) = (session.rows(&select(keys)).await, session.rows(&select(apart)).await);
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected, "{keys} where {filter}");
+        }
+    }
+    let least = "SELECT date_trunc('minute', ts) AS b, min(v) AS m FROM t GROUP BY b ORDER BY m LIMIT 1";
+    let plan = session.rows(&format!("EXPLAIN {least}")).await.join("\n");
+    assert!(plan.contains("ReduceRunsExec"), "{plan}");
+    assert_eq!(session.rows(&least.replace("AS b, ", "AS b, count(*), ")).await, ["1970-01-01T00:01:00|1|-2.0"]);
+}
+
+#[tokio::test]
 async fn what_runs_cannot_answer_is_left_as_it_is() {
     let (_world, session) = filled().await;
     for sql in [
@@ -313,7 +341,7 @@ async fn plans_that_make_many_rows_of_few_keep_several_partitions() {
     ] {
         let Statement::Query(query) = parse(sql).unwrap().remove(0) else { panic!("{sql} is a query") };
         let planned = sessions.plan(*query, "public", catalogs).await.unwrap();
-        let plan = planned.state.optimize(&planned.plan).unwrap();
+        let plan = sessions.optimize(&planned.state, &planned.plan).unwrap();
         assert_eq!(reads_few_rows(&plan).unwrap(), few, "{sql}: {plan}");
     }
 }
