@@ -12,6 +12,7 @@ mod bucket;
 pub mod copy;
 pub mod dml;
 pub mod error;
+mod explain;
 pub mod few_rows;
 pub mod filter;
 pub mod finer_time;

@@ -27,7 +27,7 @@ use super::few_rows::FewRows;
 use super::finer_time::{FinerText, FinerTime};
 use super::plain::Plain;
 use super::reduce_runs::ReduceRuns;
-use super::{limits, past};
+use super::{explain, limits, past};
 use crate::catalog::{Catalogs, Table, information_schema};
 use crate::error::ServerError;
 use crate::sql::as_of;
@@ -117,7 +117,7 @@ impl Sessions {
         let mut state = self.begin(database);
         let now_ms = i64::try_from(catalogs.env.unix_ms()).unwrap_or(i64::MAX);
         state.execution_props_mut().query_execution_start_time = DateTime::from_timestamp_millis(now_ms);
-        let statement = DfStatement::Statement(Box::new(statement));
+        let statement = explain::for_planner(statement)?;
         let (catalog, tables) = self.snapshot(&state, &statement, database, catalogs).await?;
         let list = MemoryCatalogProviderList::new();
         for name in CATALOGS {

@@ -109,6 +109,19 @@ async fn a_plan_is_shown_as_it_is_run() {
         assert!(plan.contains("TesseraScan"), "{explain}: {plan}");
         assert_eq!(plan.contains("TableScan: cpu"), explain != "EXPLAIN ANALYZE", "{explain}: {plan}");
     }
+    for (explain, shown) in [
+        ("EXPLAIN FORMAT TREE", "\u{250c}"),
+        ("EXPLAIN (FORMAT 'tree')", "\u{250c}"),
+        ("EXPLAIN FORMAT JSON", "\"Node Type\""),
+        ("EXPLAIN (FORMAT json, VERBOSE off)", "\"Node Type\""),
+        ("EXPLAIN (ANALYZE)", "metrics=["),
+        ("EXPLAIN (ANALYZE false, FORMAT graphviz)", "digraph"),
+    ] {
+        let plan = session.rows(&format!("{explain} {sql}")).await.join("\n");
+        assert!(plan.contains(shown), "{explain}: {plan}");
+    }
+    let (code, message) = session.refused(&format!("EXPLAIN (COSTS) {sql}")).await;
+    assert_eq!((code, message.as_str()), (Code::InvalidArguments, "EXPLAIN has no option 'costs'; there are ANALYZE, VERBOSE and FORMAT"));
     let refused = session.refused("EXPLAIN SELECT host + INTERVAL '1 hour' FROM cpu").await;
     let run = session.refused("SELECT host + INTERVAL '1 hour' FROM cpu").await;
     assert_eq!(refused.0, run.0, "{refused:?}");
