@@ -16,6 +16,8 @@ use super::word::Word;
 const VALUES_MIN: usize = 1 << 8;
 /// Values of a table that is looked up group by group, at most.
 const VALUES_MAX: usize = 1 << 16;
+/// Values that are looked up before they are appended.
+const BLOCK: usize = 32 * GROUP;
 
 static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
@@ -64,13 +66,9 @@ impl<T: Word> Dictionary<T> {
         let from = numbers.first / GROUP * width;
         let there = bytes.len().saturating_sub(from + SLACK).checked_div(width).unwrap_or(0);
         let values = there.min(numbers.count / GROUP) * GROUP;
-        let before = out.len();
-        out.resize(before + values, T::low(0));
-        if values > 0 && self.look_up_groups(&bytes[from..], width, &mut out[before..])? {
+        if values > 0 && self.look_up_groups(&bytes[from..], width, values / GROUP, out)? {
             numbers.first += values;
             numbers.count -= values;
-        } else {
-            out.truncate(before);
         }
         let left = numbers.count;
         self.look_up_singly(&mut numbers, left, out)
@@ -92,13 +90,13 @@ impl<T: Word> Dictionary<T> {
         Ok(())
     }
 
-    /// Looks up whole groups; false if there is no loop for numbers of this width and this table.
-    fn look_up_groups(&self, bytes: &[u8], width: usize, found: &mut [T]) -> Result<bool, ParquetError> {
+    /// Appends the values of whole groups; false if there is no loop for numbers of this width and this table.
+    fn look_up_groups(&self, bytes: &[u8], width: usize, groups: usize, out: &mut Vec<T>) -> Result<bool, ParquetError> {
         macro_rules! by_width {
             ($($width:literal)*) => {
                 match width {
                     $($width => self.table.first_chunk::<{ values_of($width) }>().map(|table| {
-                        ARCH.dispatch(Groups::<$width, { values_of($width) }, T> { bytes, table, len: self.len, found })
+                        ARCH.dispatch(Groups::<$width, { values_of($width) }, T> { bytes, table, len: self.len, groups, out })
                     }),)*
                     _ => None,
                 }
@@ -122,23 +120,33 @@ struct Groups<'a, const W: usize, const N: usize, T> {
     bytes: &'a [u8],
     table: &'a [T; N],
     len: u32,
-    found: &'a mut [T],
+    groups: usize,
+    out: &'a mut Vec<T>,
 }
 
 impl<const W: usize, const N: usize, T: Word> NullaryFnOnce for Groups<'_, W, N, T> {
     type Output = bool;
 
+    /// Values go by way of a block that stays in the nearest cache: the column itself is written once, and not zeroed before.
     #[inline(always)]
     fn call(self) -> bool {
+        let Self { bytes, table, len, groups, out } = self;
         // The sign of `last - number` is set where a number is too great: neither has more than 31 bits.
-        let last = self.len.wrapping_sub(1);
+        let last = len.wrapping_sub(1);
         let mut beyond = 0;
-        for (group, found) in self.found.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
-            let numbers = unpack::<W>(&self.bytes[group * W..group * W + W + SLACK]);
-            for (number, found) in numbers.into_iter().zip(found) {
-                beyond |= last.wrapping_sub(number);
-                *found = self.table[number as usize];
+        let mut block = [T::low(0); BLOCK];
+        out.reserve(groups * GROUP);
+        for first in (0..groups).step_by(BLOCK / GROUP) {
+            let groups = (groups - first).min(BLOCK / GROUP);
+            let bytes = &bytes[first * W..];
+            for (group, found) in block.as_chunks_mut::<GROUP>().0.iter_mut().enumerate().take(groups) {
+                let numbers = unpack::<W>(&bytes[group * W..group * W + W + SLACK]);
+                for (number, found) in numbers.into_iter().zip(found) {
+                    beyond |= last.wrapping_sub(number);
+                    *found = table[number as usize];
+                }
             }
+            out.extend_from_slice(&block[..groups * GROUP]);
         }
         beyond as i32 >= 0
     }
@@ -161,9 +169,9 @@ mod tests {
             }
         }
         let wanted: Vec<u64> = (0..count).map(|at| number(at) as u64 * 3 + 1).collect();
-        let mut found = vec![0; count];
+        let mut found = Vec::new();
         let table = dictionary.table.first_chunk::<N>().unwrap();
-        assert!(Groups::<W, N, u64> { bytes: &bytes, table, len: dictionary.len, found: &mut found }.call());
+        assert!(Groups::<W, N, u64> { bytes: &bytes, table, len: dictionary.len, groups: count / GROUP, out: &mut found }.call());
         assert_eq!(found, wanted, "{W} bits");
         for first in [0, 3, GROUP, 13] {
             let mut found = vec![7];
