@@ -249,6 +249,54 @@ fn a_write_whose_input_fails_leaves_no_object() {
 }
 
 #[test]
+fn whole_numbers_that_grow_are_stored_as_differences() {
+    use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+    use parquet::basic::Encoding;
+    let fields = [("total", DataType::Int64), ("small", DataType::UInt32), ("random", DataType::Int64), ("seen", MS)];
+    let fields = (2..).zip(fields).map(|(id, (name, of))| column(id, name, of, SemanticType::Field));
+    let keys = [column(0, "host", DataType::String, SemanticType::Tag), column(1, "ts", MS, SemanticType::TimeIndex)];
+    let schema = Arc::new(Schema::new(keys.into_iter().chain(fields).collect(), vec![ColumnId(0)]).unwrap());
+    let random = noise(7, 8 * 15_000);
+    let row = |i: usize| {
+        let (host, at) = (i / 5_000, i as i64 % 5_000);
+        let random = i64::from_le_bytes(*random[i * 8..].first_chunk().unwrap());
+        let steps = at * 100_000 + random.rem_euclid(1_000);
+        let small = if i.is_multiple_of(7) {
+            Value::Null
+        } else {
+            Value::UInt(u64::from(u32::MAX) - at as u64 * 900 - random.rem_euclid(100) as u64)
+        };
+        let total = i64::MAX - 20_000 * 100_000 + steps;
+        vec![Value::String(format!("h{host}")), Value::Timestamp(at), Value::Int(total), small, Value::Int(random), Value::Timestamp(steps)]
+    };
+    let rows: Vec<Vec<Value>> = (0..15_000).map(row).collect();
+    block_on(async {
+        let (store, access) = memory(100_000);
+        let memtable = Memtable::new(Arc::clone(&schema));
+        memtable.insert(batch(&schema, OpType::Put, &rows), OpType::Put, sequence(1)).unwrap();
+        let file = new_file(&schema);
+        let meta = flush(&access, memtable.snapshot(), file.clone(), Dedup::LastRow).await.unwrap().unwrap();
+        let bytes = store.get(&sst_path(file.key)).await.unwrap().bytes().await.unwrap();
+        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).unwrap();
+        let group = metadata.metadata().row_group(0);
+        let differ = |leaf: usize| group.column(leaf).encodings().any(|encoding| encoding == Encoding::DELTA_BINARY_PACKED);
+        assert_eq!([2, 3, 4, 5].map(differ), [true, true, false, true]);
+        assert!(group.column(2).compressed_size() < 15_000 * 3, "{} bytes of a counter", group.column(2).compressed_size());
+        let file = reference(&file, meta);
+        let host = Expr::Compare { column: ColumnId(0), op: CompareOp::Eq, value: Value::String("h1".into()) };
+        let time = Expr::Compare { column: ColumnId(1), op: CompareOp::Gt, value: Value::Timestamp(4_900) };
+        for filter in [Expr::always(), Expr::And(vec![host, time])] {
+            let options =
+                ReadOptions { layout: Arc::new(Layout::plain(Arc::clone(&schema), None).unwrap()), filter: Arc::new(filter.clone()) };
+            let found = rows_of(&collect(access.scan(&file, &options).await.unwrap().into_stream()).await.unwrap());
+            let wanted = |row: &&Vec<Value>| filter.matches(|id| &row[id.0 as usize]);
+            let (found, expected): (Vec<_>, Vec<_>) = (found.iter().filter(wanted).collect(), rows.iter().filter(wanted).collect());
+            assert!(found == expected, "{} rows, expected {}", found.len(), expected.len());
+        }
+    });
+}
+
+#[test]
 fn a_bloom_filter_knows_its_values_and_takes_no_more_room_than_they_need() {
     use parquet::file::properties::ReaderProperties;
     use parquet::file::reader::{FileReader, SerializedFileReader};

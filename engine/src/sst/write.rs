@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use super::encode::{self, FileWriter};
 use super::stats::{Totals, has_few_values};
-use super::worth::worth_compressing;
+use super::worth::{worth_compressing, worth_differences};
 use super::{Access, Error, FORMAT, MIN_READER};
 use crate::memtable::{Rows, Snapshot};
 use crate::merge::layout::{Layout, OP_TYPE_COLUMN, SEQUENCE_COLUMN};
@@ -268,7 +268,11 @@ impl Encoder {
             if few {
                 builder = builder.set_column_dictionary_enabled(path.clone(), *field.data_type() != ArrowType::Boolean);
             }
-            if column.semantic == SemanticType::Field && !worth_compressing(array, few, zstd) {
+            let differences = if few { None } else { worth_differences(array, zstd) };
+            if differences.is_some() {
+                builder = builder.set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
+            }
+            if column.semantic == SemanticType::Field && !differences.unwrap_or_else(|| worth_compressing(array, few, zstd)) {
                 builder = builder.set_column_compression(path, Compression::UNCOMPRESSED);
             }
         }
