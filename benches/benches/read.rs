@@ -29,6 +29,8 @@ const ONE_FIELD: [usize; 2] = [TIME, TIME + 1];
 const FIVE_FIELDS: [usize; 7] = [0, TIME, TIME + 1, TIME + 2, TIME + 3, TIME + 4, TIME + 5];
 /// Queries for one host in a run.
 const HOST_QUERIES: usize = 50;
+/// Queries for one host of which each starts an engine.
+const COLD_QUERIES: usize = 10;
 
 fn main() -> ExitCode {
     report::main("read", run)
@@ -49,6 +51,7 @@ fn run(options: &Options, report: &mut Report) -> Result<()> {
     bench.last_point(report, "", &files)?;
     bench.newest(report, &files)?;
     bench.few(report, &files)?;
+    let bench = bench.cold(report, "host, hour, cold", false)?.cold(report, "host, hour, verified", true)?;
     bench.runtime.block_on(bench.rewrite(every))?;
     let files = bench.files()?;
     bench.scans(report, "dedup, ", &files, |field| bench.cpu.corrected_sum(field, every))?;
@@ -60,11 +63,9 @@ fn run(options: &Options, report: &mut Report) -> Result<()> {
 
 /// An engine whose region holds everything in so many files as asked for, and nothing in memory.
 async fn load(options: &Options, cpu: &Cpu) -> Result<Node> {
-    let unlimited = usize::MAX / 4;
-    let config = Config { region_memtable_bytes: unlimited, memtable_bytes_max: unlimited, wal_bytes_max: u64::MAX, ..Config::default() };
     // Files stay as they are written: overlapping ones are to be read, not compacted.
     let table = BTreeMap::from([("compaction.twcs.trigger_file_num".to_owned(), "1000000".to_owned())]);
-    let node = Node::start_with(options, cpu.schema(), config, table).await?;
+    let node = Node::start_with(options, cpu.schema(), unlimited(), table).await?;
     let files = usize::try_from(options.files)?;
     let points = cpu.steps().div_ceil(files);
     let batches = cpu.arriving(options.order, BATCH_ROWS)?;
@@ -85,6 +86,12 @@ async fn load(options: &Options, cpu: &Cpu) -> Result<Node> {
     }
     node.region.flush().await?;
     Ok(node)
+}
+
+/// Memtables of any size.
+fn unlimited() -> Config {
+    let bytes = usize::MAX / 4;
+    Config { region_memtable_bytes: bytes, memtable_bytes_max: bytes, wal_bytes_max: u64::MAX, ..Config::default() }
 }
 
 struct Bench<'a> {
@@ -268,13 +275,7 @@ impl Bench<'_> {
         if !self.options.wants(NAME) {
             return Ok(());
         }
-        let hour = self.cpu.steps_per_hour();
-        let query = |n: usize| {
-            let host = (n * 7919 + 13) % self.cpu.hosts();
-            let first = n * 31 % (self.cpu.steps() - hour + 1);
-            HostHour { host, first, end: first + hour }
-        };
-        let queries: Vec<HostHour> = (0..HOST_QUERIES).map(query).collect();
+        let queries: Vec<HostHour> = (0..HOST_QUERIES).map(|n| self.query(n)).collect();
         let selections = self.selections(files, &queries)?;
         let (mut limits, mut times) = (Vec::new(), Vec::new());
         for run in 0..=self.options.runs {
@@ -298,6 +299,37 @@ impl Bench<'_> {
         let limit = Some(("rows known beforehand", Times::of(limits)?));
         report.add(Line { name: NAME.to_owned(), rows: 0, times: Times::of(times)?, limit });
         Ok(())
+    }
+
+    /// Queries of one host and hour, each the first read of an engine; with or without the checksums of files.
+    fn cold(mut self, report: &mut Report, name: &str, verify_sst: bool) -> Result<Self> {
+        if !self.options.wants(name) {
+            return Ok(self);
+        }
+        let config = Config { verify_sst, ..unlimited() };
+        let (mut times, mut requests) = (Vec::new(), 0);
+        for n in 0..COLD_QUERIES {
+            let query = self.query(n);
+            self.node = self.runtime.block_on(self.node.restart(config.clone()))?;
+            let before = self.node.requests();
+            let watch = Stopwatch::start();
+            let batches = self.runtime.block_on(self.node.scan(Some(&FIVE_FIELDS), query.filter(&self.cpu)))?;
+            times.push(watch.elapsed());
+            requests += self.node.requests() - before;
+            let batches = batches.iter().map(|batch| query.exact(&self.cpu, batch)).collect::<Result<Vec<_>>>()?;
+            self.check_host_hour(&query, &batches)?;
+        }
+        report.add(Line { name: name.to_owned(), rows: 0, times: Times::of(times)?, limit: None });
+        report.add_count(&format!("requests, {name}"), requests as f64 / COLD_QUERIES as f64);
+        Ok(self)
+    }
+
+    /// The n-th query for a host and an hour.
+    fn query(&self, n: usize) -> HostHour {
+        let hour = self.cpu.steps_per_hour();
+        let host = (n * 7919 + 13) % self.cpu.hosts();
+        let first = n * 31 % (self.cpu.steps() - hour + 1);
+        HostHour { host, first, end: first + hour }
     }
 
     /// For each query and file, the rows that it wants.

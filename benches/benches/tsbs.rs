@@ -37,7 +37,6 @@ const VARIANTS: usize = 5;
 /// The first table of a data home.
 const FIRST_TABLE: TableId = TableId(1024);
 /// Rows that are written batch by batch.
-const INGEST_ROWS: usize = 1_000_000;
 const BATCH_ROWS: usize = 10_000;
 
 fn main() -> ExitCode {
@@ -77,10 +76,10 @@ fn write_parquet(cpu: &Cpu, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Rows per second of the engine, within this process as the peers are: the first rows in batches, each synced to the
+/// Rows per second of the engine, within this process as the peers are: in batches, each synced to the
 /// log before the next, until all are in SSTs.
 fn ingest(cpu: &Cpu, options: &Options) -> Result<f64> {
-    let batches = cpu.in_time_order(BATCH_ROWS).take(INGEST_ROWS / BATCH_ROWS).collect::<std::result::Result<Vec<_>, _>>()?;
+    let batches = cpu.in_time_order(BATCH_ROWS).collect::<std::result::Result<Vec<_>, _>>()?;
     let rows: usize = batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let flushed = runtime.block_on(async {
@@ -203,7 +202,7 @@ fn bytes_of(home: &Path) -> Result<u64> {
 
 fn peers(folder: &Path, parquet: &Path, asked: &[Query], options: &Options) -> Result<BTreeMap<String, Value>> {
     let job = json!({
-        "parquet": parquet, "folder": folder, "runs": options.runs, "ingest_rows": INGEST_ROWS, "batch_rows": BATCH_ROWS,
+        "parquet": parquet, "folder": folder, "runs": options.runs, "ingest_rows": options.rows, "batch_rows": BATCH_ROWS,
         "queries": asked.iter().map(Query::to_json).collect::<Vec<_>>(),
     });
     let file = folder.join("job.json");

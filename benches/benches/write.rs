@@ -94,6 +94,7 @@ impl Bench<'_> {
         let settings = limit::settings_of(files.first().ok_or("no file was flushed")?, &self.config)?;
         let sizes = files.iter().map(|file| Ok(std::fs::metadata(file)?.len())).collect::<Result<Vec<u64>>>()?;
         report.add_size(&format!("{} ssts of ingest", files.len()), sizes.iter().sum(), self.cpu.rows());
+        report.add_count("amplification", node.settled_amplification().await?);
         node.close().await?;
         Ok(settings)
     }

@@ -20,7 +20,7 @@
 //!   thread decodes the same columns of the same files with the plain Parquet reader.
 //! - `dedup, ..`: the same, after a file was added that rewrites every n-th point, so that all files are merged.
 //! - `host, hour`: five fields of one host and one hour, warm; median over many hosts. Limit: the plain reader
-//!   with cached footers, told beforehand which rows to decode.
+//!   with cached footers, told beforehand which rows to decode. `cold` and `verified`: the first read of an engine.
 //!
 //! Invariants:
 //! - Every line checks its output (row count, sum of each field against the generator) in a run of its own before
@@ -28,6 +28,7 @@
 //! - A figure is the median of several runs, the spread is shown, and subject and limit see the same rows.
 //! - A ratio above 1 means faster than the limit.
 
+pub mod counted;
 pub mod cpu;
 pub mod delay;
 pub mod limit;

@@ -1,19 +1,12 @@
 //! A node with many small regions, whose requests to the object store are counted.
 
-use std::fmt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult,
-};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tessera_engine::config::Config;
 use tessera_engine::engine::{Engine, Parts};
 use tessera_manifest::env::{self, Env, Stopwatch};
@@ -21,6 +14,7 @@ use tessera_manifest::id::NodeId;
 use tessera_manifest::schema::Schema;
 
 use crate::Result;
+use crate::counted::Counted;
 use crate::node::{self, region_id, region_meta};
 
 /// The node; its engine runs only while it is asked for something.
@@ -74,7 +68,7 @@ impl ManyRegions<'_> {
 
     async fn start(&self) -> Result<(Engine, Arc<AtomicUsize>)> {
         let requests = Arc::<AtomicUsize>::default();
-        let store = Arc::new(Counted { inner: node::store(self.dir)?, requests: Arc::clone(&requests) });
+        let store = Arc::new(Counted::new(node::store(self.dir)?, &requests));
         let wal = node::wal(self.dir).await?;
         let engine = Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config: self.config.clone(), read_set: None });
         Ok((engine, requests))
@@ -84,52 +78,4 @@ impl ManyRegions<'_> {
 async fn close(engine: Engine) -> Result<()> {
     engine.close().await?;
     Ok(engine.wal().close().await?)
-}
-
-/// A store whose requests are counted.
-#[derive(Debug)]
-struct Counted {
-    inner: Arc<dyn ObjectStore>,
-    requests: Arc<AtomicUsize>,
-}
-
-impl Counted {
-    fn count(&self) -> &dyn ObjectStore {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        &*self.inner
-    }
-}
-
-impl fmt::Display for Counted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Counted {
-    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
-        self.count().put_opts(at, payload, options).await
-    }
-    async fn put_multipart_opts(&self, at: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.count().put_multipart_opts(at, options).await
-    }
-    async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        self.count().get_opts(at, options).await
-    }
-    fn delete_stream(&self, at: BoxStream<'static, object_store::Result<Path>>) -> BoxStream<'static, object_store::Result<Path>> {
-        self.count().delete_stream(at)
-    }
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.count().list(prefix)
-    }
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.count().list_with_offset(prefix, offset)
-    }
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.count().list_with_delimiter(prefix).await
-    }
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        self.count().copy_opts(from, to, options).await
-    }
 }

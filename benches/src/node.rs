@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -11,6 +12,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tempfile::TempDir;
+use tessera_engine::compaction::Strategy;
 use tessera_engine::config::Config;
 use tessera_engine::engine::{Engine, Parts};
 use tessera_engine::region::Region;
@@ -24,6 +26,7 @@ use tessera_manifest::rule::Expr;
 use tessera_manifest::schema::Schema;
 
 use crate::Result;
+use crate::counted::Counted;
 use crate::cpu::{FIELDS, TIME, same_sum};
 use crate::options::Options;
 
@@ -86,6 +89,7 @@ pub struct Node {
     dir: TempDir,
     engine: Engine,
     wal: Arc<dyn LogStore>,
+    requests: Arc<AtomicUsize>,
     /// The region.
     pub region: Arc<Region>,
 }
@@ -114,11 +118,41 @@ impl Node {
     /// The engine's and the log's.
     pub async fn start_with(options: &Options, schema: &Arc<Schema>, config: Config, table: BTreeMap<String, String>) -> Result<Self> {
         let dir = folder(options)?;
-        let (store, wal) = (store(dir.path())?, wal(dir.path()).await?);
-        let engine = Engine::start(Parts { store, wal: Arc::clone(&wal), node: NODE, env: Env::system(), config, read_set: None });
+        let requests = Arc::default();
+        let (engine, wal) = engine(dir.path(), config, &requests).await?;
         let meta = RegionMeta { options: table, ..region_meta(0, schema) };
         let region = engine.create_region(meta).await?;
-        Ok(Self { dir, engine, wal, region })
+        Ok(Self { dir, engine, wal, requests, region })
+    }
+
+    /// Flushes, ends the engine, and starts another one, which has cached nothing.
+    ///
+    /// # Errors
+    /// The engine's and the log's.
+    pub async fn restart(self, config: Config) -> Result<Self> {
+        let Self { dir, engine: before, wal, requests, region } = self;
+        drop(region);
+        before.close().await?;
+        wal.close().await?;
+        drop((before, wal));
+        let (engine, wal) = engine(dir.path(), config, &requests).await?;
+        let region = engine.open_region(REGION).await?;
+        Ok(Self { dir, engine, wal, requests, region })
+    }
+
+    /// Requests to the object store so far.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Compacts until nothing is left to be done, and says how many bytes were written for each byte of a flush.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn settled_amplification(&self) -> Result<f64> {
+        self.region.compact(Strategy::Regular).await?;
+        Ok(self.engine.write_amplification())
     }
 
     /// Writes one batch and waits for the acknowledgement.
@@ -211,6 +245,12 @@ impl Node {
         self.wal.close().await?;
         Ok(self.dir.close()?)
     }
+}
+
+async fn engine(dir: &Path, config: Config, requests: &Arc<AtomicUsize>) -> Result<(Engine, Arc<dyn LogStore>)> {
+    let (store, wal) = (Arc::new(Counted::new(store(dir)?, requests)), wal(dir).await?);
+    let parts = Parts { store, wal: Arc::clone(&wal), node: NODE, env: Env::system(), config, read_set: None };
+    Ok((Engine::start(parts), wal))
 }
 
 /// Writes one batch into a region.

@@ -102,6 +102,8 @@ write:
   memtable insert   memtables alone. Limit: one copy of the same bytes
   sort and gather   memtables as sorted batches. Limit: bare Parquet write
   flush             memtables as SSTs. Limit: bare Parquet write
+  amplification     bytes that flushes and compactions of an ingest wrote for each byte of its flushes, when nothing is left
+                    to be compacted
 read:
   field and time    one field and the time of all rows, from files that share no time. Limit: bare Parquet scan of
                     the same columns of the same files, one thread
@@ -109,11 +111,13 @@ read:
   dedup, ...        the same with one file more, which rewrites every n-th point and overlaps all others
   host, hour        five fields and time of one host and one hour, warm. Limit: plain Parquet reader with cached
                     footers that is told which rows to decode
+  host, hour, cold  the same as the first read of an engine that has just opened the region: nothing is cached but by
+                    the operating system. `verified` has the checksum of each file verified by it, as is the default
   ten newest rows   all columns of the rows that are the first by time descending
   few rows by a ..  whole rows of which one field is high; how many there are stands behind it
 tsbs (needs the release binary of the server; --rows 10000000 is the size that is published):
   load              COPY FROM one Parquet file in order of time. Peers: CREATE TABLE AS .. ORDER BY, INSERT SELECT
-  ingest            the first million rows in batches of 10,000 within the process, each durable before the next; ours
-                    until all are in SSTs
+  ingest            all rows in batches of 10,000 within the process, each durable before the next; ours until all are
+                    in SSTs
   single-groupby .. the queries of TSBS; with the feature `peers` beside DuckDB and ClickHouse
 A ratio is limit time / measured time: 1 is as fast as the limit. Output is checked before it is timed.";
