@@ -34,7 +34,7 @@ use tessera_engine::error::Error as EngineError;
 use tessera_engine::region::Known;
 use tessera_engine::request::{FirstBuckets, Order, RegionScan, ScanRequest, Tags, run_ends};
 use tessera_manifest::id::{ColumnId, Generation, RegionId};
-use tessera_manifest::rule::Expr;
+use tessera_manifest::rule::{CompareOp, Expr};
 use tessera_manifest::schema::{Column, SemanticType};
 use tessera_manifest::value::{DataType, Value};
 use tokio::sync::OnceCell;
@@ -237,17 +237,34 @@ impl TesseraScanExec {
         self.source.table.info.schema.columns().get(position)
     }
 
-    /// Whether rows in the order of keys have this order, too. Ours has NULL first, and one NaN.
+    /// Whether rows in the order of keys have this order, too. Ours has NULL first, and one NaN. Tags of which the filters ask for
+    /// one value say nothing of the order: all rows that come out have it.
     fn has_order(&self, order: &[PhysicalSortExpr]) -> bool {
         let schema = &self.source.table.info.schema;
-        let keys = schema.primary_key().iter().chain([&schema.time_index().id]);
-        let fits = |(sort, key): (&PhysicalSortExpr, &ColumnId)| {
+        let tags = schema.primary_key();
+        let exact = |column: &&Column| !matches!(column.data_type, DataType::Float32 | DataType::Float64);
+        let has_one_value = |column: &Column| tags.contains(&column.id) && exact(&column) && self.asks_for_one(column.id);
+        let varies = |id: &&ColumnId| schema.column(**id).is_some_and(|column| !has_one_value(column));
+        let mut keys = tags.iter().chain([&schema.time_index().id]).filter(varies);
+        order.iter().all(|sort| {
             let column = sort.expr.downcast_ref::<PhysicalColumn>().and_then(|column| self.column(column.index()));
             let nulls = |column: &&Column| sort.options.nulls_first || !column.nullable;
-            let exact = |column: &&Column| !matches!(column.data_type, DataType::Float32 | DataType::Float64);
-            !sort.options.descending && column.filter(nulls).filter(exact).is_some_and(|column| column.id == *key)
+            let ascends = |column: &Column| !sort.options.descending && exact(&column) && nulls(&column);
+            column.is_some_and(|column| has_one_value(column) || (ascends(column) && keys.next() == Some(&column.id)))
+        })
+    }
+
+    /// Whether the filters ask for one value of a column.
+    fn asks_for_one(&self, wanted: ColumnId) -> bool {
+        let parts = match &self.request.filter {
+            Expr::And(parts) => parts.as_slice(),
+            other => std::slice::from_ref(other),
         };
-        order.len() <= schema.primary_key().len() + 1 && order.iter().zip(keys).all(fits)
+        parts.iter().any(|part| match part {
+            Expr::Compare { column, op: CompareOp::Eq, .. } => *column == wanted,
+            Expr::In { column, values } => *column == wanted && values.len() == 1,
+            _ => false,
+        })
     }
 
     fn has_few_files(&self) -> bool {
@@ -378,13 +395,21 @@ impl ExecutionPlan for TesseraScanExec {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let files = MetricBuilder::new(&self.metrics).counter("files", partition);
         let skipped = MetricBuilder::new(&self.metrics).counter("files_skipped", partition);
-        let (source, request, scans) = (self.source.clone(), self.request.clone(), Arc::clone(&self.scans));
+        let (source, request, scans, metrics) = (self.source.clone(), self.request.clone(), Arc::clone(&self.scans), self.metrics.clone());
         let open = async move {
             let begin = || async { source.begin(region, request).await.map_err(|refused| wrap(refused.error)) };
             let scan = scans[number].get_or_try_init(begin).await?;
             if stream == 0 {
                 files.add(scan.files.len());
                 skipped.add(scan.files_skipped);
+                let cost = scan.rule_cost();
+                for (name, files) in
+                    [("rule_elided", cost.files_elided), ("rule_tested", cost.files_tested), ("rule_pruned", cost.files_pruned)]
+                {
+                    if files > 0 {
+                        MetricBuilder::new(&metrics).counter(name, partition).add(files);
+                    }
+                }
             }
             Ok::<_, DataFusionError>(scan.stream(stream).map_err(|error| wrap(from_engine(&error))))
         };

@@ -140,6 +140,19 @@ async fn rows_come_in_the_order_that_is_asked_for() {
     assert!(plan.contains("order=key") && !plan.contains("SortExec"), "{plan}");
     let hosts: Vec<String> = session.rows(by_key).await.iter().map(|row| row.split('|').next().unwrap().to_owned()).collect();
     assert_eq!(hosts, ["", "a", "b", "h", "x"]);
+    // A tag of which one value is asked for does not matter, wherever it stands.
+    session.run("INSERT INTO cpu (host, ts, v, n) VALUES ('a', 9000, 1, 1), ('a', 5, 1, 1), ('b', 7, 1, 1), ('a', 700, 1, 1)").await;
+    for order in ["ts", "ts, host", "host DESC, ts"] {
+        let one = format!("SELECT CAST(ts AS BIGINT) FROM cpu WHERE host = 'a' AND v > 0 ORDER BY {order}");
+        let plan = session.rows(&format!("EXPLAIN {one}")).await.join("\n");
+        assert!(plan.contains("order=key") && !plan.contains("SortExec"), "{plan}");
+        let times: Vec<i64> = session.rows(&one).await.iter().map(|row| row.parse().unwrap()).collect();
+        assert!(times.len() >= 4 && times.is_sorted(), "{times:?}");
+    }
+    for (wanted, order) in [("host > 'a'", "ts"), ("host = 'a'", "ts DESC"), ("host IN ('a', 'b')", "ts"), ("host = 'a'", "v, ts")] {
+        let plan = session.rows(&format!("EXPLAIN SELECT ts, host, v FROM cpu WHERE {wanted} ORDER BY {order}")).await.join("\n");
+        assert!(plan.contains("SortExec"), "{plan}");
+    }
     let some = "SELECT v FROM cpu ORDER BY v DESC NULLS LAST, ts LIMIT 1";
     assert_eq!(session.rows(some).await, ["5.0"]);
 }
