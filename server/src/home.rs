@@ -19,7 +19,7 @@ use std::sync::Arc;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
-use tessera_engine::wal::{LocalWal, LogStore, Options, SyncMode};
+use tessera_engine::wal::{LocalWal, LogStore, NoopWal, Options, SyncMode};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, Nonce};
 use tessera_manifest::log::Context;
@@ -27,7 +27,7 @@ use tessera_manifest::paths::Root;
 use tessera_manifest::probe;
 use tessera_metaclient::kv::{KvBackend, RedbBackend};
 
-use crate::config::{Config, MetadataBackend};
+use crate::config::{self, Config, MetadataBackend, WalProvider};
 use crate::error::{Code, ServerError, chain};
 #[cfg(feature = "failpoints")]
 use crate::failpoint::Stores;
@@ -134,13 +134,7 @@ impl Home {
             MetadataBackend::Redb => Arc::new(self.metadata().await?),
             MetadataBackend::Etcd => metadata::connect(&config.metadata).await?,
         };
-        let sync = match config.wal.sync_interval_ms {
-            0 => SyncMode::Always,
-            ms => SyncMode::Interval(std::time::Duration::from_millis(ms)),
-        };
-        let options = Options { node: NODE, segment_bytes: config.wal.segment_bytes, sync };
-        let wal = LocalWal::open(&wal_folder(&self.dir), options, env.clone()).await;
-        let wal: Arc<dyn LogStore> = Arc::new(wal.map_err(|error| ServerError::from_class(error.class(), &error))?);
+        let wal = self.wal(&config.wal, &env).await?;
         #[cfg(feature = "failpoints")]
         let (Stores { kv, store, wal }, fuse) = crate::failpoint::of_environment(Stores { kv, store, wal });
         let engine = config.engine.to_engine();
@@ -148,6 +142,20 @@ impl Home {
         #[cfg(feature = "failpoints")]
         fuse.light();
         Ok(standalone)
+    }
+
+    async fn wal(&self, config: &config::Wal, env: &Env) -> Result<Arc<dyn LogStore>, ServerError> {
+        if config.provider == WalProvider::Noop {
+            tracing::warn!("wal.provider is noop: rows are in memory only until they are flushed, and are lost if this process is killed");
+            return Ok(Arc::new(NoopWal::new(NODE, env)));
+        }
+        let sync = match config.sync_interval_ms {
+            0 => SyncMode::Always,
+            ms => SyncMode::Interval(std::time::Duration::from_millis(ms)),
+        };
+        let options = Options { node: NODE, segment_bytes: config.segment_bytes, sync };
+        let wal = LocalWal::open(&wal_folder(&self.dir), options, env.clone()).await;
+        Ok(Arc::new(wal.map_err(|error| ServerError::from_class(error.class(), &error))?))
     }
 
     fn store(&self) -> Result<Arc<dyn ObjectStore>, ServerError> {

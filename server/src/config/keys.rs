@@ -56,6 +56,10 @@ pub const KEYS: &[Key] = &[
     Key { path: "engine.open_parallelism", help: "Regions opened at the same time." },
     Key { path: "engine.flush_parallelism", help: "Flushes at the same time, each of another region." },
     Key { path: "engine.compaction_parallelism", help: "Compactions at the same time, each of another region." },
+    Key {
+        path: "wal.provider",
+        help: "local, or noop for bulk loads: rows are in memory only until they are flushed, and a killed process loses them.",
+    },
     Key { path: "wal.segment_bytes", help: "Size of a preallocated WAL segment file in bytes, a multiple of 4096." },
     Key {
         path: "wal.sync_interval_ms",

@@ -140,11 +140,23 @@ pub struct Engine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wal {
+    /// Where rows are before they are in SSTs.
+    pub provider: WalProvider,
     /// Size of a preallocated segment file, in bytes; a multiple of 4096.
     pub segment_bytes: u64,
     /// 0: a write is acknowledged once it is on the disk. Else the disk is synced this often, in milliseconds: a killed
     /// process loses nothing, a power failure up to that much time.
     pub sync_interval_ms: u64,
+}
+
+/// Where rows are before they are in SSTs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WalProvider {
+    /// In segment files in the data home.
+    Local,
+    /// In memory only.
+    Noop,
 }
 
 impl Default for Config {
@@ -234,7 +246,7 @@ impl Default for Engine {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, sync_interval_ms: 0 }
+        Self { provider: WalProvider::Local, segment_bytes: 64 << 20, sync_interval_ms: 0 }
     }
 }
 

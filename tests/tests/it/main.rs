@@ -13,6 +13,7 @@ mod support;
 mod abandon;
 mod admin;
 mod compat;
+mod counted;
 mod damage;
 mod ddl_crashes;
 #[cfg(feature = "etcd")]

@@ -71,3 +71,33 @@ fn tables_without_rows_and_servers_without_tables_end_cleanly() {
     assert_eq!(server.line("SELECT count(*) FROM weather"), "0");
     assert_eq!(server.line("SELECT sum(files) FROM information_schema.regions"), "0");
 }
+
+#[test]
+fn rows_without_a_log_are_kept_by_a_flush_and_by_a_clean_end_only() {
+    let noop = ["wal.provider=noop"];
+    let all = "SELECT CAST(ts AS BIGINT), v FROM t ORDER BY 1";
+    let home = TempDir::new().unwrap();
+    let server = Server::start_with(home.path(), &noop);
+    assert!(server.log().contains("wal.provider is noop"), "{}", server.log());
+    server.run("CREATE TABLE t (ts TIMESTAMP TIME INDEX, v INT); INSERT INTO t VALUES (1, 1), (2, 2)");
+    server.lines("ADMIN flush_table('t')");
+    server.run("INSERT INTO t VALUES (3, 3)");
+    server.kill();
+    let server = Server::start_with(home.path(), &noop);
+    assert_eq!(server.lines(all), ["1|1", "2|2"], "what was in memory only is lost, what was flushed is not");
+    server.run("INSERT INTO t VALUES (4, 4)");
+    assert_eq!(server.terminate().code, Some(0));
+    let server = Server::start(home.path());
+    assert_eq!(server.lines(all), ["1|1", "2|2", "4|4"], "a clean end flushes, and the other provider goes on");
+    server.run("INSERT INTO t VALUES (5, 5)");
+    server.kill();
+    // Rows of the local log are not left behind.
+    let server = Server::start_with(home.path(), &noop);
+    server.refused(all).expect(503, 5000, &["may have rows in the local wal"]);
+    assert_eq!(server.terminate().code, Some(0));
+    let server = Server::start(home.path());
+    assert_eq!(server.lines(all), ["1|1", "2|2", "4|4", "5|5"]);
+    assert_eq!(server.terminate().code, Some(0));
+    let server = Server::start_with(home.path(), &noop);
+    assert_eq!(server.lines(all), ["1|1", "2|2", "4|4", "5|5"]);
+}

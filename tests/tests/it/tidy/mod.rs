@@ -3,6 +3,7 @@
 //! Each check is a pure function from a path and a text to complaints, and is shown to complain by a bad text of its own.
 
 mod crates;
+mod metrics;
 mod purity;
 mod sizes;
 mod source;
