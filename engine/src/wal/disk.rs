@@ -22,6 +22,9 @@ pub(super) trait Disk: fmt::Debug + Send + Sync {
 
     /// Replaces `dir/name` by `bytes`, durably: a crash or a failure leaves the old file or the new one.
     fn replace_file(&self, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes the creations, renames and deletions in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
 /// The file system of the operating system.
@@ -56,20 +59,49 @@ impl Disk for OsDisk {
         file.write_all_at(bytes, 0)?;
         file.sync_all()?;
         fs::rename(&temp, dir.join(name))?;
-        sync_dir(dir)
+        self.sync_dir(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
     }
 }
 
-/// Makes the creations, renames and deletions in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// The file system as a process that is killed leaves it: nothing waits for the device. For tests in which no power fails.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct PageCache;
+
+#[cfg(test)]
+impl Disk for PageCache {
+    fn preallocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        File::create(path)?.set_len(bytes)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        OsDisk.write_at(file, bytes, offset)
+    }
+
+    fn sync_data(&self, _file: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn replace_file(&self, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temp = dir.join(format!("{name}.tmp"));
+        fs::write(&temp, bytes)?;
+        fs::rename(&temp, dir.join(name))
+    }
+
+    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Creates `dir` and makes its name durable.
-pub(super) fn create_dir(dir: &Path) -> Result<(), WalError> {
+pub(super) fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
     fs::create_dir_all(dir).map_err(|e| WalError::io("create", dir, e))?;
     match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent).map_err(|e| WalError::io("sync", parent, e)),
+        Some(parent) if !parent.as_os_str().is_empty() => disk.sync_dir(parent).map_err(|e| WalError::io("sync", parent, e)),
         _ => Ok(()),
     }
 }

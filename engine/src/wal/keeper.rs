@@ -15,7 +15,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::disk::sync_dir;
 use super::recover::segment_file;
 use super::shared::Shared;
 use crate::limits::wal as limits;
@@ -154,7 +153,7 @@ impl Files {
         let spare = dir.join(format!("{name}.spare"));
         let made = disk.preallocate(&temp, options.segment_bytes).and_then(|()| {
             fs::rename(&temp, &spare)?;
-            sync_dir(dir)
+            disk.sync_dir(dir)
         });
         match made {
             Ok(()) => Ok(spare),
@@ -191,7 +190,7 @@ impl Files {
                 }
             }
         }
-        match sync_dir(&self.shared.dir) {
+        match self.shared.disk.sync_dir(&self.shared.dir) {
             Ok(()) => self.spares.extend(renamed),
             // They stay on disk as spares, for the next opening to pick up.
             Err(error) => count_failure(&self.shared.dir, &error),

@@ -99,9 +99,20 @@ impl LocalWal {
         Ok(Meta::read(dir)?.map(|meta| WalId { kind: WalKind::Local, node: meta.node, log: meta.log }))
     }
 
+    /// The same, on a disk that keeps what was written as long as the machine runs, and not longer.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    #[cfg(test)]
+    pub(crate) async fn open_unsynced(dir: &Path, options: Options, env: Env) -> Result<Self, WalError> {
+        let dir = dir.to_owned();
+        let opened = env::spawn_blocking(move || Self::open_on(Arc::new(super::disk::PageCache), dir, options, env)).await;
+        opened.unwrap_or(Err(WalError::Closed))
+    }
+
     pub(super) fn open_on(disk: Arc<dyn Disk>, dir: PathBuf, options: Options, env: Env) -> Result<Self, WalError> {
         check(&options)?;
-        create_dir(&dir)?;
+        create_dir(&*disk, &dir)?;
         let lock = lock(&dir)?;
         let listing = Listing::read(&dir)?;
         let meta = read_or_create(&dir, &listing, &options, &env)?;

@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use tessera_manifest::env::Stopwatch;
 
-use super::disk::sync_dir;
 use super::error::{WalError, is_denied, is_disk_full};
 use super::frame::{ALIGN, Block, DirectoryEntry, Side, padded};
 use super::header::{HEADER_BYTES, SegmentHeader};
@@ -224,7 +223,7 @@ impl Writer {
         self.shared.disk.write_at(&file, &header.encode(), 0)?;
         self.shared.disk.sync_data(&file)?;
         fs::rename(spare, path)?;
-        sync_dir(&self.shared.dir)?;
+        self.shared.disk.sync_dir(&self.shared.dir)?;
         Ok(file)
     }
 

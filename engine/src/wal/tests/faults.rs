@@ -68,6 +68,10 @@ impl Disk for Faulty {
         }
         OsDisk.replace_file(dir, name, bytes)
     }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(dir)
+    }
 }
 
 fn open_faulty(dir: &Path) -> (Arc<Faulty>, LocalWal) {
