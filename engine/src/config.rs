@@ -1,5 +1,7 @@
 //! What a user may set of an engine.
 
+use tessera_manifest::log::Settings;
+
 /// Settings of an engine; every size is in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -32,6 +34,8 @@ pub struct Config {
     pub flush_parallelism: usize,
     /// Compactions at the same time, each of another region.
     pub compaction_parallelism: usize,
+    /// How the histories of regions are kept.
+    pub history: Settings,
 }
 
 impl Default for Config {
@@ -51,6 +55,7 @@ impl Default for Config {
             open_parallelism: 16,
             flush_parallelism: 2,
             compaction_parallelism: 1,
+            history: Settings::default(),
         }
     }
 }

@@ -55,7 +55,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
         let metered = |component| Arc::new(Metered::new(Arc::clone(&parts.store), component));
-        let context = Context::new(metered("manifest"), Root::default(), parts.env.clone());
+        let settings = parts.config.history;
+        let context = Context { settings, ..Context::new(metered("manifest"), Root::default(), parts.env.clone()) };
         let access = Access::new(metered("sst"), &parts.config);
         let budget = Arc::new(Budget::new(parts.config.memtable_bytes_max));
         let scheduler = Scheduler::new(parts.config.flush_parallelism, parts.config.compaction_parallelism);
