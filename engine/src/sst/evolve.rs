@@ -79,6 +79,10 @@ fn convert(column: &Column, array: &ArrayRef) -> Result<ArrayRef, Error> {
         // Nothing is lost, and the way back may lead to other bits: those of a NaN that signals are not kept.
         return Ok(cast);
     }
+    if matches!((array.data_type(), &target), (ArrowType::Date32, ArrowType::Timestamp(_, _))) {
+        // A product that is exact for every date; the way back ends some 262,000 years from now.
+        return Ok(cast);
+    }
     // A cast may round where the type of the rows is the wider one: then the way back does not lead to the same values.
     let back = cast_with_options(&cast, array.data_type(), &EXACT).map_err(narrowed)?;
     let same = back.len() == array.len() && back.to_data() == array.to_data();
@@ -94,7 +98,7 @@ mod tests {
     use arrow::array::{AsArray, Float32Array, Float64Array, Int16Array, Int64Array};
     use arrow::datatypes::Float64Type;
     use tessera_manifest::schema::SemanticType;
-    use tessera_manifest::value::DataType;
+    use tessera_manifest::value::{DataType, TimeUnit};
 
     use super::*;
     use crate::merge::fixtures::{array, column, every_type};
@@ -128,6 +132,17 @@ mod tests {
         let wide = conform_column(&field(DataType::Float64), Some(&signalling), 2).unwrap();
         let wide = wide.as_primitive::<Float64Type>();
         assert!(wide.value(0).is_nan() && wide.value(1) == 1.5);
+    }
+
+    #[test]
+    fn dates_that_no_calendar_reaches_are_widened_as_well() {
+        let days = [i32::MIN, -100_000_000, 0, 100_000_000, i32::MAX];
+        let dates = array(DataType::Date, days.map(Value::Date));
+        for (unit, per_day) in [(TimeUnit::Second, 86_400), (TimeUnit::Millisecond, 86_400_000)] {
+            let wide = conform_column(&field(DataType::Timestamp(unit)), Some(&dates), days.len()).unwrap();
+            let expected = days.map(|days| Value::Timestamp(i64::from(days) * per_day));
+            assert_eq!(wide.to_data(), array(DataType::Timestamp(unit), expected).to_data());
+        }
     }
 
     #[test]
