@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::concat;
-use arrow::datatypes::Schema as ArrowSchema;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{cast, concat};
+use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -67,6 +67,24 @@ pub(crate) fn rows_of(batches: &[RecordBatch]) -> Vec<Vec<Value>> {
     let type_of = |c: &ArrayRef| every_type().into_iter().find(|t| t.to_arrow() == *c.data_type()).unwrap();
     let row = |batch: &RecordBatch, row| batch.columns().iter().map(|c| value_at(c, row, type_of(c)).unwrap()).collect();
     batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |r| row(batch, r))).collect()
+}
+
+/// The same batch without run-end encoding.
+pub(crate) fn in_values(batch: &RecordBatch) -> RecordBatch {
+    let columns = batch.columns().iter().map(|column| match column.data_type() {
+        ArrowType::RunEndEncoded(_, values) => cast(column, values.data_type()).unwrap(),
+        _ => Arc::clone(column),
+    });
+    let columns: Vec<ArrayRef> = columns.collect();
+    let fields = batch
+        .schema()
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()))
+        .collect::<Vec<_>>();
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &rows).unwrap()
 }
 
 pub(crate) async fn collect(stream: BatchStream) -> Result<Vec<RecordBatch>, Error> {

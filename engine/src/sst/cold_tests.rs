@@ -29,7 +29,7 @@ use crate::request::OpType;
 
 /// A store that counts what is read from it.
 #[derive(Debug, Default)]
-struct Counting {
+pub(super) struct Counting {
     inner: InMemory,
     requests: AtomicU64,
     bytes: AtomicU64,
@@ -42,7 +42,7 @@ impl Counting {
     }
 
     /// Requests and bytes since the last call.
-    fn take(&self) -> (u64, u64) {
+    pub(super) fn take(&self) -> (u64, u64) {
         (self.requests.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed))
     }
 }
@@ -132,7 +132,7 @@ async fn world_of(hosts: u64, points: u64) -> (Arc<Counting>, FileRef) {
     (store, reference(&file, meta))
 }
 
-fn access(store: &Arc<Counting>) -> Access {
+pub(super) fn access(store: &Arc<Counting>) -> Access {
     let config = Config { verify_sst: false, row_group_rows: 70_000, ..Config::default() };
     Access::new(Arc::clone(store) as Arc<dyn ObjectStore>, &config)
 }

@@ -8,6 +8,8 @@
 //! - Bytes are trusted only after their size and CRC-32 were compared with the manifest's, once per process.
 
 mod batches;
+#[cfg(test)]
+mod bloom_tests;
 mod blooms;
 #[cfg(test)]
 mod cold_tests;

@@ -20,7 +20,7 @@ use crate::merge::fixtures::{
 };
 use crate::request::OpType;
 
-fn extremes_of(data_type: DataType) -> Vec<Value> {
+pub(super) fn extremes_of(data_type: DataType) -> Vec<Value> {
     let ints = |low, high| vec![Value::Int(low), Value::Int(0), Value::Int(high)];
     let uints = |high| vec![Value::UInt(0), Value::UInt(high)];
     let mut values = match data_type {

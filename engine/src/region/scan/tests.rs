@@ -1,14 +1,14 @@
 //! Scans of regions against a naive model: merge modes, deletes, overlapping files, orders, limits, streams.
 
+mod blooms;
 mod buckets;
 mod estimate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema};
+use arrow::array::RecordBatch;
+use arrow::datatypes::DataType as ArrowType;
 use futures::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -23,7 +23,7 @@ use tessera_manifest::value::{DataType, Value};
 use super::*;
 use crate::config::Config;
 use crate::engine::{Engine, Parts};
-use crate::merge::fixtures::{MS, batch, block_on, column, rows_of};
+use crate::merge::fixtures::{MS, batch, block_on, column, in_values, rows_of};
 use crate::options::MergeMode;
 use crate::request::{AsOf, OpType, Tags, WriteRequest};
 use crate::sst::sst_path;
@@ -578,21 +578,4 @@ fn tags_in_runs_are_the_values_that_they_stand_for() {
             assert_eq!(world.rows(ScanRequest { tags: Tags::Runs, ..newest.clone() }).await, world.rows(newest).await);
         }
     });
-}
-
-/// The same batch without run-end encoding.
-fn in_values(batch: &RecordBatch) -> RecordBatch {
-    let columns = batch.columns().iter().map(|column| match column.data_type() {
-        ArrowType::RunEndEncoded(_, values) => cast(column, values.data_type()).unwrap(),
-        _ => Arc::clone(column),
-    });
-    let columns: Vec<ArrayRef> = columns.collect();
-    let fields = batch
-        .schema()
-        .fields()
-        .iter()
-        .zip(&columns)
-        .map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()))
-        .collect::<Vec<_>>();
-    RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns).unwrap()
 }
