@@ -191,3 +191,21 @@ fn bloom_filters_hide_no_value_of_a_column_that_has_become_wider() {
         assert!(widened > 20, "{widened} widenings");
     });
 }
+
+#[test]
+fn a_bloom_filter_is_asked_for_a_condition_within_nested_conjunctions() {
+    block_on(async {
+        let (_, access) = memory(1_000);
+        let schema = traces();
+        let rows: Vec<Vec<Value>> = (0..3_000).map(|n| vec![Value::String("h".into()), Value::Timestamp(n), trace(n)]).collect();
+        let file = write(&access, &schema, &rows, &[TRACE]).await;
+        // As a rule of partition or a slice of keys is added to what a query asks for.
+        let around = |inner: &Arc<Expr>| {
+            let bound = |op, t| Expr::Compare { column: ColumnId(1), op, value: Value::Timestamp(t) };
+            let query = Expr::And(vec![bound(CompareOp::GtEq, 0), Expr::clone(inner)]);
+            Arc::new(Expr::And(vec![query, bound(CompareOp::Lt, i64::MAX)]))
+        };
+        assert_eq!(read(&access, &file, &schema, &around(&is(TRACE, trace(-1)))).await, (0, vec![]));
+        assert_eq!(read(&access, &file, &schema, &around(&is(TRACE, trace(5)))).await, (1, vec![rows[5].clone()]));
+    });
+}

@@ -42,10 +42,6 @@ impl FileRead {
     }
 
     fn probes(&self, usable: impl Fn(&Column) -> bool) -> Vec<Probe> {
-        let parts = match &*self.filter {
-            Expr::And(parts) => parts.iter().collect(),
-            one => vec![one],
-        };
         let probe = |part: &Expr| {
             let (column, values) = match part {
                 Expr::Compare { column, op: CompareOp::Eq, value } => (column, vec![value.clone()]),
@@ -58,7 +54,7 @@ impl FileRead {
             let known = is_exact(column.data_type, physical) && !values.iter().any(Value::is_null);
             known.then_some(Probe { leaf, data_type: column.data_type, values })
         };
-        parts.into_iter().filter_map(probe).collect()
+        conjuncts(&self.filter).into_iter().filter_map(probe).collect()
     }
 
     async fn is_excluded(&self, group: usize, probes: &[Probe]) -> Result<bool, Error> {
@@ -87,6 +83,14 @@ impl FileRead {
         let bloom = Arc::new(bloom.map_err(|source| Error::decode(&self.path, source))?);
         self.access.caches.blooms.insert(key, Arc::clone(&bloom));
         Ok(bloom)
+    }
+}
+
+/// The parts of a conjunction, those of nested ones as well: a rule or a slice is put around the filter of a query.
+fn conjuncts(expr: &Expr) -> Vec<&Expr> {
+    match expr {
+        Expr::And(parts) => parts.iter().flat_map(conjuncts).collect(),
+        one => vec![one],
     }
 }
 
