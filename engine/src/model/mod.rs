@@ -1,8 +1,10 @@
 //! Random operations on a real region against a naive model of its table.
 //!
 //! Each case draws a schema, a merge mode and a list of operations; every scan on the way must give what the model
-//! gives. `TESSERA_MODEL_CASES` sets the number of cases, `PROPTEST_RNG_SEED` the seed.
+//! gives, be it of now or of a version of the past. `TESSERA_MODEL_CASES` sets the number of cases, `PROPTEST_RNG_SEED`
+//! the seed.
 
+mod look;
 mod naive;
 mod node;
 mod op;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use tessera_manifest::id::ColumnId;
 use tessera_manifest::schema::{Column, ColumnDefault, Schema, SemanticType};
-use tessera_manifest::value::Value;
+use tessera_manifest::value::{DataType, Value};
 
+use super::table::widened;
 use crate::options::MergeMode;
 
-/// The values of a row by column, as it was written.
-pub(super) type Row = BTreeMap<ColumnId, Value>;
+/// The values of a row by column, with the types that these had when it was written.
+type Row = BTreeMap<ColumnId, (DataType, Value)>;
 
 /// What one write did to a key; the order of the list is the order of writes.
 #[derive(Debug, Clone)]
@@ -31,19 +32,18 @@ impl Model {
         Self { mode, keys: BTreeMap::new() }
     }
 
-    /// The key of a row in display order.
-    fn key(schema: &Schema, row: &[Value]) -> Vec<Value> {
-        let at = |id: ColumnId| row[schema.position(id).unwrap()].clone();
-        schema.primary_key().iter().map(|id| at(*id)).chain([at(schema.time_index().id)]).collect()
+    pub(super) fn mode(&self) -> MergeMode {
+        self.mode
     }
 
-    pub(super) fn put(&mut self, schema: &Schema, row: &[Value]) {
-        let values = schema.columns().iter().map(|column| column.id).zip(row.iter().cloned()).collect();
-        self.keys.entry(Self::key(schema, row)).or_default().push(Change::Put(values));
+    /// A row of `written`, the table's schema or an earlier one.
+    pub(super) fn put(&mut self, schema: &Schema, written: &Schema, row: &[Value]) {
+        let row = typed(written, row);
+        self.keys.entry(key(schema, &row)).or_default().push(Change::Put(row));
     }
 
-    pub(super) fn delete(&mut self, schema: &Schema, row: &[Value]) {
-        self.keys.entry(Self::key(schema, row)).or_default().push(Change::Delete);
+    pub(super) fn delete(&mut self, schema: &Schema, written: &Schema, row: &[Value]) {
+        self.keys.entry(key(schema, &typed(written, row))).or_default().push(Change::Delete);
     }
 
     pub(super) fn truncate(&mut self) {
@@ -55,11 +55,18 @@ impl Model {
         self.keys.retain(|key, _| !matches!(key.last(), Some(Value::Timestamp(time)) if from <= *time && *time <= to));
     }
 
-    /// Visible rows in display order of `schema`, sorted.
+    /// The primary key has another column, in which all rows that there are have this value.
+    pub(super) fn extend_keys(&mut self, value: &Value) {
+        let extended = |(mut key, changes): (Vec<Value>, Vec<Change>)| {
+            key.insert(key.len() - 1, value.clone());
+            (key, changes)
+        };
+        self.keys = std::mem::take(&mut self.keys).into_iter().map(extended).collect();
+    }
+
+    /// Visible rows in display order of `schema`, by key.
     pub(super) fn rows(&self, schema: &Schema) -> Vec<Vec<Value>> {
-        let mut rows: Vec<Vec<Value>> = self.keys.values().flat_map(|changes| self.visible(schema, changes)).collect();
-        rows.sort();
-        rows
+        self.keys.values().flat_map(|changes| self.visible(schema, changes)).collect()
     }
 
     fn visible(&self, schema: &Schema, changes: &[Change]) -> Vec<Vec<Value>> {
@@ -67,7 +74,7 @@ impl Model {
         let alive: Vec<Vec<Value>> = changes[deleted.map_or(0, |at| at + 1)..]
             .iter()
             .filter_map(|change| match change {
-                Change::Put(row) => Some(shown(schema, row)),
+                Change::Put(row) => Some(schema.columns().iter().map(|column| shown(column, row)).collect()),
                 Change::Delete => None,
             })
             .collect();
@@ -79,13 +86,29 @@ impl Model {
     }
 }
 
-/// A row as the schema of today shows it.
-fn shown(schema: &Schema, row: &Row) -> Vec<Value> {
-    let default = |column: &Column| match &column.default {
+fn typed(schema: &Schema, row: &[Value]) -> Row {
+    schema.columns().iter().map(|column| (column.id, column.data_type)).zip(row).map(|((id, t), value)| (id, (t, value.clone()))).collect()
+}
+
+fn key(schema: &Schema, row: &Row) -> Vec<Value> {
+    let columns = schema.primary_key().iter().copied().chain([schema.time_index().id]);
+    columns.map(|id| shown(schema.column(id).unwrap(), row)).collect()
+}
+
+/// What a row shows in a column, which may be younger than it.
+fn shown(column: &Column, row: &Row) -> Value {
+    match row.get(&column.id) {
+        Some((data_type, value)) => widened(value, *data_type, column.data_type),
+        None => default(column),
+    }
+}
+
+/// What rows have in a column that is younger than they are.
+pub(super) fn default(column: &Column) -> Value {
+    match &column.default {
         Some(ColumnDefault::Value(value)) => value.clone(),
         _ => Value::Null,
-    };
-    schema.columns().iter().map(|column| row.get(&column.id).cloned().unwrap_or_else(|| default(column))).collect()
+    }
 }
 
 fn overlay(schema: &Schema, older: Vec<Value>, newer: Vec<Value>) -> Vec<Value> {
