@@ -26,7 +26,7 @@ pub struct Config {
     pub series_cache_bytes: u64,
     /// Encoded columns and pages of SSTs that are kept in memory.
     pub range_cache_bytes: u64,
-    /// What one scan of a region may hold; one that needs more fails.
+    /// What the scans of one statement may hold together; a statement that needs more fails.
     pub scan_bytes_max: usize,
     /// Regions opened at the same time.
     pub open_parallelism: usize,

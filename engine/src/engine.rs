@@ -25,6 +25,7 @@ use crate::limits;
 use crate::region::Region;
 use crate::scheduler::{self, Node};
 use crate::shared::Shared;
+use crate::sst::Memory;
 use crate::wal::LogStore;
 
 pub use crate::shared::Parts;
@@ -164,6 +165,12 @@ impl Engine {
             Some(Err(source)) => Err(Error::OpenFailed { region, source: Arc::clone(source) }),
             None => Err(Error::RegionNotFound { region }),
         }
+    }
+
+    /// Memory for all scans of one statement, which is what the settings allow one.
+    #[must_use]
+    pub fn scan_memory(&self) -> Arc<Memory> {
+        self.inner.shared.scan_memory()
     }
 
     /// Every open region, in order of id.

@@ -11,6 +11,8 @@ use tessera_manifest::schema::Schema;
 
 use crate::buckets::Buckets;
 
+pub use crate::sst::Memory;
+
 /// What a write does to the rows' keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpType {
@@ -138,8 +140,9 @@ pub struct ScanRequest {
     pub as_of: Option<AsOf>,
     /// Into how many streams the work may be cut; 0 and 1 give one.
     pub streams: usize,
-    /// Bytes that all streams together may hold; `None` for the engine's `scan_bytes_max`.
-    pub bytes_max: Option<usize>,
+    /// What its streams count against, together with the other scans that have it; `None` for its own, of the engine's
+    /// `scan_bytes_max`.
+    pub memory: Option<Arc<Memory>>,
 }
 
 impl Default for ScanRequest {
@@ -155,7 +158,7 @@ impl Default for ScanRequest {
             first_buckets: None,
             as_of: None,
             streams: 1,
-            bytes_max: None,
+            memory: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::amplification::Amplification;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::scheduler::Scheduler;
-use crate::sst::Access;
+use crate::sst::{Access, Memory};
 use crate::staging::ReadSet;
 use crate::wal::LogStore;
 
@@ -61,6 +61,11 @@ impl Shared {
         let budget = Arc::new(Budget::new(parts.config.memtable_bytes_max));
         let scheduler = Scheduler::new(parts.config.flush_parallelism, parts.config.compaction_parallelism);
         Self { parts, context, access, budget, scheduler, amplification: Amplification::default() }
+    }
+
+    /// What the scans of a statement may hold together.
+    pub(crate) fn scan_memory(&self) -> Arc<Memory> {
+        Memory::new(self.parts.config.scan_bytes_max)
     }
 
     /// Who this engine is to a manifest.

@@ -119,14 +119,14 @@ pub enum Error {
         #[source]
         source: arrow::error::ArrowError,
     },
-    /// A scan would hold more than it may.
+    /// The scans of a statement would hold more than they may.
     #[error(
-        "the scan needs {needed} bytes of memory, more than the {bytes_max} that it may hold: ask for fewer columns or a shorter time, or raise scan_bytes_max"
+        "the scans of the statement need {needed} bytes of memory, more than the {bytes_max} that they may hold together: ask for fewer columns or a shorter time, or raise engine.scan_bytes_max"
     )]
     ScanMemory {
-        /// What it holds and would hold.
+        /// What they hold and would hold.
         needed: usize,
-        /// What it may hold.
+        /// What they may hold.
         bytes_max: usize,
     },
     /// A helper thread ended before its work was done, as at shutdown.

@@ -49,7 +49,8 @@ use crate::config::Config;
 
 pub use error::Error;
 pub use evolve::{conform_batch, stats_of_absent};
-pub(crate) use memory::{Memory, Reserved};
+pub use memory::Memory;
+pub(crate) use memory::Reserved;
 pub(crate) use pages::{Bounds, BoundsKey, Group, bounds_bytes};
 pub use prune::{excludes, time_bounds};
 pub(crate) use read::{Conditions, Footer};

@@ -52,7 +52,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "engine.metadata_cache_bytes", help: "Memory in bytes for footers, page indexes and bloom filters of SSTs." },
     Key { path: "engine.series_cache_bytes", help: "Memory in bytes for which rows of SSTs are of which series." },
     Key { path: "engine.range_cache_bytes", help: "Memory in bytes for encoded columns and pages of SSTs." },
-    Key { path: "engine.scan_bytes_max", help: "What one scan of a region may hold in bytes; one that needs more fails." },
+    Key { path: "engine.scan_bytes_max", help: "What the scans of one statement may hold together in bytes; one that needs more fails." },
     Key { path: "engine.open_parallelism", help: "Regions opened at the same time." },
     Key { path: "engine.flush_parallelism", help: "Flushes at the same time, each of another region." },
     Key { path: "engine.compaction_parallelism", help: "Compactions at the same time, each of another region." },

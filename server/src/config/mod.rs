@@ -126,7 +126,7 @@ pub struct Engine {
     pub series_cache_bytes: u64,
     /// Encoded columns and pages of SSTs that are kept in memory.
     pub range_cache_bytes: u64,
-    /// What one scan of a region may hold in memory.
+    /// What the scans of one statement, of all its regions, may hold in memory together.
     pub scan_bytes_max: usize,
     /// Regions opened at the same time.
     pub open_parallelism: usize,

@@ -119,7 +119,7 @@ impl Sessions {
             return Err(Refused { refusal: Some(Refusal::Stale), error: ServerError::new(Code::RegionBusy, text) });
         }
         let physical = create_physical_plan(self, &mut state, &plan).await.map_err(|error| Refused::coded(unwrap(error)))?;
-        Ok((begin(physical, self.end(state), &tables, catalogs).await?, with))
+        Ok((begin(physical, self.end(state, catalogs.engine.scan_memory()), &tables, catalogs).await?, with))
     }
 }
 
@@ -142,7 +142,7 @@ pub(crate) async fn begin(
 ) -> Result<SendableRecordBatchStream, Refused> {
     for scan in scans(&physical).map_err(|error| Refused::for_good(unwrap(error)))? {
         if let Some(scan) = scan.downcast_ref::<TesseraScanExec>() {
-            scan.pin(limits::PARALLELISM).await?;
+            scan.pin(&context, limits::PARALLELISM).await?;
         }
     }
     check_routes(tables, catalogs).await?;

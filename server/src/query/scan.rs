@@ -4,6 +4,7 @@
 //! - All partitions of a region read one version of it, pinned before the first of them is read, at the generation that
 //!   the region's route has.
 //! - What is said of the order of rows holds for each partition.
+//! - All scans of a statement count against one memory, which comes with the task's context.
 
 use std::fmt;
 use std::sync::Arc;
@@ -162,13 +163,19 @@ impl TesseraScanExec {
     ///
     /// # Errors
     /// The first region that refuses; those that were pinned stay so.
-    pub async fn pin(&self, parallelism: usize) -> Result<(), Refused> {
+    pub async fn pin(&self, context: &TaskContext, parallelism: usize) -> Result<(), Refused> {
+        let request = &self.request_in(context);
         let pins = self.regions.iter().zip(self.scans.iter()).map(|(region, scan)| async move {
-            let begin = || self.source.begin(*region, self.request.clone());
+            let begin = || self.source.begin(*region, request.clone());
             scan.get_or_try_init(begin).await.map(|_| ())
         });
         let pins: Vec<_> = pins.collect();
         futures::stream::iter(pins).buffer_unordered(parallelism.max(1)).try_collect().await
+    }
+
+    /// What is asked of a region, with the memory of the statement, if it has some for all its scans.
+    fn request_in(&self, context: &TaskContext) -> ScanRequest {
+        ScanRequest { memory: context.session_config().get_extension(), ..self.request.clone() }
     }
 
     /// The same scan asked otherwise, with rows in the order of `properties`.
@@ -386,7 +393,7 @@ impl ExecutionPlan for TesseraScanExec {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
-    fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
         let (number, stream) = (partition / self.request.streams, partition % self.request.streams);
         let Some(region) = self.regions.get(number).copied() else {
@@ -395,7 +402,8 @@ impl ExecutionPlan for TesseraScanExec {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let files = MetricBuilder::new(&self.metrics).counter("files", partition);
         let skipped = MetricBuilder::new(&self.metrics).counter("files_skipped", partition);
-        let (source, request, scans, metrics) = (self.source.clone(), self.request.clone(), Arc::clone(&self.scans), self.metrics.clone());
+        let (source, request, scans, metrics) =
+            (self.source.clone(), self.request_in(&context), Arc::clone(&self.scans), self.metrics.clone());
         let open = async move {
             let begin = || async { source.begin(region, request).await.map_err(|refused| wrap(refused.error)) };
             let scan = scans[number].get_or_try_init(begin).await?;

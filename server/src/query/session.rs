@@ -21,6 +21,7 @@ use datafusion::physical_plan::ColumnarValue;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast as df;
+use tessera_engine::request::Memory;
 
 use super::error::unwrap;
 use super::few_rows::FewRows;
@@ -96,10 +97,11 @@ impl Sessions {
         state
     }
 
-    /// What operators need of a session while they run, which is not its functions; the session is kept for another
-    /// statement, without the tables of this one.
-    pub(super) fn end(&self, mut state: SessionState) -> Arc<TaskContext> {
-        let (id, config, runtime) = (state.session_id().to_owned(), state.config().clone(), Arc::clone(state.runtime_env()));
+    /// What operators need of a session while they run, which is not its functions, and the memory that all scans of the
+    /// statement share; the session is kept for another statement, without the tables of this one.
+    pub(super) fn end(&self, mut state: SessionState, memory: Arc<Memory>) -> Arc<TaskContext> {
+        let (id, runtime) = (state.session_id().to_owned(), Arc::clone(state.runtime_env()));
+        let config = state.config().clone().with_extension(memory);
         let context = TaskContext::new(None, id, config, HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new(), runtime);
         state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,9 @@ mod ddl;
 mod dml;
 mod failing;
 mod faults;
+mod held;
 mod kept;
+mod memory;
 mod names;
 mod past;
 mod plans;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use futures::TryStreamExt;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tessera_engine::config::Config;
@@ -51,8 +54,13 @@ impl World {
 
     /// A process with this log.
     pub(super) async fn open_with(&self, wal: Arc<dyn LogStore>) -> Session {
+        self.open_as(wal, Config::default()).await
+    }
+
+    /// A process with this log and these settings.
+    pub(super) async fn open_as(&self, wal: Arc<dyn LogStore>, engine: Config) -> Session {
         let (kv, store) = (Arc::clone(&self.kv), Arc::clone(&self.store));
-        let (env, engine, node, cluster) = (Env::system(), Config::default(), NodeId(0), Nonce(1));
+        let (env, node, cluster) = (Env::system(), NodeId(0), Nonce(1));
         let parts = Parts { kv, store, wal, env, engine, node, cluster };
         Session { server: Standalone::open(parts).await.unwrap() }
     }
@@ -117,6 +125,26 @@ impl Session {
             },
         };
         (error.code, error.message)
+    }
+}
+
+/// Metrics of what happens on this thread while it lives, which is all that most tests do.
+pub(super) struct Recorded {
+    handle: PrometheusHandle,
+    _recording: metrics::LocalRecorderGuard<'static>,
+}
+
+impl Recorded {
+    pub(super) fn begin() -> Self {
+        let recorder = Box::leak(Box::new(PrometheusBuilder::new().build_recorder()));
+        Self { handle: recorder.handle(), _recording: metrics::set_default_local_recorder(recorder) }
+    }
+
+    /// The value of a metric without labels; 0 before its first event.
+    pub(super) fn value(&self, name: &str) -> f64 {
+        let text = self.handle.render();
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        text.lines().find_map(value).unwrap_or(0.0)
     }
 }
 

@@ -43,7 +43,7 @@ use super::version::{Version, VersionCell};
 use crate::error::Error;
 use crate::merge::{BATCH_ROWS, Dedup, Layout, group_by_time};
 use crate::request::{Order, RuleCost, ScanRequest, Tags};
-use crate::sst::{self, Access, Memory, excludes, time_bounds};
+use crate::sst::{self, Access, excludes, time_bounds};
 pub use past::Past;
 use pieces::{Piece, Source};
 use reader::Reader;
@@ -128,7 +128,8 @@ impl RegionScan {
         RuleCost { files_elided: elided, files_tested: tested, files_pruned: pruned, rows_tested }
     }
 
-    /// Bytes that its streams hold at present, and the most that they held.
+    /// Bytes that its streams hold at present, and the most that they held, with all other scans that count against the same
+    /// memory.
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
         (self.plan.reader.memory.used(), self.plan.reader.memory.peak())
@@ -239,7 +240,7 @@ impl Region {
             last_rows: request.last_rows,
             by_time: matches!(request.order, Order::Time | Order::NewestFirst) && !request.last_rows,
             batch_rows_max: BATCH_ROWS,
-            memory: Memory::new(request.bytes_max.unwrap_or(self.shared.parts.config.scan_bytes_max)),
+            memory: request.memory.unwrap_or_else(|| self.shared.scan_memory()),
             rows_tested: Arc::new(AtomicU64::new(0)),
         };
         let failures = Failures { region: self.id, current: Arc::clone(&self.version), past, _version: Arc::clone(&version) };

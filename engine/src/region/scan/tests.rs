@@ -3,6 +3,7 @@
 mod blooms;
 mod buckets;
 mod estimate;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -331,46 +332,6 @@ fn streams_share_the_work_and_no_row() {
                 assert!(seen.is_sorted_by(|a, b| (&a.0, &a.1) < (&b.0, &b.1)));
             }
         }
-    });
-}
-
-#[test]
-fn a_dropped_stream_frees_what_it_holds_and_a_limit_is_kept() {
-    block_on(async {
-        let world = World::new(MergeMode::LastRow, Config { row_group_rows: 8_192, ..Config::default() }).await;
-        for v in [1.0, 2.0, 3.0] {
-            world.write(OpType::Put, &points(2_000, 0, 40, v)).await;
-            world.region.flush().await.unwrap();
-        }
-        let scan = world.region.scan(ScanRequest::default()).await.unwrap();
-        let mut stream = scan.stream(0);
-        stream.next().await.unwrap().unwrap();
-        assert!(scan.memory().0 > 0, "a running scan is counted");
-        drop(stream);
-        assert_eq!(scan.memory().0, 0, "nothing is left of a dropped stream");
-        let peak = scan.memory().1;
-
-        let request = ScanRequest { bytes_max: Some(peak / 2), ..ScanRequest::default() };
-        let refused = world.region.scan(request).await.unwrap().into_stream().try_collect::<Vec<_>>().await.unwrap_err();
-        let text = crate::error_chain(&refused);
-        assert!(text.contains("scan_bytes_max") && text.contains(&(peak / 2).to_string()), "{text}");
-        let sorted = ScanRequest { order: Order::Time, bytes_max: Some(1 << 20), ..ScanRequest::default() };
-        let refused = world.region.scan(sorted.clone()).await.unwrap().into_stream().try_collect::<Vec<_>>().await;
-        assert!(refused.is_err(), "sorting 80,000 rows does not fit into 1 MiB");
-        let first = ScanRequest { limit: Some(10), ..sorted };
-        assert_eq!(
-            world
-                .region
-                .scan(ScanRequest { bytes_max: Some(peak * 4), ..first })
-                .await
-                .unwrap()
-                .into_stream()
-                .try_collect::<Vec<_>>()
-                .await
-                .unwrap()[0]
-                .num_rows(),
-            10
-        );
     });
 }
 

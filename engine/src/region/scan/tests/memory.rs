@@ -1,0 +1,59 @@
+//! What scans count of the memory that they hold.
+
+use super::*;
+use crate::request::Memory;
+
+#[test]
+fn a_dropped_stream_frees_what_it_holds_and_a_limit_is_kept() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config { row_group_rows: 8_192, ..Config::default() }).await;
+        for v in [1.0, 2.0, 3.0] {
+            world.write(OpType::Put, &points(2_000, 0, 40, v)).await;
+            world.region.flush().await.unwrap();
+        }
+        let scan = world.region.scan(ScanRequest::default()).await.unwrap();
+        let mut stream = scan.stream(0);
+        stream.next().await.unwrap().unwrap();
+        assert!(scan.memory().0 > 0, "a running scan is counted");
+        drop(stream);
+        assert_eq!(scan.memory().0, 0, "nothing is left of a dropped stream");
+        let peak = scan.memory().1;
+
+        let request = ScanRequest { memory: Some(Memory::new(peak / 2)), ..ScanRequest::default() };
+        let refused = world.region.scan(request).await.unwrap().into_stream().try_collect::<Vec<_>>().await.unwrap_err();
+        let text = crate::error_chain(&refused);
+        assert!(text.contains("scan_bytes_max") && text.contains(&(peak / 2).to_string()), "{text}");
+        let sorted = ScanRequest { order: Order::Time, memory: Some(Memory::new(1 << 20)), ..ScanRequest::default() };
+        let refused = world.region.scan(sorted.clone()).await.unwrap().into_stream().try_collect::<Vec<_>>().await;
+        assert!(refused.is_err(), "sorting 80,000 rows does not fit into 1 MiB");
+        let first = ScanRequest { limit: Some(10), ..sorted };
+        let batches = world.batches(ScanRequest { memory: Some(Memory::new(peak * 4)), ..first }).await;
+        assert_eq!(batches[0].num_rows(), 10);
+    });
+}
+
+#[test]
+fn scans_that_share_a_memory_hold_no_more_than_it_together() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        world.write(OpType::Put, &points(2_000, 0, 40, 1.0)).await;
+        world.region.flush().await.unwrap();
+        let begun = async |memory: &Arc<Memory>| {
+            let request = ScanRequest { memory: Some(Arc::clone(memory)), ..ScanRequest::default() };
+            let mut stream = world.region.scan(request).await.unwrap().stream(0);
+            stream.next().await.unwrap().map(|_| stream)
+        };
+        let memory = Memory::new(1 << 30);
+        let alone = begun(&memory).await.unwrap();
+        let (paused, most) = (memory.used(), memory.peak());
+        assert!(paused > 1, "a scan that goes on has its encoded rows");
+        drop(alone);
+        let memory = Memory::new(most + paused / 2);
+        let first = begun(&memory).await.unwrap();
+        let refused = begun(&memory).await.map(|_| ()).unwrap_err();
+        assert!(crate::error_chain(&refused).contains("engine.scan_bytes_max"), "{refused}");
+        drop(first);
+        assert_eq!(memory.used(), 0);
+        begun(&memory).await.unwrap();
+    });
+}
