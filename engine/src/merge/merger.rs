@@ -104,7 +104,7 @@ impl Merger {
                 self.ready.extend(batch);
                 continue;
             }
-            if !self.run() {
+            if !self.run()? {
                 return self.chunk.take(&self.need.assembly);
             }
             while let Some(drained) = self.drained.pop() {
@@ -114,21 +114,21 @@ impl Merger {
     }
 
     /// Goes on until a block is needed or the chunk is full; `false` when there are no rows any more.
-    fn run(&mut self) -> bool {
+    fn run(&mut self) -> Result<bool, Error> {
         while self.drained.is_empty() && !self.is_full() {
             if self.group.is_empty() {
                 // The last row of a series is kept from here on, so that the chunk may be full by it.
-                self.end_series();
+                self.end_series()?;
                 if self.is_full() {
                     break;
                 }
                 if !self.next_series() {
-                    return false;
+                    return Ok(false);
                 }
             }
             self.step();
         }
-        true
+        Ok(true)
     }
 
     #[inline]
@@ -180,15 +180,16 @@ impl Merger {
         }
     }
 
-    fn end_series(&mut self) {
+    fn end_series(&mut self) -> Result<(), Error> {
         self.close_key();
         self.skip = false;
         if let Some(((block, row), time)) = self.last.take() {
             self.chunk.push(block, row as usize, 1);
             if let Some(seen) = &self.policy.last_rows {
-                seen.add(&self.group_key, time);
+                seen.add(&self.group_key, time)?;
             }
         }
+        Ok(())
     }
 
     /// Puts a cursor into the group.

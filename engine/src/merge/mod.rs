@@ -38,7 +38,7 @@ pub(crate) mod value;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt8Type;
@@ -52,7 +52,7 @@ pub(crate) use merger::RowOrder;
 use merger::{Merger, Policy};
 
 use crate::options::MergeMode;
-use crate::sst::Error;
+use crate::sst::{Error, Memory, Reserved};
 
 /// Rows of an output batch, about.
 pub const BATCH_ROWS: usize = 8192;
@@ -162,12 +162,42 @@ pub struct Options {
 }
 
 /// Series that are done, by key, and the time of the last row of each.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Seen(Arc<Mutex<HashMap<Box<[u8]>, i64>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Seen(Arc<Mutex<Series>>);
+
+#[derive(Debug)]
+struct Series {
+    times: HashMap<Box<[u8]>, i64>,
+    /// About what they take.
+    bytes: usize,
+    /// At least that.
+    counted: Reserved,
+}
+
+/// Bytes that a series takes beside its key: its place in the map, of which up to half is free, and what the allocator adds.
+const SERIES_BYTES: usize = 64;
+/// Bytes of series that are counted at a time.
+const SERIES_STEP_BYTES: usize = 64 << 10;
 
 impl Seen {
-    fn add(&self, key: &[u8], time: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.into(), time);
+    /// None yet; what they take counts against `memory`.
+    pub(crate) fn new(memory: &Arc<Memory>) -> Self {
+        Self(Arc::new(Mutex::new(Series { times: HashMap::new(), bytes: 0, counted: memory.none() })))
+    }
+
+    fn series(&self) -> MutexGuard<'_, Series> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, key: &[u8], time: i64) -> Result<(), Error> {
+        let mut series = self.series();
+        series.bytes += key.len() + SERIES_BYTES;
+        if series.bytes > series.counted.bytes() {
+            let wanted = series.bytes + SERIES_STEP_BYTES;
+            series.counted.resize(wanted)?;
+        }
+        series.times.insert(key.into(), time);
+        Ok(())
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
@@ -176,7 +206,7 @@ impl Seen {
 
     /// The time of the last row of a series.
     pub(crate) fn time(&self, key: &[u8]) -> Option<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+        self.series().times.get(key).copied()
     }
 }
 

@@ -14,7 +14,7 @@ use tessera_manifest::value::{DataType, Value};
 use super::fixtures::{MS, batch, block_on, collect, column, rows_of, sequence};
 use super::{Dedup, Layout, Options, Output, RowOrder, Run, RunTraits, Seen, Selection, merge, merge_selected};
 use crate::memtable::{Memtable, Rows};
-use crate::request::OpType;
+use crate::request::{Memory, OpType};
 
 /// The time first, so that key order is not display order.
 fn schema() -> Arc<Schema> {
@@ -157,7 +157,7 @@ proptest! {
             sorted.sort();
             prop_assert_eq!(rows, sorted, "{:?} in any order", dedup);
 
-            let last = Selection { order: RowOrder::Key, last_rows: Some(Seen::default()) };
+            let last = Selection { order: RowOrder::Key, last_rows: Some(Seen::new(&Memory::new(1 << 20))) };
             let rows = rows_of(&block_on(collect(merge_selected(&layout, all(), options, last).unwrap())).unwrap());
             let mut newest: BTreeMap<Value, Vec<Value>> = BTreeMap::new();
             for row in &expected {

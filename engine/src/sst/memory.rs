@@ -44,6 +44,11 @@ impl Memory {
         Ok(Reserved { memory: Arc::clone(self), bytes })
     }
 
+    /// A part of no bytes, to be resized.
+    pub(crate) fn none(self: &Arc<Self>) -> Reserved {
+        Reserved { memory: Arc::clone(self), bytes: 0 }
+    }
+
     fn take(&self, bytes: usize) -> Result<(), Error> {
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.bytes_max);
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
@@ -71,6 +76,25 @@ impl Memory {
     }
 }
 
+impl Reserved {
+    /// Is `bytes` from here on.
+    ///
+    /// # Errors
+    /// [`Error::ScanMemory`] when what more that is is not left; it is what it was then.
+    pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Error> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.memory.take(more)?,
+            None => self.memory.give_back(self.bytes - bytes),
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Drop for Reserved {
     fn drop(&mut self) {
         self.memory.give_back(self.bytes);
@@ -92,6 +116,11 @@ mod tests {
         }
         let second = memory.reserve(40).unwrap();
         assert_eq!((memory.used(), memory.peak()), (100, 100));
+        let mut first = first;
+        assert!(first.resize(61).is_err());
+        first.resize(10).unwrap();
+        assert_eq!((memory.used(), first.bytes()), (50, 10));
+        first.resize(60).unwrap();
         drop((first, second));
         assert_eq!((memory.used(), memory.peak()), (0, 100));
     }

@@ -45,7 +45,7 @@ impl Reader {
         if matches!(self.order, Order::Time | Order::NewestFirst) && !self.last_rows {
             return reader.read_by_time(pieces, limit);
         }
-        let seen = self.last_rows.then(Seen::default);
+        let seen = self.last_rows.then(|| Seen::new(&self.memory));
         let opened = stream::iter(pieces).then(move |piece| {
             let (reader, seen) = (Arc::clone(&reader), seen.clone());
             async move { reader.read_piece(&piece, seen).await }
@@ -89,7 +89,7 @@ impl Reader {
                 runs.push(reader.open_file(piece, file, residual.as_ref(), Some(seen)).await?.into_run());
             }
         }
-        let found = Seen::default();
+        let found = Seen::new(&self.memory);
         let options = Options { dedup: Dedup::LastRow, output: Output::User };
         let select = Selection { order: RowOrder::Key, last_rows: Some(found.clone()) };
         let mut rows = merge_selected(&reader.layout, runs, options, select)?;

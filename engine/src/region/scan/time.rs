@@ -23,6 +23,8 @@ use crate::sst::{self, Reserved};
 /// Rows beyond the limit that are gathered at least before the surplus is thrown away; as many as the limit where that is
 /// more, so that a row is sorted a few times at most.
 const SURPLUS_ROWS: usize = 4 * BATCH_ROWS;
+/// Bytes that a row takes while it is sorted: its time and its place.
+const PLACE_BYTES: usize = 16;
 /// Rows of a group from which on it may pay to look for the first by their times alone; few in tests, so that the models
 /// meet it.
 const ROWS_MIN: u64 = if cfg!(test) { 2 } else { 4 * BATCH_ROWS as u64 };
@@ -46,7 +48,7 @@ impl Reader {
     }
 
     /// The rows of a piece in order of time, the first few if there is a limit, in batches.
-    async fn sort_piece(&self, piece: &Piece, limit: Option<usize>) -> Result<Vec<(RecordBatch, Arc<Reserved>)>, sst::Error> {
+    async fn sort_piece(&self, piece: &Piece, limit: Option<usize>) -> Result<Vec<(RecordBatch, Arc<Vec<Reserved>>)>, sst::Error> {
         let descending = self.order == Order::NewestFirst;
         let (wanted, time) = self.with_time(&self.layout.wanted())?;
         let mut first = match limit {
@@ -72,10 +74,11 @@ impl Reader {
             }
         }
         kept.sort(limit, self)?;
-        let Some(sorted) = kept.batches.pop() else { return Ok(Vec::new()) };
+        let Kept { batches, reserved, .. } = kept;
+        let Some(sorted) = batches.into_iter().next() else { return Ok(Vec::new()) };
         let sorted = sorted.project(&(0..self.layout.output().fields().len()).collect::<Vec<_>>());
         let sorted = sorted.map_err(sst::Error::arrow("sort rows by time"))?;
-        let reserved = Arc::new(self.memory.reserve(sorted.get_array_memory_size())?);
+        let reserved = Arc::new(reserved);
         let starts = (0..sorted.num_rows()).step_by(BATCH_ROWS);
         Ok(starts.map(|at| (sorted.slice(at, BATCH_ROWS.min(sorted.num_rows() - at)), Arc::clone(&reserved))).collect())
     }
@@ -162,14 +165,23 @@ impl Kept {
     /// Makes one sorted batch of all, and keeps the first rows if there is a limit.
     fn sort(&mut self, limit: Option<usize>, reader: &Reader) -> Result<(), sst::Error> {
         let Some(schema) = self.batches.first().map(RecordBatch::schema) else { return Ok(()) };
+        // All rows are there twice until they are one batch; then those that stay are, beside the places of all.
+        let once = self.reserved.iter().map(Reserved::bytes).sum();
+        let mut counted = reader.memory.reserve(once)?;
         let all = concat_batches(&schema, &self.batches).map_err(sst::Error::arrow("sort rows by time"))?;
         self.batches.clear();
+        self.reserved.clear();
+        let (rows, bytes) = (all.num_rows(), all.get_array_memory_size());
+        let stay = limit.map_or(rows, |limit| limit.min(rows));
+        counted.resize(bytes + rows * PLACE_BYTES + bytes / rows.max(1) * stay)?;
         let times: &ArrayRef = all.column(self.time);
         let options = SortOptions { descending: self.descending, nulls_first: true };
         let places: UInt32Array = sort_to_indices(times, Some(options), limit).map_err(sst::Error::arrow("sort rows by time"))?;
         let sorted = take_record_batch(&all, &places).map_err(sst::Error::arrow("sort rows by time"))?;
+        drop((all, places));
+        counted.resize(sorted.get_array_memory_size())?;
         self.rows = sorted.num_rows();
-        self.reserved = vec![reader.memory.reserve(sorted.get_array_memory_size())?];
+        self.reserved.push(counted);
         self.batches.push(sorted);
         Ok(())
     }

@@ -57,3 +57,39 @@ fn scans_that_share_a_memory_hold_no_more_than_it_together() {
         begun(&memory).await.unwrap();
     });
 }
+
+#[test]
+fn rows_that_are_sorted_by_time_count_twice_beside_their_places() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        world.write(OpType::Put, &points(500, 0, 40, 1.0)).await;
+        world.region.flush().await.unwrap();
+        let memory = Memory::new(1 << 30);
+        let request = ScanRequest { order: Order::Time, memory: Some(Arc::clone(&memory)), ..ScanRequest::default() };
+        let batches = world.batches(request).await;
+        // All are parts of one batch.
+        let sorted = batches[0].get_array_memory_size();
+        assert!(memory.peak() > 2 * sorted + 20_000 * 12, "{} bytes for {sorted}", memory.peak());
+        drop(batches);
+        assert_eq!(memory.used(), 0);
+    });
+}
+
+#[test]
+fn series_whose_last_row_was_found_count_until_the_scan_ends() {
+    block_on(async {
+        let world = World::new(MergeMode::LastRow, Config::default()).await;
+        world.write(OpType::Put, &points(3_000, 0, 4, 1.0)).await;
+        world.region.flush().await.unwrap();
+        let scan = world.region.scan(ScanRequest { last_rows: true, ..ScanRequest::default() }).await.unwrap();
+        let mut stream = scan.stream(0);
+        let mut rows = 0;
+        while let Some(batch) = stream.try_next().await.unwrap() {
+            rows += batch.num_rows();
+        }
+        assert_eq!(rows, 3_000);
+        assert!(scan.memory().0 >= 3_000 * 64, "{} bytes for 3,000 series", scan.memory().0);
+        drop(stream);
+        assert_eq!(scan.memory().0, 0);
+    });
+}
