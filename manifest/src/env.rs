@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use ulid::Ulid;
 
 use crate::id::{Epoch, FileId, Nonce};
@@ -195,6 +195,27 @@ where
     tokio::task::spawn_blocking(work)
 }
 
+/// The same for whoever awaits it: when that is dropped before the work has begun, it never begins.
+///
+/// # Errors
+/// When the work panicked, or the runtime ends.
+pub async fn run_blocking<F, R>(work: F) -> Result<R, JoinError>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    let mut task = AbortedOnDrop(spawn_blocking(work));
+    (&mut task.0).await
+}
+
+struct AbortedOnDrop<R>(JoinHandle<R>);
+
+impl<R> Drop for AbortedOnDrop<R> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Runs CPU-heavy work that waits for others in between (for channels, not for I/O or time) off the async threads.
 pub fn spawn_working<F>(work: F) -> JoinHandle<F::Output>
 where
@@ -221,4 +242,32 @@ where
         return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "a simulation has one thread"));
     }
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn work_that_nobody_waits_for_any_more_never_begins() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (release, released) = mpsc::sync_channel::<()>(1);
+            let busy = spawn_blocking(move || released.recv().unwrap());
+            let begun = Arc::new(AtomicBool::new(false));
+            let begins = Arc::clone(&begun);
+            let mut waiting = Box::pin(run_blocking(move || begins.store(true, Ordering::SeqCst)));
+            assert!(futures::poll!(&mut waiting).is_pending(), "the only thread is busy");
+            drop(waiting);
+            release.send(()).unwrap();
+            busy.await.unwrap();
+            // It comes behind what was dropped.
+            spawn_blocking(|| ()).await.unwrap();
+            assert!(!begun.load(Ordering::SeqCst));
+            assert_eq!(run_blocking(|| 7).await.unwrap(), 7);
+        });
+    }
 }

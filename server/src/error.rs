@@ -12,6 +12,8 @@ pub enum Code {
     Unsupported = 1001,
     /// A defect of the server.
     Internal = 1003,
+    /// The client went away before the statement had an answer.
+    Cancelled = 1005,
     /// An argument, value or option is wrong.
     InvalidArguments = 1004,
     /// Something has to be in another state first; the message says which and how.
@@ -46,10 +48,11 @@ pub enum Code {
 
 impl Code {
     /// All codes.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Unsupported,
         Self::Internal,
         Self::InvalidArguments,
+        Self::Cancelled,
         Self::IllegalState,
         Self::InvalidSyntax,
         Self::PlanQuery,
@@ -80,6 +83,7 @@ impl Code {
             Self::TableNotFound | Self::ColumnNotFound | Self::DatabaseNotFound | Self::ProcedureNotFound => 404,
             Self::TableAlreadyExists | Self::DatabaseAlreadyExists | Self::IllegalState => 409,
             Self::ResourcesExhausted => 429,
+            Self::Cancelled => 499,
             Self::RegionNotReady | Self::RegionBusy | Self::StorageUnavailable => 503,
             Self::Internal | Self::ExecuteQuery => 500,
         }

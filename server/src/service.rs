@@ -7,6 +7,7 @@ use futures::stream::BoxStream;
 use tessera_manifest::id::TableId;
 use tessera_metaclient::keys::Switch;
 use tessera_metaclient::procedure::{ProcedureId, Record};
+use tokio_util::sync::CancellationToken;
 
 use crate::doctor::Report;
 use crate::error::ServerError;
@@ -29,7 +30,11 @@ pub enum Output {
 pub trait SqlService: Send + Sync + 'static {
     /// Executes the statements of `sql` (separated by `;`) in order, in `database`, and stops at the first
     /// that fails; what the earlier ones did stays done.
-    async fn execute(&self, sql: &str, database: &str) -> Result<Vec<Output>, ServerError>;
+    ///
+    /// Once `gone` is cancelled nobody waits for the answer. What the text writes is written all the same, as if somebody
+    /// did; the statements behind the last one that writes end where they are, also before their first row, and give back
+    /// what they hold.
+    async fn execute(&self, sql: &str, database: &str, gone: &CancellationToken) -> Result<Vec<Output>, ServerError>;
 }
 
 /// What operators ask for, beside SQL.

@@ -24,6 +24,7 @@ use tessera_metaclient::kv::KvBackend;
 use tessera_metaclient::procedure::{Fence, Runner, RunnerOptions};
 use tessera_metaclient::repartition::{RegionPort, Tools as RepartitionTools};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{self, Catalogs, Closed, DEFAULT_DATABASE, from_catalog, information_schema};
 use crate::ddl::turns::Turns;
@@ -266,19 +267,32 @@ impl Standalone {
 
 #[async_trait]
 impl SqlService for Standalone {
-    async fn execute(&self, sql: &str, database: &str) -> Result<Vec<Output>, ServerError> {
+    async fn execute(&self, sql: &str, database: &str, gone: &CancellationToken) -> Result<Vec<Output>, ServerError> {
         let database = if database.is_empty() { DEFAULT_DATABASE } else { database };
         self.catalogs.require_database(database).await?;
         let statements = parse(sql)?;
         let last = statements.len().saturating_sub(1);
+        // A read before that may fail and so keep a write from being done: whether it is must not depend on when the client goes.
+        let writes_end = statements.iter().rposition(|statement| !statement.only_reads()).map_or(0, |at| at + 1);
         let mut outputs = Vec::with_capacity(statements.len());
         for (at, statement) in statements.into_iter().enumerate() {
-            let output = self.run(statement, database).await?;
-            // Rows are read lazily, and the next statement may change what they are read from.
-            outputs.push(if at == last { output } else { settle(output).await? });
+            let answer = async {
+                let output = self.run(statement, database).await?;
+                // Rows are read lazily, and the next statement may change what they are read from.
+                if at == last { Ok(output) } else { settle(output).await }
+            };
+            outputs.push(if at < writes_end { answer.await? } else { wanted(answer, gone).await? });
         }
         Ok(outputs)
     }
+}
+
+/// An answer, which ends where it is once the client has gone.
+async fn wanted(answer: impl Future<Output = Result<Output, ServerError>>, gone: &CancellationToken) -> Result<Output, ServerError> {
+    gone.run_until_cancelled(answer).await.unwrap_or_else(|| {
+        metrics::counter!("tessera_reads_abandoned_total").increment(1);
+        Err(ServerError::new(Code::Cancelled, "the client went away before it had its answer"))
+    })
 }
 
 /// Reads all rows of a result into memory.

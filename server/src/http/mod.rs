@@ -9,8 +9,8 @@
 //! | `GET /v1/version` | name and version |
 //!
 //! Invariants:
-//! - A statement that has begun runs to its end, even if the client goes away: half a DDL helps nobody. Rows are
-//!   computed only while the client reads them.
+//! - What a request writes is written, even if the client goes away: half a DDL helps nobody. What it only reads ends when
+//!   the connection does, also before the first row; after it rows are computed only while the client reads them.
 //! - After a shutdown has begun no connection is accepted; [`serve`] returns when the running requests are done, or
 //!   when their time is up.
 

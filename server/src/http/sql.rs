@@ -11,6 +11,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
 use tessera_manifest::env::{self, Stopwatch};
+use tokio_util::sync::CancellationToken;
 
 use super::{Shared, answer};
 use crate::config::limits;
@@ -60,10 +61,13 @@ async fn run(shared: &Shared, job: &Job, watch: Stopwatch) -> Response {
     }
 }
 
-/// Runs the statements in a task of their own, so that they end even if the client goes away.
+/// Runs the statements in a task of their own, so that those that write end even if the client goes away: then this future is
+/// dropped, and those that only read are told.
 async fn execute(shared: &Shared, job: &Job) -> Result<Vec<Output>, ServerError> {
     let (service, sql, database) = (shared.service.clone(), job.sql.clone(), job.database.clone());
-    let statement = async move { service.execute(&sql, &database).await };
+    let gone = CancellationToken::new();
+    let _told_when_dropped = gone.clone().drop_guard();
+    let statement = async move { service.execute(&sql, &database, &gone).await };
     let task = env::spawn(shared.statements.track_future(statement));
     task.await.unwrap_or_else(|error| Err(ServerError::new(Code::Internal, format!("the statement failed by a defect: {error}"))))
 }

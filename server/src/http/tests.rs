@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use tessera_manifest::env;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
@@ -46,7 +47,7 @@ fn rows(items: Vec<Result<RecordBatch, ServerError>>) -> Output {
 
 #[async_trait]
 impl SqlService for Memory {
-    async fn execute(&self, sql: &str, database: &str) -> Result<Vec<Output>, ServerError> {
+    async fn execute(&self, sql: &str, database: &str, gone: &CancellationToken) -> Result<Vec<Output>, ServerError> {
         let boom = || Err(ServerError::new(Code::StorageUnavailable, "the disk is gone"));
         match sql {
             "db" => Err(ServerError::new(Code::DatabaseNotFound, format!("database '{database}' does not exist"))),
@@ -63,6 +64,12 @@ impl SqlService for Memory {
                 self.release.notified().await;
                 self.ended.fetch_add(1, SeqCst);
                 Ok(vec![Output::Affected(1)])
+            }
+            "endless" => {
+                self.begun.notify_one();
+                gone.cancelled().await;
+                self.ended.fetch_add(1, SeqCst);
+                Err(ServerError::new(Code::Cancelled, "nobody waits for it"))
             }
             text if text.starts_with("-- long") => Ok(vec![Output::Affected(text.len() as u64)]),
             other => Err(ServerError::new(Code::InvalidSyntax, format!("'{other}' is not SQL"))),
@@ -332,6 +339,21 @@ async fn a_statement_ends_even_if_its_client_goes_away() {
     let Server { service, stop, task, .. } = server;
     stop.send(()).unwrap();
     service.release.notify_one();
+    task.await.unwrap().unwrap();
+    assert_eq!(service.ended.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_statement_is_told_that_its_client_went_away() {
+    let server = Server::start().await;
+    let mut stream = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    stream.write_all(b"GET /v1/sql?sql=endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    server.service.begun.notified().await;
+    assert_eq!(server.sql("write", "json").await.status, 200);
+    assert_eq!(server.service.ended.load(SeqCst), 0, "others come and go");
+    drop(stream);
+    let Server { service, stop, task, .. } = server;
+    stop.send(()).unwrap();
     task.await.unwrap().unwrap();
     assert_eq!(service.ended.load(SeqCst), 1);
 }

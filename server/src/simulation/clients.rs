@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use tessera_engine::request::ScanRequest;
 use tessera_manifest::env::{Moment, sleep};
 use tessera_metaclient::testing::Random;
+use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Fields, Key};
 use super::possible::Mode;
@@ -236,7 +237,7 @@ pub(super) async fn scanner(world: Arc<World>, mut random: Random) {
 /// Runs a statement; whether it succeeded.
 pub(super) async fn statement(world: &World, process: &Process, patience: Duration, sql: &str) -> bool {
     world.trace.note(format_args!("statement: {sql}"));
-    match process.ask(patience, process.server.execute(sql, "public")).await {
+    match process.ask(patience, process.server.execute(sql, "public", &CancellationToken::new())).await {
         Asked::Answered(Ok(outputs)) => {
             drop(outputs);
             world.trace.note(format_args!("done: {sql}"));
@@ -358,7 +359,7 @@ async fn cancel(world: &World, process: &Process, wait: Duration) {
 
 /// Every row by statement, through the planner, as the server's users see them.
 pub(super) async fn select(process: &Process) -> Result<Vec<Row>, ServerError> {
-    let mut outputs = process.server.execute("SELECT host, ts, v, w FROM t", "public").await?;
+    let mut outputs = process.server.execute("SELECT host, ts, v, w FROM t", "public", &CancellationToken::new()).await?;
     let Some(Output::Rows { stream, .. }) = outputs.pop() else { panic!("a query answers rows") };
     let batches: Vec<RecordBatch> = stream.try_collect().await?;
     Ok(batches.iter().flat_map(rows_of).collect())

@@ -7,6 +7,7 @@ use tessera_manifest::env::{self, sleep};
 use tessera_metaclient::procedure::{Phase, Record};
 use tessera_metaclient::testing::Random;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::clients::{LONG, WRITERS, operator, partitioner, scan, scanner, writer};
 use super::journeys::traveller;
@@ -81,11 +82,11 @@ async fn create(world: &World, random: &mut Random) {
     // With the second, compactions take some files of many, so that what they may forget depends on the others.
     let files = *rules::pick(random, &["", ", 'compaction.twcs.trigger_file_num' = '3'"]);
     let columns = "host STRING, ts TIMESTAMP(3) TIME INDEX, v BIGINT, w BIGINT, PRIMARY KEY (host)";
-    server.execute(&format!("CREATE TABLE t ({columns}) WITH ({mode}{files})"), "public").await.unwrap();
+    server.execute(&format!("CREATE TABLE t ({columns}) WITH ({mode}{files})"), "public", &CancellationToken::new()).await.unwrap();
     let sql = format!("ALTER TABLE t {}", rules::partition_on(random, world.mode));
     world.trace.note(format_args!("{sql}"));
     // That is, unless it is what the table has.
-    let _nothing_to_do = server.execute(&sql, "public").await;
+    let _nothing_to_do = server.execute(&sql, "public", &CancellationToken::new()).await;
     server.close().await.unwrap();
     life.kill();
 }

@@ -122,6 +122,36 @@ pub enum Statement {
     Unsupported(String),
 }
 
+impl Statement {
+    /// Whether it changes nothing, neither here nor in a file: all that comes of it is its answer.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::Query(_)
+            | Self::ExplainRepartition(_)
+            | Self::ShowDatabases { .. }
+            | Self::ShowTables { .. }
+            | Self::ShowCreateTable(_)
+            | Self::ShowPartitions(_)
+            | Self::Describe(_)
+            | Self::Use(_)
+            | Self::Unsupported(_) => true,
+            Self::CreateDatabase { .. }
+            | Self::AlterDatabase { .. }
+            | Self::DropDatabase { .. }
+            | Self::CreateTable(_)
+            | Self::AlterTable { .. }
+            | Self::Repartition(_)
+            | Self::Truncate { .. }
+            | Self::DropTable { .. }
+            | Self::Admin { .. }
+            | Self::Write(_)
+            | Self::CopyFrom { .. }
+            | Self::CopyTo { .. } => false,
+        }
+    }
+}
+
 /// A change of a table's partition rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repartition {

@@ -7,6 +7,7 @@ mod ddl;
 mod dml;
 mod failing;
 mod faults;
+mod gone;
 mod held;
 mod kept;
 mod memory;
@@ -30,6 +31,7 @@ use tessera_engine::wal::{LogStore, NoopWal};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, Nonce};
 use tessera_metaclient::kv::{KvBackend, MemoryBackend};
+use tokio_util::sync::CancellationToken;
 
 use super::{Parts, Standalone};
 use crate::error::{Code, ServerError};
@@ -85,7 +87,7 @@ impl Session {
     }
 
     pub(super) async fn execute(&self, sql: &str) -> Result<Vec<Output>, ServerError> {
-        self.server.execute(sql, "public").await
+        self.server.execute(sql, "public", &CancellationToken::new()).await
     }
 
     /// The batches of the last statement.

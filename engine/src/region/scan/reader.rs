@@ -190,11 +190,15 @@ impl Reader {
     async fn open_memtable(&self, piece: &Piece, snapshot: Arc<Snapshot>) -> Result<Run, sst::Error> {
         let (layout, time) = (Arc::clone(&self.layout), self.time);
         let rows = if self.dedup == Dedup::LastRow { Rows::Newest } else { Rows::All };
-        // What is sorted are places of rows, with time and sequence.
-        let reserved = self.memory.reserve(snapshot.rows() * 40)?;
-        let sorted = env::spawn_blocking(move || snapshot.sorted_rows(&layout, Some(time), rows)).await;
+        let memory = Arc::clone(&self.memory);
+        let sort = move || {
+            // What is sorted are places of rows, with time and sequence. They are counted until the work ends, even if nobody
+            // waits for it any more.
+            let reserved = memory.reserve(snapshot.rows() * 40)?;
+            Ok::<_, sst::Error>((snapshot.sorted_rows(&layout, Some(time), rows)?, reserved))
+        };
         let stopped = |_| sst::Error::BatchShape { detail: "sorting a memtable was stopped".to_owned() };
-        let sorted = sorted.map_err(stopped)??;
+        let (sorted, reserved) = env::run_blocking(sort).await.map_err(stopped)??;
         let traits = sorted.traits();
         let slice = match &piece.slice {
             Slice::Keys(slice) => Some(slice.clone()),

@@ -76,7 +76,7 @@ async fn statements_ask_the_metadata_store_so_often_and_no_more() {
     ];
     let requests = async |sql: &str, database: &str| {
         let before = kv.requests.load(Ordering::SeqCst);
-        match session.server.execute(sql, database).await.unwrap().pop().unwrap() {
+        match session.server.execute(sql, database, &CancellationToken::new()).await.unwrap().pop().unwrap() {
             Output::Rows { stream, .. } => drop(stream.try_collect::<Vec<_>>().await.unwrap()),
             Output::Affected(_) => {}
         }
