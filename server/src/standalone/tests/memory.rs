@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::select_all;
 use tessera_engine::config::Config;
 use tessera_engine::wal::NoopWal;
 use tessera_manifest::env::{Env, spawn};
@@ -66,7 +67,10 @@ async fn the_scans_of_a_statement_share_its_memory_and_statements_do_not() {
 
     // Each scan has its encoded rows when the store is asked for them, and fits alone.
     store.hold();
-    let (code, message) = session.refused("SELECT sum(v) FROM wide").await;
+    let (code, message) = tokio::select! {
+        refused = session.refused("SELECT sum(v) FROM wide") => refused,
+        () = store.is_waited_for(REGIONS) => panic!("all together they hold {}", held()),
+    };
     assert_eq!(code, Code::InvalidArguments, "{message}");
     assert!(message.contains("engine.scan_bytes_max") && message.contains(&LIMIT.to_string()), "{message}");
     until(|| store.reads().waiting == 0 && held() == 0.0).await;
@@ -78,7 +82,10 @@ async fn the_scans_of_a_statement_share_its_memory_and_statements_do_not() {
         let (server, sql) = (Arc::clone(&server), pair(first));
         pairs.push(spawn(async move { server.rows(&sql).await }));
     }
-    store.is_waited_for(REGIONS).await;
+    tokio::select! {
+        () = store.is_waited_for(REGIONS) => {}
+        (ended, ..) = select_all(&mut pairs) => panic!("none can end: {ended:?}"),
+    }
     assert!(held() > LIMIT as f64, "all together they hold {}", held());
     store.release();
     for pair in pairs {

@@ -54,7 +54,7 @@ fn scans_that_share_a_memory_hold_no_more_than_it_together() {
         assert!(crate::error_chain(&refused).contains("engine.scan_bytes_max"), "{refused}");
         drop(first);
         assert_eq!(memory.used(), 0);
-        begun(&memory).await.unwrap();
+        drop(begun(&memory).await.unwrap());
     });
 }
 
