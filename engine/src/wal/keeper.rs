@@ -152,7 +152,7 @@ impl Files {
         let temp = dir.join(format!("{name}.tmp"));
         let spare = dir.join(format!("{name}.spare"));
         let made = disk.preallocate(&temp, options.segment_bytes).and_then(|()| {
-            fs::rename(&temp, &spare)?;
+            disk.rename(&temp, &spare)?;
             disk.sync_dir(dir)
         });
         match made {
@@ -160,7 +160,7 @@ impl Files {
             Err(error) => {
                 // It holds space that others may wait for.
                 for leftover in [temp, spare] {
-                    if let Err(error) = fs::remove_file(&leftover) {
+                    if let Err(error) = disk.remove(&leftover) {
                         tracing::debug!(file = %leftover.display(), %error, "nothing to remove");
                     }
                 }
@@ -199,7 +199,7 @@ impl Files {
 
     /// Makes the file of a released segment a spare, or deletes it.
     fn clear(&self, number: u64, renamed: usize) -> io::Result<Option<PathBuf>> {
-        let Shared { dir, options, .. } = &*self.shared;
+        let Shared { dir, disk, options, .. } = &*self.shared;
         let path = dir.join(segment_file(number));
         let bytes = match fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
@@ -208,10 +208,10 @@ impl Files {
         };
         if bytes == options.segment_bytes && self.spares.len() + renamed < limits::SPARE_SEGMENTS_MAX {
             let spare = path.with_extension("spare");
-            fs::rename(&path, &spare)?;
+            disk.rename(&path, &spare)?;
             return Ok(Some(spare));
         }
-        fs::remove_file(&path)?;
+        disk.remove(&path)?;
         Ok(None)
     }
 }

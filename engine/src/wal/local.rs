@@ -118,7 +118,7 @@ impl LocalWal {
         let meta = read_or_create(&dir, &listing, &options, &env)?;
         let recovered = recover(&meta, &listing)?;
         recovered.unsettled.iter().try_for_each(|frame| settle(&*disk, frame))?;
-        let (spares, obsolete) = tidy(&listing, &meta, &options);
+        let (spares, obsolete) = tidy(&*disk, &listing, &meta, &options);
         let Recovered { catalog, epoch, last_segment, next_frame, next_entry, .. } = recovered;
         if epoch > meta.epoch {
             tracing::warn!(dir = %dir.display(), "wal segments are newer than {META_FILE}: was it restored from a backup?");
@@ -298,7 +298,7 @@ fn settle(disk: &dyn Disk, frame: &Unsettled) -> Result<(), WalError> {
 }
 
 /// Deletes leftovers; returns the files that can be used again and the segments that are not needed.
-fn tidy(listing: &Listing, meta: &Meta, options: &Options) -> (Vec<PathBuf>, Vec<u64>) {
+fn tidy(disk: &dyn Disk, listing: &Listing, meta: &Meta, options: &Options) -> (Vec<PathBuf>, Vec<u64>) {
     let (mut spares, mut surplus) = (Vec::new(), listing.temps.clone());
     for spare in &listing.spares {
         let fits = fs::metadata(spare).is_ok_and(|m| m.len() == options.segment_bytes);
@@ -306,7 +306,7 @@ fn tidy(listing: &Listing, meta: &Meta, options: &Options) -> (Vec<PathBuf>, Vec
         list.push(spare.clone());
     }
     for file in surplus {
-        if let Err(error) = fs::remove_file(&file) {
+        if let Err(error) = disk.remove(&file) {
             tracing::warn!(file = %file.display(), %error, "cannot remove a leftover of the wal");
         }
     }

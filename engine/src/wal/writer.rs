@@ -14,7 +14,7 @@
 //! - Once the header of a next segment may be on disk no frame goes into the old one, whatever fails: that header
 //!   says which frames the old one holds, and a reader ignores any more. The next frame rolls again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -219,11 +219,12 @@ impl Writer {
     }
 
     fn name_segment(&self, header: &SegmentHeader, spare: &Path, path: &Path) -> io::Result<File> {
+        let Shared { dir, disk, .. } = &*self.shared;
         let file = OpenOptions::new().read(true).write(true).open(spare)?;
-        self.shared.disk.write_at(&file, &header.encode(), 0)?;
-        self.shared.disk.sync_data(&file)?;
-        fs::rename(spare, path)?;
-        self.shared.disk.sync_dir(&self.shared.dir)?;
+        disk.write_at(&file, &header.encode(), 0)?;
+        disk.sync_data(&file)?;
+        disk.rename(spare, path)?;
+        disk.sync_dir(dir)?;
         Ok(file)
     }
 

@@ -61,16 +61,32 @@ impl Disk for Faulty {
         OsDisk.sync_data(file)
     }
 
+    fn create(&self, path: &Path) -> io::Result<File> {
+        OsDisk.create(path)
+    }
+
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        OsDisk.sync_all(file)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(dir)
+    }
+
     fn replace_file(&self, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
         if self.meta_full.load(Ordering::SeqCst) {
             self.metas_refused.fetch_add(1, Ordering::SeqCst);
             return Err(io::ErrorKind::StorageFull.into());
         }
         OsDisk.replace_file(dir, name, bytes)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        OsDisk.sync_dir(dir)
     }
 }
 
