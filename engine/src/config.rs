@@ -16,6 +16,9 @@ pub struct Config {
     pub wal_bytes_max: u64,
     /// Rows of a Parquet row group.
     pub row_group_rows: usize,
+    /// A part of an SST that is uploaded in several, at least, but for the last; an SST that is not larger is one put. Stores
+    /// take no parts below 5 MiB.
+    pub part_bytes: usize,
     /// Level of the zstd compression of SSTs, 1 to 22.
     pub zstd_level: i32,
     /// Whether an SST's checksum is verified when it is first read.
@@ -46,6 +49,7 @@ impl Default for Config {
             memtable_bytes_max: 512 << 20,
             wal_bytes_max: 1 << 30,
             row_group_rows: 128 * 1024,
+            part_bytes: 8 << 20,
             zstd_level: 1,
             verify_sst: true,
             metadata_cache_bytes: 128 << 20,

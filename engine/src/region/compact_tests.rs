@@ -1,7 +1,7 @@
 //! Compaction in regions: what readers see, what a crash or a fault at any store operation leaves, and zombies.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use object_store::ObjectStore;
@@ -24,6 +24,7 @@ struct Bench {
     dir: TempDir,
     store: PlanStore,
     options: BTreeMap<String, String>,
+    config: Config,
 }
 
 const LAST_ROW: &[(&str, &str)] = &[];
@@ -33,11 +34,16 @@ const APPEND: &[(&str, &str)] = &[("append_mode", "true")];
 impl Bench {
     fn new(options: &[(&str, &str)]) -> Self {
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { dir: TempDir::new().unwrap(), store: PlanStore::new(), options }
+        Self { dir: TempDir::new().unwrap(), store: PlanStore::new(), options, config: Config::default() }
+    }
+
+    /// Every file that it writes is uploaded in several parts.
+    fn in_parts(options: &[(&str, &str)]) -> Self {
+        Self { config: Config { row_group_rows: 1, part_bytes: 1, ..Config::default() }, ..Self::new(options) }
     }
 
     async fn start(&self) -> Engine {
-        let engine = start(self.dir.path(), Arc::new(self.store.clone()) as Arc<dyn ObjectStore>, Config::default()).await;
+        let engine = start(self.dir.path(), Arc::new(self.store.clone()) as Arc<dyn ObjectStore>, self.config.clone()).await;
         // Nothing runs but what a test asks for.
         engine.stop_background().await;
         engine
@@ -274,9 +280,9 @@ async fn scenario(region: &Arc<Region>) -> Vec<Vec<Value>> {
 }
 
 /// Every store operation of the scenario fails once, or it and all later ones: done or not.
-async fn every_fault(options: &[(&str, &str)], fault: Fault, for_good: bool, stride: usize) {
+async fn every_fault(bench: impl Fn() -> Bench, fault: Fault, for_good: bool, stride: usize) {
     let operations = {
-        let bench = Bench::new(options);
+        let bench = bench();
         let engine = bench.start().await;
         let region = bench.create(&engine).await;
         bench.store.plan(|_| Fault::None);
@@ -285,7 +291,7 @@ async fn every_fault(options: &[(&str, &str)], fault: Fault, for_good: bool, str
     };
     assert!(operations > 20, "the scenario makes only {operations} requests");
     for at in (0..operations).step_by(stride) {
-        let bench = Bench::new(options);
+        let bench = bench();
         let engine = bench.start().await;
         let region = bench.create(&engine).await;
         bench.store.plan(move |op| if op.number == at || (for_good && op.number > at) { fault_of(fault, op.verb) } else { Fault::None });
@@ -316,22 +322,42 @@ fn fault_of(fault: Fault, verb: &str) -> Fault {
 
 #[tokio::test]
 async fn a_crash_before_any_operation_loses_and_doubles_nothing() {
-    every_fault(APPEND, Fault::Refused, true, 1).await;
+    every_fault(|| Bench::new(APPEND), Fault::Refused, true, 1).await;
 }
 
 #[tokio::test]
 async fn a_crash_after_any_operation_loses_and_doubles_nothing() {
-    every_fault(APPEND, Fault::Lost, true, 1).await;
+    every_fault(|| Bench::new(APPEND), Fault::Lost, true, 1).await;
 }
 
 #[tokio::test]
 async fn an_operation_that_fails_once_is_made_up_for() {
-    every_fault(APPEND, Fault::Refused, false, 1).await;
-    every_fault(LAST_NON_NULL, Fault::Refused, false, 5).await;
+    every_fault(|| Bench::new(APPEND), Fault::Refused, false, 1).await;
+    every_fault(|| Bench::new(LAST_NON_NULL), Fault::Refused, false, 5).await;
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_made_up_for() {
-    every_fault(APPEND, Fault::Lost, false, 1).await;
-    every_fault(LAST_ROW, Fault::Lost, false, 5).await;
+    every_fault(|| Bench::new(APPEND), Fault::Lost, false, 1).await;
+    every_fault(|| Bench::new(LAST_ROW), Fault::Lost, false, 5).await;
+}
+
+#[tokio::test]
+async fn a_part_that_is_not_taken_leaves_no_half_of_a_file() {
+    let verbs = Arc::new(Mutex::new(BTreeSet::new()));
+    {
+        let bench = Bench::in_parts(LAST_ROW);
+        let region = bench.create(&bench.start().await).await;
+        let seen = Arc::clone(&verbs);
+        bench.store.plan(move |op| {
+            seen.lock().unwrap().insert(op.verb);
+            if op.verb == "complete" { Fault::Refused } else { Fault::None }
+        });
+        put(&region, &[row("a", 1, 1.0)]).await;
+        assert!(region.flush().await.is_err());
+        assert!(bench.store.objects("/sst/").await.is_empty() && region.in_flight().is_empty());
+    }
+    assert!(["put_multipart", "put_part", "complete", "abort"].iter().all(|verb| verbs.lock().unwrap().contains(verb)));
+    every_fault(|| Bench::in_parts(LAST_ROW), Fault::Refused, false, 3).await;
+    every_fault(|| Bench::in_parts(LAST_NON_NULL), Fault::Lost, false, 3).await;
 }

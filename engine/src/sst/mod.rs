@@ -81,6 +81,7 @@ pub struct Access {
     verified: Cache<FileKey, Arc<OnceCell<()>>>,
     verify: bool,
     row_group_rows: usize,
+    part_bytes: usize,
     zstd_level: i32,
 }
 
@@ -101,6 +102,7 @@ impl Access {
             verified: Cache::new(VERIFIED_FILES_MAX),
             verify: config.verify_sst,
             row_group_rows: config.row_group_rows.max(1),
+            part_bytes: config.part_bytes,
             zstd_level: config.zstd_level,
         }
     }

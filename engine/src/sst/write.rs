@@ -32,8 +32,6 @@ use crate::merge::layout::{Layout, OP_TYPE_COLUMN, SEQUENCE_COLUMN};
 use crate::merge::{BatchStream, Dedup, Options, Output, merge};
 use crate::options::SkippingIndex;
 
-/// Bytes of a part of a multi-part upload; files up to this size are one put.
-const PART_BYTES: usize = 8 << 20;
 /// Encoded bytes of a row group at most, about: what writers and mergers hold of each file.
 const ROW_GROUP_BYTES_MAX: usize = 8 << 20;
 /// Rows of a data page at most: what a point query decodes at least.
@@ -99,7 +97,8 @@ impl Access {
         let layout = Arc::new(Layout::merging(Arc::clone(&file.schema), None)?);
         let (batch_tx, batch_rx) = mpsc::channel(CHANNEL_ITEMS);
         let (part_tx, part_rx) = mpsc::channel(CHANNEL_ITEMS);
-        let job = Encoder { file, layout, path: path.clone(), row_group_rows: self.row_group_rows, zstd_level: self.zstd_level };
+        let Self { row_group_rows, part_bytes, zstd_level, .. } = *self;
+        let job = Encoder { file, layout, path: path.clone(), row_group_rows, part_bytes, zstd_level };
         let encoder = env::spawn_working(async move { job.run(batch_rx, &part_tx).await });
         let (fed, uploaded) = futures::join!(feed(rows, batch_tx), upload(&*self.store, &path, part_rx));
         let encoded = encoder.await.unwrap_or_else(|_| Err(Error::Stopped { path: path.clone() }));
@@ -200,6 +199,7 @@ struct Encoder {
     layout: Arc<Layout>,
     path: Path,
     row_group_rows: usize,
+    part_bytes: usize,
     zstd_level: i32,
 }
 
@@ -230,8 +230,9 @@ impl Encoder {
         while let Some(batch) = next {
             totals.add(&self.layout, &batch)?;
             writer.write(&batch).map_err(encode)?;
-            if writer.buffer().len() >= PART_BYTES {
-                send(mem::take(writer.buffer())).await?;
+            let buffer = writer.buffer().map_err(encode)?;
+            if buffer.len() >= self.part_bytes {
+                send(mem::take(buffer)).await?;
             }
             next = batches.recv().await;
         }

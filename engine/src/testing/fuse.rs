@@ -2,8 +2,7 @@
 
 use std::cmp::Ordering;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{self, AtomicUsize};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
@@ -21,7 +20,8 @@ pub(crate) enum Crash {
 #[derive(Debug, Clone)]
 pub(super) struct Fuse {
     crash: Crash,
-    begun: Arc<AtomicUsize>,
+    /// The names of the operations that were begun.
+    begun: Arc<Mutex<Vec<&'static str>>>,
     blown: Arc<Notify>,
 }
 
@@ -30,8 +30,8 @@ impl Fuse {
         Self { crash, begun: Arc::default(), blown: Arc::default() }
     }
 
-    pub(super) fn operations(&self) -> usize {
-        self.begun.load(atomic::Ordering::SeqCst)
+    pub(super) fn operations(&self) -> Vec<&'static str> {
+        self.begun.lock().unwrap().clone()
     }
 
     /// Waits for the crash.
@@ -40,8 +40,12 @@ impl Fuse {
     }
 
     /// Does one operation, or dies at it.
-    pub(super) async fn step<T>(&self, operation: impl Future<Output = T>) -> T {
-        let number = self.begun.fetch_add(1, atomic::Ordering::SeqCst);
+    pub(super) async fn step<T>(&self, verb: &'static str, operation: impl Future<Output = T>) -> T {
+        let number = {
+            let mut begun = self.begun.lock().unwrap();
+            begun.push(verb);
+            begun.len() - 1
+        };
         let (at, done) = match self.crash {
             Crash::Never => return operation.await,
             Crash::Before(at) => (at, false),

@@ -62,7 +62,7 @@ impl LogStore for MemoryLog {
             kept.entries.push((region, position, Bytes::from(payload.concat())));
             position
         };
-        Ok(Pending::done(self.fuse.step(append).await))
+        Ok(Pending::done(self.fuse.step("append", append).await))
     }
 
     fn replay(&self, region: RegionId, after: WalPosition) -> Result<EntryStream, WalError> {

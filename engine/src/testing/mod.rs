@@ -6,6 +6,8 @@
 //!   for crash in every_crash(ops) { disk.run(crash, scenario); look at disk.run(Crash::Never, ...) }
 //! ```
 //!
+//! An operation is a request to the store, each part of an upload and its end among them, or an append to the log.
+//!
 //! Invariants:
 //! - An operation that is done before the crash survives it; one after it does not happen, and nobody hears of it.
 //! - Everything of the dead process is dropped, with its runtime, before the next one starts.
@@ -53,7 +55,8 @@ impl Disk {
         let fuse = Fuse::new(crash);
         let store = Arc::new(CrashStore::new(Arc::clone(&self.objects), fuse.clone()));
         let wal = Arc::new(MemoryLog::open(Arc::clone(&self.log), fuse.clone()));
-        let parts = Parts { store, wal, node: NodeId(1), env: Env::system(), config: Config::default(), read_set: self.read_set.clone() };
+        let (config, read_set) = (Config::default(), self.read_set.clone());
+        let parts = Parts { store, wal, node: NodeId(1), env: Env::system(), config, read_set };
         let ended = runtime.block_on(async {
             let engine = Engine::start(parts);
             tokio::select! {
@@ -62,7 +65,7 @@ impl Disk {
             }
         });
         runtime.shutdown_background();
-        (ended, fuse.operations())
+        (ended, fuse.operations().len())
     }
 }
 

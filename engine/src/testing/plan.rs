@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use tokio::sync::Semaphore;
 
@@ -144,7 +144,8 @@ impl ObjectStore for PlanStore {
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, opts).await
+        let inner = self.meet("put_multipart", location, self.inner.put_multipart_opts(location, opts)).await?;
+        Ok(Box::new(PlanUpload { store: self.clone(), path: location.clone(), inner: Arc::new(tokio::sync::Mutex::new(inner)) }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -182,5 +183,29 @@ impl ObjectStore for PlanStore {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// An upload each part of which meets the plan.
+#[derive(Debug)]
+struct PlanUpload {
+    store: PlanStore,
+    path: Path,
+    inner: Arc<tokio::sync::Mutex<Box<dyn MultipartUpload>>>,
+}
+
+#[async_trait]
+impl MultipartUpload for PlanUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (store, path, inner) = (self.store.clone(), self.path.clone(), Arc::clone(&self.inner));
+        async move { store.meet("put_part", &path, async { inner.lock().await.put_part(data).await }).await }.boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.store.meet("complete", &self.path, async { self.inner.lock().await.complete().await }).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.store.meet("abort", &self.path, async { self.inner.lock().await.abort().await }).await
     }
 }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
+use tokio::sync::Mutex;
 
 use super::fuse::Fuse;
 
@@ -30,7 +31,7 @@ impl CrashStore {
 
     fn listed(&self, list: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
         let fuse = self.fuse.clone();
-        let all = async move { fuse.step(list.collect::<Vec<_>>()).await };
+        let all = async move { fuse.step("list", list.collect::<Vec<_>>()).await };
         futures::stream::once(all).flat_map(futures::stream::iter).boxed()
     }
 }
@@ -44,19 +45,20 @@ impl fmt::Display for CrashStore {
 #[async_trait]
 impl ObjectStore for CrashStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.fuse.step(self.inner.put_opts(location, payload, opts)).await
+        self.fuse.step("put", self.inner.put_opts(location, payload, opts)).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.fuse.step(self.inner.put_multipart_opts(location, opts)).await
+        let inner = self.fuse.step("put_multipart", self.inner.put_multipart_opts(location, opts)).await?;
+        Ok(Box::new(CrashUpload { inner: Arc::new(Mutex::new(inner)), fuse: self.fuse.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.fuse.step(self.inner.get_opts(location, options)).await
+        self.fuse.step("get", self.inner.get_opts(location, options)).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.fuse.step(self.inner.get_ranges(location, ranges)).await
+        self.fuse.step("get", self.inner.get_ranges(location, ranges)).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -65,7 +67,7 @@ impl ObjectStore for CrashStore {
             let store = store.clone();
             async move {
                 let location = location?;
-                store.fuse.step(store.inner.delete(&location)).await?;
+                store.fuse.step("delete", store.inner.delete(&location)).await?;
                 Ok(location)
             }
         };
@@ -81,10 +83,33 @@ impl ObjectStore for CrashStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.fuse.step(self.inner.list_with_delimiter(prefix)).await
+        self.fuse.step("list", self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.fuse.step(self.inner.copy_opts(from, to, options)).await
+        self.fuse.step("copy", self.inner.copy_opts(from, to, options)).await
+    }
+}
+
+/// An upload whose parts are lost with its process, unless it was completed.
+#[derive(Debug)]
+struct CrashUpload {
+    inner: Arc<Mutex<Box<dyn MultipartUpload>>>,
+    fuse: Fuse,
+}
+
+#[async_trait]
+impl MultipartUpload for CrashUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (inner, fuse) = (Arc::clone(&self.inner), self.fuse.clone());
+        async move { fuse.step("put_part", async { inner.lock().await.put_part(data).await }).await }.boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.fuse.step("complete", async { self.inner.lock().await.complete().await }).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.fuse.step("abort", async { self.inner.lock().await.abort().await }).await
     }
 }

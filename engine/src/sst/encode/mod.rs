@@ -121,8 +121,10 @@ impl FileWriter {
     }
 
     /// What was written since the caller last emptied it.
-    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
-        self.writer.inner_mut()
+    pub(super) fn buffer(&mut self) -> Result<&mut Vec<u8>> {
+        // The Parquet crate keeps the last few KiB to itself.
+        self.writer.flush()?;
+        Ok(self.writer.inner_mut())
     }
 
     /// Ends the file; what is left of its bytes.

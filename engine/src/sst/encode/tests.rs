@@ -36,7 +36,7 @@ fn ours(schema: &SchemaRef, batches: &[ArrayRef], group_rows_max: usize) -> Byte
     for column in batches {
         let schema = Arc::new(ArrowSchema::new(vec![schema.field(0).clone().with_data_type(column.data_type().clone())]));
         writer.write(&RecordBatch::try_new(schema, vec![Arc::clone(column)]).unwrap()).unwrap();
-        bytes.append(writer.buffer());
+        bytes.append(writer.buffer().unwrap());
     }
     bytes.extend(writer.finish().unwrap());
     bytes.into()
