@@ -16,11 +16,17 @@ pub(super) struct DiskLog {
     state: Mutex<Kept>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Kept {
     epoch: u32,
     last: u64,
     entries: Vec<(RegionId, WalPosition, Bytes)>,
+}
+
+impl DiskLog {
+    pub(super) fn copy(&self) -> Self {
+        Self { state: Mutex::new(self.state.lock().unwrap().clone()) }
+    }
 }
 
 #[derive(Debug)]

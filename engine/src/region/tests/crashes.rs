@@ -1,5 +1,7 @@
 //! Crashes before and after each operation of store and log, under concurrent writes.
 
+mod compaction;
+
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
