@@ -1,5 +1,6 @@
 //! Tests of the local log: conformance, locks, reuse of segments, failing disks, a model.
 
+mod crashes;
 mod damage;
 mod faults;
 mod model;
