@@ -7,7 +7,8 @@
 //! Invariants:
 //! - One opening at a time, by an OS lock that the kernel drops with the process.
 //! - What recovery accepted is durable before anybody sees it: a frame that a killed process had written but not
-//!   synced may be in the page cache only, so it is written again and synced.
+//!   synced may be in the page cache only, so it is written again and synced; so may the name of a segment, which the identity
+//!   file must not be ahead of.
 //! - An opening that appends nothing creates no segment.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -118,6 +119,7 @@ impl LocalWal {
         let meta = read_or_create(&dir, &listing, &options, &env)?;
         let recovered = recover(&meta, &listing)?;
         recovered.unsettled.iter().try_for_each(|frame| settle(&*disk, frame))?;
+        disk.sync_dir(&dir).map_err(|e| WalError::io("sync", &dir, e))?;
         let (spares, obsolete) = tidy(&*disk, &listing, &meta, &options);
         let Recovered { catalog, epoch, last_segment, next_frame, next_entry, .. } = recovered;
         if epoch > meta.epoch {

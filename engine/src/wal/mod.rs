@@ -16,7 +16,7 @@
 //! - Nothing is deleted before every region has released it.
 //!
 //! Crash order:
-//! - Opening: tail made durable, then the new epoch in the identity file, then the first append.
+//! - Opening: tail and names made durable, then the new epoch in the identity file, then the first append.
 //! - Append: `writer`. Releasing: `keeper` (identity file first, then the segment files).
 //! - The engine releases a position only after a committed manifest says that it is flushed.
 

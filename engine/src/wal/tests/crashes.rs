@@ -244,3 +244,27 @@ async fn a_crash_at_any_operation_of_the_log_loses_nothing_acknowledged() {
 async fn a_power_failure_of_a_log_that_is_synced_now_and_then_cuts_its_end() {
     crash_everywhere(SyncMode::Interval(Duration::from_secs(3_600)), 80).await;
 }
+
+/// A process dies with a name not yet durable, and the next one, which sees it, wherever it dies in its opening.
+#[tokio::test]
+async fn an_opening_names_no_segment_whose_name_the_power_may_take() {
+    let write = async |device: &Arc<Device>, ledger: &Ledger| {
+        let wal = open(device, SEGMENT, SyncMode::Always)?;
+        ledger.write(&wal, &[(0, 100)]).await?;
+        ledger.write(&wal, &[(0, 3_500)]).await
+    };
+    let (dir, ledger) = (TempDir::new().unwrap(), Ledger::default());
+    let device = Arc::new(Device::new(dir.path(), &Image::new()));
+    write(&device, &ledger).await.unwrap();
+    for (at, _) in device.trace().iter().enumerate().filter(|(_, verb)| **verb == "rename") {
+        for again in 0..10 {
+            let (dir, ledger) = (TempDir::new().unwrap(), Ledger::default());
+            let device = Arc::new(Device::new(dir.path(), &Image::new()));
+            device.begin(Crash::After(at));
+            drop(write(&device, &ledger).await);
+            device.begin(Crash::After(again));
+            drop(reopen(&device, &ledger, SyncMode::Always).await);
+            survives_power_failures(&device, &ledger, SyncMode::Always, at as u64).await;
+        }
+    }
+}
