@@ -1,6 +1,8 @@
-//! The scan of a table: some partitions for each region that can hold wanted rows.
+//! The scan of a table: some partitions for each region that can hold wanted rows, or some regions for each partition.
 //!
 //! Invariants:
+//! - Every partition is read at the same time, so that there are not more than [`PARTITIONS_MAX`]: of a table of many regions one
+//!   reads some regions one after the other.
 //! - All partitions of a region read one version of it, pinned before the first of them is read, at the generation that
 //!   the region's route has.
 //! - What is said of the order of rows holds for each partition.
@@ -29,6 +31,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
     SortOrderPushdownResult,
 };
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use tessera_engine::engine::Engine;
 use tessera_engine::error::Error as EngineError;
@@ -128,6 +131,9 @@ pub(crate) fn matching<'a>(table: &'a Table, filter: &'a Expr) -> impl Iterator<
     table.routes().iter().filter(move |route| any || !rules::disjoint(&route.rule, filter)).map(|route| route.region)
 }
 
+/// Partitions at most: each may hold a row group in memory, of which a statement has some.
+const PARTITIONS_MAX: usize = 32;
+
 /// Files of a region from which on rows are not merged into the order of keys: each would be open at the same time.
 const ORDERED_FILES_MAX: usize = 256;
 
@@ -151,7 +157,8 @@ impl TesseraScanExec {
         work: Work,
     ) -> Self {
         // A plan without partitions cannot be merged; the one partition of an empty scan has no rows.
-        let partitioning = Partitioning::UnknownPartitioning((regions.len() * request.streams).max(1));
+        let partitions = (regions.len() * request.streams).clamp(1, PARTITIONS_MAX);
+        let partitioning = Partitioning::UnknownPartitioning(partitions);
         let properties = PlanProperties::new(order, partitioning, EmissionType::Incremental, Boundedness::Bounded);
         // It gives way to other tasks itself; else each operator above would be made anew, for one between that does.
         let properties = properties.with_scheduling_type(SchedulingType::Cooperative);
@@ -176,6 +183,34 @@ impl TesseraScanExec {
     /// What is asked of a region, with the memory of the statement, if it has some for all its scans.
     fn request_in(&self, context: &TaskContext) -> ScanRequest {
         ScanRequest { memory: context.session_config().get_extension(), ..self.request.clone() }
+    }
+
+    /// A stream of a region, of all streams of all regions, which begins when it is polled.
+    fn part(&self, part: usize, partition: usize, context: &TaskContext) -> BoxStream<'static, Result<RecordBatch>> {
+        let (number, stream) = (part / self.request.streams, part % self.request.streams);
+        let Some(region) = self.regions.get(number).copied() else { return futures::stream::empty().boxed() };
+        let files = MetricBuilder::new(&self.metrics).counter("files", partition);
+        let skipped = MetricBuilder::new(&self.metrics).counter("files_skipped", partition);
+        let (source, request, scans, metrics) =
+            (self.source.clone(), self.request_in(context), Arc::clone(&self.scans), self.metrics.clone());
+        let open = async move {
+            let begin = || async { source.begin(region, request).await.map_err(|refused| wrap(refused.error)) };
+            let scan = scans[number].get_or_try_init(begin).await?;
+            if stream == 0 {
+                files.add(scan.files.len());
+                skipped.add(scan.files_skipped);
+                let cost = scan.rule_cost();
+                for (name, files) in
+                    [("rule_elided", cost.files_elided), ("rule_tested", cost.files_tested), ("rule_pruned", cost.files_pruned)]
+                {
+                    if files > 0 {
+                        MetricBuilder::new(&metrics).counter(name, partition).add(files);
+                    }
+                }
+            }
+            Ok::<_, DataFusionError>(scan.stream(stream).map_err(|error| wrap(from_engine(&error))))
+        };
+        futures::stream::once(open).try_flatten().boxed()
     }
 
     /// The same scan asked otherwise, with rows in the order of `properties`.
@@ -274,9 +309,10 @@ impl TesseraScanExec {
         })
     }
 
-    fn has_few_files(&self) -> bool {
+    /// Whether rows may be merged into an order: a partition for each stream of a region, of not too many files.
+    fn is_merged(&self) -> bool {
         let few = |region: &RegionId| self.source.engine.region(*region).is_ok_and(|region| region.info().files <= ORDERED_FILES_MAX);
-        self.regions.iter().all(few)
+        self.regions.len() * self.request.streams <= PARTITIONS_MAX && self.regions.iter().all(few)
     }
 
     /// What metadata says of all rows; only for a scan of them all.
@@ -394,36 +430,13 @@ impl ExecutionPlan for TesseraScanExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let schema = self.schema();
-        let (number, stream) = (partition / self.request.streams, partition % self.request.streams);
-        let Some(region) = self.regions.get(number).copied() else {
-            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::empty())));
-        };
         let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let files = MetricBuilder::new(&self.metrics).counter("files", partition);
-        let skipped = MetricBuilder::new(&self.metrics).counter("files_skipped", partition);
-        let (source, request, scans, metrics) =
-            (self.source.clone(), self.request_in(&context), Arc::clone(&self.scans), self.metrics.clone());
-        let open = async move {
-            let begin = || async { source.begin(region, request).await.map_err(|refused| wrap(refused.error)) };
-            let scan = scans[number].get_or_try_init(begin).await?;
-            if stream == 0 {
-                files.add(scan.files.len());
-                skipped.add(scan.files_skipped);
-                let cost = scan.rule_cost();
-                for (name, files) in
-                    [("rule_elided", cost.files_elided), ("rule_tested", cost.files_tested), ("rule_pruned", cost.files_pruned)]
-                {
-                    if files > 0 {
-                        MetricBuilder::new(&metrics).counter(name, partition).add(files);
-                    }
-                }
-            }
-            Ok::<_, DataFusionError>(scan.stream(stream).map_err(|error| wrap(from_engine(&error))))
-        };
+        let all = self.regions.len() * self.request.streams;
+        let step = self.properties.output_partitioning().partition_count();
+        let parts: Vec<_> = (partition..all).step_by(step).map(|part| self.part(part, partition, &context)).collect();
         let count = move |batch: RecordBatch| batch.record_output(&baseline);
-        let stream = futures::stream::once(open).try_flatten().map_ok(count).boxed();
-        Ok(Box::pin(cooperative(RecordBatchStreamAdapter::new(schema, stream))))
+        let stream = futures::stream::iter(parts).flatten().map_ok(count).boxed();
+        Ok(Box::pin(cooperative(RecordBatchStreamAdapter::new(self.schema(), stream))))
     }
 
     fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
@@ -433,7 +446,7 @@ impl ExecutionPlan for TesseraScanExec {
 
     fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
         let ScanRequest { order: present, last_rows, .. } = &self.request;
-        if *present != Order::Any || *last_rows || order.is_empty() || !self.has_order(order) || !self.has_few_files() {
+        if *present != Order::Any || *last_rows || order.is_empty() || !self.has_order(order) || !self.is_merged() {
             return Ok(SortOrderPushdownResult::Unsupported);
         }
         let request = ScanRequest { order: Order::Key, ..self.request.clone() };

@@ -99,3 +99,41 @@ async fn the_scans_of_a_statement_share_its_memory_and_statements_do_not() {
     }
     until(|| held() == 0.0).await;
 }
+
+#[tokio::test]
+async fn of_many_regions_some_are_read_at_a_time() {
+    const MANY: usize = 45;
+    let store = Arc::new(HeldStore::default());
+    let world = World { store: Arc::clone(&store) as _, ..World::new() };
+    let session = Arc::new(world.open().await);
+    let bounds = |region: usize| match region {
+        0 => "host < '01'".to_owned(),
+        last if last == MANY - 1 => format!("host >= '{last:02}'"),
+        other => format!("host >= '{other:02}' AND host < '{:02}'", other + 1),
+    };
+    let rules = (0..MANY).map(bounds).collect::<Vec<_>>().join(", ");
+    let columns = "host STRING, ts TIMESTAMP(3) TIME INDEX, v BIGINT, PRIMARY KEY (host)";
+    session.run(&format!("CREATE TABLE wide ({columns}) PARTITION ON COLUMNS (host) ({rules})")).await;
+    let rows = (0..MANY).flat_map(|host| (0..3).map(move |ts| format!("('{host:02}', {ts}, {})", host * 10 + ts)));
+    session.run(&format!("INSERT INTO wide VALUES {}", rows.collect::<Vec<_>>().join(", "))).await;
+    session.rows("ADMIN flush_table('wide')").await;
+    store.hold();
+    let server = Arc::clone(&session);
+    let sum = spawn(async move { server.rows("SELECT count(*), sum(v + 0) FROM wide").await });
+    store.is_waited_for(32).await;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        assert_eq!(store.reads().waiting, 32);
+    }
+    store.release();
+    let all: usize = (0..MANY).map(|host| host * 30 + 3).sum();
+    assert_eq!(sum.await.unwrap(), [format!("{}|{all}", 3 * MANY)]);
+    // Each order is that of all regions, whether it is merged or sorted.
+    let (first, last) = ("SELECT v FROM wide ORDER BY host, ts LIMIT 2", "SELECT v FROM wide ORDER BY ts DESC, host DESC LIMIT 2");
+    assert_eq!(session.rows(first).await, ["0", "1"]);
+    assert_eq!(session.rows(last).await, ["442", "432"]);
+    let ordered = session.rows("SELECT v FROM wide ORDER BY host, ts").await;
+    let expected: Vec<String> = (0..MANY).flat_map(|host| (0..3).map(move |ts| (host * 10 + ts).to_string())).collect();
+    assert_eq!(ordered, expected);
+    assert_eq!(session.rows("SELECT host, last_value(v ORDER BY ts) FROM wide GROUP BY host").await.len(), MANY);
+}
