@@ -143,7 +143,7 @@ async fn rows_come_in_the_order_that_is_asked_for() {
     // A tag of which one value is asked for does not matter, wherever it stands.
     session.run("INSERT INTO cpu (host, ts, v, n) VALUES ('a', 9000, 1, 1), ('a', 5, 1, 1), ('b', 7, 1, 1), ('a', 700, 1, 1)").await;
     for order in ["ts", "ts, host", "host DESC, ts"] {
-        let one = format!("SELECT CAST(ts AS BIGINT) FROM cpu WHERE host = 'a' AND v > 0 ORDER BY {order}");
+        let one = format!("SELECT CAST(ts AS BIGINT) AS t FROM cpu WHERE host = 'a' AND v > 0 ORDER BY {order}");
         let plan = session.rows(&format!("EXPLAIN {one}")).await.join("\n");
         assert!(plan.contains("order=key") && !plan.contains("SortExec"), "{plan}");
         let times: Vec<i64> = session.rows(&one).await.iter().map(|row| row.parse().unwrap()).collect();
