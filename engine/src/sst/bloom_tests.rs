@@ -33,7 +33,8 @@ fn traces() -> Arc<Schema> {
 
 /// Numbers all over the place, no two the same.
 fn trace(n: i64) -> Value {
-    Value::Int(n.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()))
+    let mixed = n.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    Value::Int((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9).cast_signed())
 }
 
 fn is(column: ColumnId, value: Value) -> Arc<Expr> {

@@ -170,7 +170,10 @@ async fn open(engine: &Engine) -> Arc<Region> {
 async fn prepare(engine: Engine, history: History, hosts: i64) {
     engine.stop_background().await;
     let region = engine.create_region(of_mode(history.mode())).await.unwrap();
-    let noise = |host: i64, factor: i64| host.wrapping_mul(factor) & i64::MAX;
+    let noise = |host: i64, factor: i64| {
+        let mixed = host.wrapping_mul(factor);
+        (mixed ^ (mixed >> 29)).wrapping_mul(factor) & i64::MAX
+    };
     let old = |host| with(host, host % 10, noise(host, 0x5851_f42d_4c95_7f2d), noise(host, 0x1405_7b7e_f767_814f));
     history.put(&region, (0..hosts).map(old).collect()).await;
     region.flush().await.unwrap();
