@@ -131,6 +131,13 @@ impl Region {
         self.may_compact(&version) && compaction::plan_up_to(&files, u64::MAX, &settings, Strategy::Regular).is_some()
     }
 
+    /// What the region keeps, for the metrics.
+    fn publish_space(&self) {
+        let version = self.pin();
+        let settings = Settings::of(&version.meta, &version.options);
+        self.shared.amplification.space(self.id, compaction::space(&self.candidates(&version), &settings));
+    }
+
     fn may_compact(&self, version: &Version) -> bool {
         let state = &version.state;
         !state.is_dropped() && !state.is_retired() && state.staging().is_none() && !self.repartition.holds_compactions()
@@ -234,6 +241,7 @@ impl Region {
         self.in_flight.end(begun);
         tracing::info!(region = %self.id, reason = pick.reason.name(), ?report, "compacted");
         self.shared.amplification.compacted(report.bytes_out);
+        self.publish_space();
         metrics::counter!("tessera_compactions_total", "reason" => pick.reason.name()).increment(1);
         metrics::counter!("tessera_compaction_read_bytes_total").increment(report.bytes_in);
         metrics::counter!("tessera_compaction_written_bytes_total").increment(report.bytes_out);
