@@ -58,7 +58,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "engine.compaction_parallelism", help: "Compactions at the same time, each of another region." },
     Key {
         path: "wal.provider",
-        help: "local, or noop for bulk loads: rows are in memory only until they are flushed, and a killed process loses them.",
+        help: "local, or noop for bulk loads: rows are in memory only until they are flushed; a killed process loses them, and so does an end whose flush fails.",
     },
     Key { path: "wal.segment_bytes", help: "Size of a preallocated WAL segment file in bytes, a multiple of 4096." },
     Key {

@@ -1,8 +1,8 @@
 //! The scan of a table: some partitions for each region that can hold wanted rows, or some regions for each partition.
 //!
 //! Invariants:
-//! - Every partition is read at the same time, so that there are not more than [`PARTITIONS_MAX`]: of a table of many regions one
-//!   reads some regions one after the other.
+//! - Every partition is read at the same time, so that there are not more than 32, or than there are cores: of a table of many
+//!   regions one reads some regions one after the other.
 //! - All partitions of a region read one version of it, pinned before the first of them is read, at the generation that
 //!   the region's route has.
 //! - What is said of the order of rows holds for each partition.
@@ -37,6 +37,7 @@ use tessera_engine::engine::Engine;
 use tessera_engine::error::Error as EngineError;
 use tessera_engine::region::Known;
 use tessera_engine::request::{FirstBuckets, Order, RegionScan, ScanRequest, Tags, run_ends};
+use tessera_manifest::env;
 use tessera_manifest::id::{ColumnId, Generation, RegionId};
 use tessera_manifest::rule::{CompareOp, Expr};
 use tessera_manifest::schema::{Column, SemanticType};
@@ -75,6 +76,15 @@ impl Source {
         let planned = Arc::new(table.info.schema.clone());
         let scan = match past {
             Some(past) => open.scan_past(past, Some(planned), request).await,
+            // Whoever meets a repartition ends what its coordinator left, and is not to be dropped half-way with its client.
+            None if open.is_staged() => {
+                let open = Arc::clone(&open);
+                let scan = env::spawn(async move { open.scan_under(Some(planned), request).await }).await;
+                let defect = |error: tokio::task::JoinError| {
+                    ServerError::new(Code::Internal, format!("the scan of region {region} failed by a defect: {error}"))
+                };
+                scan.map_err(|error| Refused::for_good(defect(error)))?
+            }
             None => open.scan_under(Some(planned), request).await,
         };
         let scan = scan.map_err(|error| closed_or(&error))?;
@@ -131,11 +141,11 @@ pub(crate) fn matching<'a>(table: &'a Table, filter: &'a Expr) -> impl Iterator<
     table.routes().iter().filter(move |route| any || !rules::disjoint(&route.rule, filter)).map(|route| route.region)
 }
 
-/// Partitions at most: each may hold a row group in memory, of which a statement has some.
+/// Regions that are read at the same time: each may hold row groups in memory, of which a statement has some.
 const PARTITIONS_MAX: usize = 32;
 
-/// Files of a region from which on rows are not merged into the order of keys: each would be open at the same time.
-const ORDERED_FILES_MAX: usize = 256;
+/// Files from which on rows are not merged into the order of keys: of each a row group would be held at the same time.
+const ORDERED_FILES_MAX: usize = 64;
 
 impl TesseraScanExec {
     /// A scan of the regions whose rule can match the request's filter; `schema` is that of the projection.
@@ -157,7 +167,8 @@ impl TesseraScanExec {
         work: Work,
     ) -> Self {
         // A plan without partitions cannot be merged; the one partition of an empty scan has no rows.
-        let partitions = (regions.len() * request.streams).clamp(1, PARTITIONS_MAX);
+        let all = regions.len() * request.streams;
+        let partitions = if regions.len() > PARTITIONS_MAX { all.min(PARTITIONS_MAX.max(work.streams)) } else { all.max(1) };
         let partitioning = Partitioning::UnknownPartitioning(partitions);
         let properties = PlanProperties::new(order, partitioning, EmissionType::Incremental, Boundedness::Bounded);
         // It gives way to other tasks itself; else each operator above would be made anew, for one between that does.
@@ -309,10 +320,11 @@ impl TesseraScanExec {
         })
     }
 
-    /// Whether rows may be merged into an order: a partition for each stream of a region, of not too many files.
+    /// Whether rows may be merged into an order: of not too many regions, which have not too many files together.
     fn is_merged(&self) -> bool {
-        let few = |region: &RegionId| self.source.engine.region(*region).is_ok_and(|region| region.info().files <= ORDERED_FILES_MAX);
-        self.regions.len() * self.request.streams <= PARTITIONS_MAX && self.regions.iter().all(few)
+        let files = |region: &RegionId| self.source.engine.region(*region).ok().map(|region| region.info().files);
+        let files: Option<usize> = self.regions.iter().map(files).sum();
+        self.regions.len() <= PARTITIONS_MAX && files.is_some_and(|files| files <= ORDERED_FILES_MAX)
     }
 
     /// What metadata says of all rows; only for a scan of them all.

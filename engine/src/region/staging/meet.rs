@@ -18,6 +18,12 @@ use crate::region::version::Version;
 use crate::staging::ReadSet;
 
 impl Region {
+    /// Whether a repartition is under way, so that a scan may have to end what its coordinator left: it is not to be dropped then.
+    #[must_use]
+    pub fn is_staged(&self) -> bool {
+        self.pin().state.staging().is_some()
+    }
+
     /// The version that a reader of now sees.
     pub(in crate::region) async fn current_version(&self) -> Result<Arc<Version>, Error> {
         let version = self.pin();
