@@ -220,7 +220,7 @@ impl Bench<'_> {
             env::sleep(Duration::from_millis(10)).await;
         };
         let store = node::store(dir.path())?;
-        Ok(Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config, read_set: None }))
+        Ok(Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config, read_set: None, reachable: None }))
     }
 
     async fn leave_in_log(&self, dir: &TempDir, batches: &[RecordBatch], regions: u32) -> Result<()> {

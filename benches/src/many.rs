@@ -70,7 +70,15 @@ impl ManyRegions<'_> {
         let requests = Arc::<AtomicUsize>::default();
         let store = Arc::new(Counted::new(node::store(self.dir)?, &requests));
         let wal = node::wal(self.dir).await?;
-        let engine = Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config: self.config.clone(), read_set: None });
+        let engine = Engine::start(Parts {
+            store,
+            wal,
+            node: NodeId(1),
+            env: Env::system(),
+            config: self.config.clone(),
+            read_set: None,
+            reachable: None,
+        });
         Ok((engine, requests))
     }
 }

@@ -249,7 +249,7 @@ impl Node {
 
 async fn engine(dir: &Path, config: Config, requests: &Arc<AtomicUsize>) -> Result<(Engine, Arc<dyn LogStore>)> {
     let (store, wal) = (Arc::new(Counted::new(store(dir)?, requests)), wal(dir).await?);
-    let parts = Parts { store, wal: Arc::clone(&wal), node: NODE, env: Env::system(), config, read_set: None };
+    let parts = Parts { store, wal: Arc::clone(&wal), node: NODE, env: Env::system(), config, read_set: None, reachable: None };
     Ok((Engine::start(parts), wal))
 }
 

@@ -26,6 +26,7 @@ use crate::region::Region;
 use crate::scheduler::{self, Node};
 use crate::shared::Shared;
 use crate::sst::Memory;
+use crate::take_over::TakeOvers;
 use crate::wal::LogStore;
 
 pub use crate::shared::Parts;
@@ -46,6 +47,7 @@ struct Inner {
     regions: RwLock<BTreeMap<RegionId, Entry>>,
     /// Two openings of one region at a time would fence each other.
     opening: Mutex<HashMap<RegionId, Weak<tokio::sync::Mutex<()>>>>,
+    take_overs: Arc<TakeOvers>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -59,6 +61,7 @@ impl Engine {
             shared,
             regions: RwLock::default(),
             opening: Mutex::default(),
+            take_overs: Arc::default(),
             stop: CancellationToken::new(),
             tasks: Mutex::default(),
         };
@@ -120,7 +123,7 @@ impl Engine {
 
     /// Opens a region whatever is known of it; one at a time.
     async fn open_now(&self, region: RegionId) -> Result<Arc<Region>, Error> {
-        match Region::open(&self.inner.shared, region).await {
+        match self.inner.open_or_take_over(region).await {
             Ok(opened) => {
                 let opened = Arc::new(opened);
                 self.inner.insert(region, Ok(Arc::clone(&opened)));
@@ -310,6 +313,18 @@ impl Inner {
     /// Joins the task when the engine is closed.
     fn keep(&self, task: JoinHandle<()>) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
+    /// Opens a region; one whose rows are in the log of another node, once they are in files, if that log can be read here.
+    async fn open_or_take_over(&self, region: RegionId) -> Result<Region, Error> {
+        let refused = match Region::open(&self.shared, region).await {
+            Ok(opened) => return Ok(opened),
+            Err(refused) => refused,
+        };
+        match refused.unreachable_log() {
+            Some(log) if self.take_overs.bring(&self.shared, region, log).await? => Region::open(&self.shared, region).await,
+            _ => Err(refused),
+        }
     }
 
     /// The lock under which `region` is opened.

@@ -9,6 +9,7 @@ use tessera_manifest::rule::RuleVersion;
 use tessera_manifest::schema::EvolveError;
 use tessera_manifest::set_hash::SetHash;
 use tessera_manifest::state::Violation;
+use tessera_manifest::wal::WalId;
 
 use crate::options::{MergeMode, OptionError};
 use crate::wal::WalError;
@@ -268,6 +269,16 @@ pub enum Error {
         /// How.
         source: Box<WalError>,
     },
+    /// The log of another node holds rows of the region, and is among those that can be read here, and could not be opened.
+    #[error("region {region} is not taken over: it has rows in the {log}, which could not be opened in the place of its node")]
+    TakeOver {
+        /// The region.
+        region: RegionId,
+        /// The log.
+        log: WalId,
+        /// Why; [`WalError::Locked`] while its own node, or another one that takes regions over, has it.
+        source: Box<WalError>,
+    },
     /// The write-ahead log could not be closed.
     #[error("the write-ahead log could not be closed")]
     CloseWal {
@@ -330,6 +341,17 @@ impl Error {
         Self::Wal { region, source: Box::new(source) }
     }
 
+    /// The log that holds rows of a region which was refused because the log is not this opener's.
+    pub(crate) fn unreachable_log(&self) -> Option<WalId> {
+        match self {
+            Self::Manifest { source, .. } => match **source {
+                tessera_manifest::error::Error::WalUnreachable { wal, .. } => Some(wal),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
@@ -347,7 +369,7 @@ impl Error {
             Self::SchemaBehind { .. } | Self::Overloaded { .. } | Self::SnapshotExpired { .. } => ErrorClass::Retry,
             Self::ColumnDropped { .. } | Self::KeyChanged { .. } => ErrorClass::Refresh,
             Self::Manifest { source, .. } => source.class(),
-            Self::Wal { source, .. } => source.class(),
+            Self::Wal { source, .. } | Self::TakeOver { source, .. } => source.class(),
             Self::CloseWal { source } => source.class(),
             Self::WalEntry { .. } => ErrorClass::Corrupt,
             Self::Rows { source, .. } => source.class(),

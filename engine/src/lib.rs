@@ -19,6 +19,7 @@ pub mod compaction;
 mod scheduler;
 mod cache;
 mod shared;
+mod take_over;
 mod amplification;
 mod budget;
 pub mod config;

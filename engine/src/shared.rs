@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::scheduler::Scheduler;
 use crate::sst::{Access, Memory};
 use crate::staging::ReadSet;
-use crate::wal::LogStore;
+use crate::wal::{LogStore, ReachableLogs};
 
 /// What an engine is made of.
 #[derive(Clone)]
@@ -33,6 +33,9 @@ pub struct Parts {
     pub config: Config,
     /// What readers see of a table that is being repartitioned; without it, a commit takes effect only where it is asked for.
     pub read_set: Option<Arc<dyn ReadSet>>,
+    /// Logs of other nodes that this one can read: a region whose rows are in one of them is taken over. Without it, such a region
+    /// is refused.
+    pub reachable: Option<Arc<dyn ReachableLogs>>,
 }
 
 impl fmt::Debug for Parts {
@@ -49,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) access: Access,
     pub(crate) budget: Arc<Budget>,
     pub(crate) scheduler: Scheduler,
-    pub(crate) amplification: Amplification,
+    pub(crate) amplification: Arc<Amplification>,
 }
 
 impl Shared {
@@ -60,7 +63,20 @@ impl Shared {
         let access = Access::new(metered("sst"), &parts.config);
         let budget = Arc::new(Budget::new(parts.config.memtable_bytes_max));
         let scheduler = Scheduler::new(parts.config.flush_parallelism, parts.config.compaction_parallelism);
-        Self { parts, context, access, budget, scheduler, amplification: Amplification::default() }
+        Self { parts, context, access, budget, scheduler, amplification: Arc::default() }
+    }
+
+    /// The same as the node that wrote `wal`, which this process has opened in its place. Nothing runs in its background.
+    pub(crate) fn in_place_of(&self, wal: Arc<dyn LogStore>) -> Self {
+        let node = wal.id().node;
+        Self {
+            parts: Parts { wal, node, ..self.parts.clone() },
+            context: self.context.clone(),
+            access: self.access.clone(),
+            budget: Arc::clone(&self.budget),
+            scheduler: Scheduler::new(0, 0),
+            amplification: Arc::clone(&self.amplification),
+        }
     }
 
     /// What the scans of a statement may hold together.

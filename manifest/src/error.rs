@@ -147,8 +147,8 @@ pub enum Error {
     },
     /// A log that may hold rows of the region cannot be read here.
     #[error(
-        "region {region} may have rows in the {wal}, which this opener does not have (its own is the {own}): bring that log back, or, if \
-         it is gone for good, give it and its rows up with `tessera region abandon-wal STORE {region} --wal {}`",
+        "region {region} may have rows in the {wal}, which this opener does not have (its own is the {own}): bring that log back, \
+         say where it is with `wal.take_over`, or, if it is gone for good, give it and its rows up with `tessera region abandon-wal STORE {region} --wal {}`",
         .wal.log
     )]
     WalUnreachable {

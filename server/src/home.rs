@@ -19,7 +19,7 @@ use std::sync::Arc;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
-use tessera_engine::wal::{LocalWal, LogStore, NoopWal, Options, SyncMode};
+use tessera_engine::wal::{LocalLogs, LocalWal, LogStore, NoopWal, Options, ReachableLogs, SyncMode};
 use tessera_manifest::env::Env;
 use tessera_manifest::id::{NodeId, Nonce};
 use tessera_manifest::log::Context;
@@ -138,7 +138,8 @@ impl Home {
         #[cfg(feature = "failpoints")]
         let (Stores { kv, store, wal }, fuse) = crate::failpoint::of_environment(Stores { kv, store, wal });
         let engine = config.engine.to_engine();
-        let standalone = Standalone::open(Parts { kv, store, wal, env, engine, node: NODE, cluster }).await?;
+        let reachable = Some(self.reachable(&config.wal, &env));
+        let standalone = Standalone::open(Parts { kv, store, wal, reachable, env, engine, node: NODE, cluster }).await?;
         #[cfg(feature = "failpoints")]
         fuse.light();
         Ok(standalone)
@@ -156,6 +157,13 @@ impl Home {
         let options = Options { node: NODE, segment_bytes: config.segment_bytes, sync };
         let wal = LocalWal::open(&wal_folder(&self.dir), options, env.clone()).await;
         Ok(Arc::new(wal.map_err(|error| ServerError::from_class(error.class(), &error))?))
+    }
+
+    /// The logs from which regions are taken over: those that are said, and the one of this data home where none is kept now.
+    fn reachable(&self, config: &config::Wal, env: &Env) -> Arc<dyn ReachableLogs> {
+        let own = (config.provider == WalProvider::Noop).then(|| wal_folder(&self.dir));
+        let said = config.take_over().into_iter().flat_map(|folder| [wal_folder(&folder), folder]);
+        Arc::new(LocalLogs::new(said.chain(own).collect(), env.clone()))
     }
 
     fn store(&self) -> Result<Arc<dyn ObjectStore>, ServerError> {

@@ -14,7 +14,7 @@ use object_store::ObjectStore;
 use tessera_engine::config::Config;
 use tessera_engine::engine::{Engine, Parts as EngineParts};
 use tessera_engine::staging::ReadSet;
-use tessera_engine::wal::LogStore;
+use tessera_engine::wal::{LogStore, ReachableLogs};
 use tessera_manifest::env::{Env, Stopwatch};
 use tessera_manifest::id::{NodeId, Nonce};
 use tessera_manifest::log::Context;
@@ -47,6 +47,8 @@ pub struct Parts {
     pub store: Arc<dyn ObjectStore>,
     /// Acknowledged rows that are not in SSTs yet.
     pub wal: Arc<dyn LogStore>,
+    /// Logs of other nodes from which regions are taken over.
+    pub reachable: Option<Arc<dyn ReachableLogs>>,
     /// Time and ids.
     pub env: Env,
     /// Settings of the engine.
@@ -101,14 +103,16 @@ impl Standalone {
         sessions: Arc<Sessions>,
         through: impl FnOnce(Arc<dyn RegionPort>) -> Arc<dyn RegionPort>,
     ) -> Result<Self, ServerError> {
-        let Parts { kv, store, wal, env, engine, node, cluster } = parts;
+        let Parts { kv, store, wal, reachable, env, engine, node, cluster } = parts;
         let batch_bytes_max = usize::try_from(wal.entry_bytes_max() / limits::ENTRY_SHARE).unwrap_or(usize::MAX);
         let bootstrap = Bootstrap { cluster, incarnation: env.nonce(), unix_ms: env.unix_ms() };
         let (catalog, identity) = Catalog::bootstrap(kv, bootstrap).await.map_err(|error| from_catalog(&error))?;
         check_cluster(&identity, cluster)?;
         let context = Context::new(Arc::clone(&store), Root::default(), env.clone());
         let read_set: Option<Arc<dyn ReadSet>> = Some(Arc::new(CatalogReadSet::new(catalog.clone(), context.clone())));
-        let engine = Engine::start(EngineParts { store: Arc::clone(&store), wal, env: env.clone(), node, config: engine, read_set });
+        let (objects, env_of_engine) = (Arc::clone(&store), env.clone());
+        let parts = EngineParts { store: objects, wal, node, env: env_of_engine, config: engine, read_set, reachable };
+        let engine = Engine::start(parts);
         // Before any region is opened: a process that lives on and runs procedures takes none of them back from then on.
         let claim = Fence::claim(&**catalog.kv(), &env).await.map_err(|error| procedure::from_procedure(&error))?;
         let waiting = Waiting::new(limits::WAITING_BYTES_MAX);

@@ -268,7 +268,7 @@ impl World {
         let kv: Arc<dyn KvBackend> = Arc::new(RedbBackend::open(folder.path().join("meta.redb")).await?);
         // Compactions would want the files that are only listed.
         let config = Config { compaction_parallelism: 1, ..Config::default() };
-        let engine = Engine::start(Parts { store, wal, node: NODE, env: Env::system(), config, read_set: None });
+        let engine = Engine::start(Parts { store, wal, node: NODE, env: Env::system(), config, read_set: None, reachable: None });
         let row = cpu.in_time_order(1).next().ok_or("no row")??;
         Ok(Self {
             folder,

@@ -104,7 +104,7 @@ async fn engine(dir: &TempDir, store: &Arc<InMemory>, env: Env) -> Engine {
     let wal: Arc<dyn LogStore> = Arc::new(LocalWal::open_unsynced(dir.path(), options, env.clone()).await.unwrap());
     let history = Settings { checkpoint_records: CHECKPOINT_RECORDS, ..Settings::default() };
     let config = Config { row_group_rows: 16, history, ..Config::default() };
-    Engine::start(Parts { store: Arc::clone(store) as _, wal, node: NodeId(1), env, config, read_set: None })
+    Engine::start(Parts { store: Arc::clone(store) as _, wal, node: NodeId(1), env, config, read_set: None, reachable: None })
 }
 
 impl Node {

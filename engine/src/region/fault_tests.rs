@@ -159,6 +159,7 @@ async fn a_full_log_disk_refuses_writes_and_nothing_else() {
         env: Env::system(),
         config: Config::default(),
         read_set: None,
+        reachable: None,
     };
     let engine = Engine::start(parts);
     let region = engine.create_region(meta(Expr::always())).await.unwrap();

@@ -5,6 +5,7 @@ mod crashes;
 mod cuts;
 mod doubt;
 mod history;
+mod take_over;
 mod truncate;
 
 use std::collections::BTreeMap;
@@ -74,7 +75,7 @@ impl Node {
 pub(super) async fn start(wal: &FsPath, store: Arc<dyn ObjectStore>, config: Config) -> Engine {
     let options = Options { segment_bytes: 1 << 20, ..Options::new(NodeId(1)) };
     let wal: Arc<dyn LogStore> = Arc::new(LocalWal::open(wal, options, Env::system()).await.unwrap());
-    Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config, read_set: None })
+    Engine::start(Parts { store, wal, node: NodeId(1), env: Env::system(), config, read_set: None, reachable: None })
 }
 
 /// Ends an engine as a crash would: nothing is flushed. Waits until the log's lock is free.

@@ -1,5 +1,6 @@
-//! A log in memory that outlives its process.
+//! Logs in memory that outlive the processes of their nodes.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -9,11 +10,12 @@ use tessera_manifest::id::{Epoch, NodeId, Nonce, RegionId};
 use tessera_manifest::wal::{WalId, WalKind, WalPosition};
 
 use super::fuse::Fuse;
-use crate::wal::{EntryStream, LogStore, Pending, WalError};
+use crate::wal::{EntryStream, LogStore, Pending, ReachableLogs, WalError};
 
+/// The logs of all nodes.
 #[derive(Debug, Default)]
-pub(super) struct DiskLog {
-    state: Mutex<Kept>,
+pub(super) struct DiskLogs {
+    nodes: Mutex<BTreeMap<NodeId, Kept>>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -23,33 +25,62 @@ struct Kept {
     entries: Vec<(RegionId, WalPosition, Bytes)>,
 }
 
-impl DiskLog {
+impl DiskLogs {
     pub(super) fn copy(&self) -> Self {
-        Self { state: Mutex::new(self.state.lock().unwrap().clone()) }
+        Self { nodes: Mutex::new(self.nodes.lock().unwrap().clone()) }
+    }
+
+    pub(super) fn entries(&self, node: NodeId) -> usize {
+        self.nodes.lock().unwrap().get(&node).map_or(0, |kept| kept.entries.len())
+    }
+
+    fn of<T>(&self, node: NodeId, work: impl FnOnce(&mut Kept) -> T) -> T {
+        work(self.nodes.lock().unwrap().entry(node).or_default())
+    }
+}
+
+fn id(node: NodeId) -> WalId {
+    WalId { kind: WalKind::Local, node, log: Nonce(7) }
+}
+
+/// All of them, for a process on any node.
+#[derive(Debug)]
+pub(super) struct Logs {
+    pub(super) disk: Arc<DiskLogs>,
+    pub(super) fuse: Fuse,
+}
+
+#[async_trait]
+impl ReachableLogs for Logs {
+    async fn open(&self, log: WalId) -> Result<Option<Arc<dyn LogStore>>, WalError> {
+        assert_eq!(log, id(log.node));
+        let open = async { MemoryLog::open(Arc::clone(&self.disk), log.node, self.fuse.clone()) };
+        Ok(Some(Arc::new(self.fuse.step("open log", open).await)))
     }
 }
 
 #[derive(Debug)]
 pub(super) struct MemoryLog {
-    disk: Arc<DiskLog>,
+    disk: Arc<DiskLogs>,
+    node: NodeId,
     epoch: Epoch,
     fuse: Fuse,
 }
 
 impl MemoryLog {
-    pub(super) fn open(disk: Arc<DiskLog>, fuse: Fuse) -> Self {
-        let mut kept = disk.state.lock().unwrap();
-        kept.epoch += 1;
-        let epoch = Epoch(kept.epoch);
-        drop(kept);
-        Self { disk, epoch, fuse }
+    pub(super) fn open(disk: Arc<DiskLogs>, node: NodeId, fuse: Fuse) -> Self {
+        let epoch = disk.of(node, |kept| {
+            kept.epoch += 1;
+            Epoch(kept.epoch)
+        });
+        Self { disk, node, epoch, fuse }
     }
 }
 
 #[async_trait]
 impl LogStore for MemoryLog {
     fn id(&self) -> WalId {
-        WalId { kind: WalKind::Local, node: NodeId(1), log: Nonce(7) }
+        id(self.node)
     }
 
     fn epoch(&self) -> Epoch {
@@ -62,19 +93,22 @@ impl LogStore for MemoryLog {
 
     async fn submit(&self, region: RegionId, payload: Vec<Bytes>) -> Result<Pending, WalError> {
         let append = async {
-            let mut kept = self.disk.state.lock().unwrap();
-            kept.last += 1;
-            let position = WalPosition { epoch: self.epoch, entry: kept.last };
-            kept.entries.push((region, position, Bytes::from(payload.concat())));
-            position
+            self.disk.of(self.node, |kept| {
+                kept.last += 1;
+                let position = WalPosition { epoch: self.epoch, entry: kept.last };
+                kept.entries.push((region, position, Bytes::from(payload.concat())));
+                position
+            })
         };
         Ok(Pending::done(self.fuse.step("append", append).await))
     }
 
     fn replay(&self, region: RegionId, after: WalPosition) -> Result<EntryStream, WalError> {
-        let kept = self.disk.state.lock().unwrap();
-        let wanted = kept.entries.iter().filter(|(of, position, _)| *of == region && *position > after && position.epoch < self.epoch);
-        let entries: Vec<_> = wanted.map(|(_, position, bytes)| Ok((*position, bytes.clone()))).collect();
+        let is_wanted = |of: RegionId, position: WalPosition| of == region && position > after && position.epoch < self.epoch;
+        let entries: Vec<_> = self.disk.of(self.node, |kept| {
+            let wanted = kept.entries.iter().filter(|(of, position, _)| is_wanted(*of, *position));
+            wanted.map(|(_, position, bytes)| Ok((*position, bytes.clone()))).collect()
+        });
         Ok(stream::iter(entries).boxed())
     }
 
@@ -83,7 +117,7 @@ impl LogStore for MemoryLog {
     }
 
     fn release(&self, region: RegionId, up_to: WalPosition) {
-        self.disk.state.lock().unwrap().entries.retain(|(of, position, _)| *of != region || *position > up_to);
+        self.disk.of(self.node, |kept| kept.entries.retain(|(of, position, _)| *of != region || *position > up_to));
     }
 
     fn oldest_needed(&self) -> Option<(RegionId, WalPosition)> {

@@ -1,4 +1,4 @@
-//! A node whose process dies at one operation of its store or of its log, and the disk that survives it.
+//! Nodes whose process dies at one operation of its store or of its log, and the disks that survive it.
 //!
 //! ```text
 //!   let disk = Disk::new();
@@ -6,7 +6,9 @@
 //!   for crash in every_crash(ops) { disk.run(crash, scenario); look at disk.run(Crash::Never, ...) }
 //! ```
 //!
-//! An operation is a request to the store, each part of an upload and its end among them, or an append to the log.
+//! An operation is a request to the store, each part of an upload and its end among them, an append to the log, or the opening of
+//! another node's log. `disk.on(node)` is the same disk as another node sees it: the objects and the logs of all are there, and that
+//! node's is its own.
 //!
 //! Invariants:
 //! - An operation that is done before the crash survives it; one after it does not happen, and nobody hears of it.
@@ -34,15 +36,17 @@ use crate::staging::ReadSet;
 
 pub(crate) use fuse::Crash;
 use fuse::Fuse;
-use log::{DiskLog, MemoryLog};
+use log::{DiskLogs, Logs, MemoryLog};
 pub(crate) use plan::{Fault, PlanStore};
 use store::CrashStore;
 
-/// What outlives a process: objects and the log.
+/// What outlives a process: objects and logs.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
     objects: Arc<InMemory>,
-    log: Arc<DiskLog>,
+    logs: Arc<DiskLogs>,
+    /// Who runs processes on it.
+    node: NodeId,
     /// What the processes on it know of published read sets.
     pub(crate) read_set: Option<Arc<dyn ReadSet>>,
     /// The settings of the processes on it.
@@ -51,12 +55,23 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        Self { objects: Arc::new(InMemory::new()), log: Arc::default(), read_set: None, config: Config::default() }
+        let (objects, logs) = (Arc::new(InMemory::new()), Arc::default());
+        Self { objects, logs, node: NodeId(1), read_set: None, config: Config::default() }
     }
 
     /// Another disk with what is on this one.
     pub(crate) fn copy(&self) -> Self {
-        Self { objects: Arc::new(self.objects.fork()), log: Arc::new(self.log.copy()), ..self.clone() }
+        Self { objects: Arc::new(self.objects.fork()), logs: Arc::new(self.logs.copy()), ..self.clone() }
+    }
+
+    /// The same for another node.
+    pub(crate) fn on(&self, node: u64) -> Self {
+        Self { node: NodeId(node), ..self.clone() }
+    }
+
+    /// Entries that the log of this node keeps.
+    pub(crate) fn log_entries(&self) -> usize {
+        self.logs.entries(self.node)
     }
 
     /// The objects, without a process.
@@ -80,9 +95,10 @@ impl Disk {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let fuse = Fuse::new(crash);
         let store = Arc::new(CrashStore::new(Arc::clone(&self.objects), fuse.clone()));
-        let wal = Arc::new(MemoryLog::open(Arc::clone(&self.log), fuse.clone()));
+        let logs = Arc::new(Logs { disk: Arc::clone(&self.logs), fuse: fuse.clone() });
+        let wal = Arc::new(MemoryLog::open(Arc::clone(&self.logs), self.node, fuse.clone()));
         let (config, read_set) = (self.config.clone(), self.read_set.clone());
-        let parts = Parts { store, wal, node: NodeId(1), env: Env::system(), config, read_set };
+        let parts = Parts { store, wal, node: self.node, env: Env::system(), config, read_set, reachable: Some(logs) };
         let ended = runtime.block_on(async {
             let engine = Engine::start(parts);
             tokio::select! {

@@ -30,6 +30,7 @@ mod local;
 mod meta;
 mod noop;
 mod queue;
+mod reachable;
 mod recover;
 mod replay;
 mod shared;
@@ -53,6 +54,7 @@ use tokio::sync::oneshot;
 pub use self::error::WalError;
 pub use self::local::{LocalWal, Options, SyncMode};
 pub use self::noop::NoopWal;
+pub use self::reachable::{LocalLogs, ReachableLogs};
 
 /// Entries of a region in the order of writing; ends after the first error.
 pub type EntryStream = BoxStream<'static, Result<(WalPosition, Bytes), WalError>>;

@@ -65,4 +65,8 @@ pub const KEYS: &[Key] = &[
         path: "wal.sync_interval_ms",
         help: "0: writes are acknowledged once on the disk; else synced this often, and a power failure loses as much.",
     },
+    Key {
+        path: "wal.take_over",
+        help: "Data homes, or wal folders, of nodes that are gone, with commas between: regions with rows there are taken over.",
+    },
 ];

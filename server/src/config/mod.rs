@@ -147,6 +147,9 @@ pub struct Wal {
     /// 0: a write is acknowledged once it is on the disk. Else the disk is synced this often, in milliseconds: a killed
     /// process loses nothing, a power failure up to that much time.
     pub sync_interval_ms: u64,
+    /// Folders of logs that other nodes wrote and that can be read here, or data homes, with commas between. A region whose rows are in
+    /// one of them is taken over when it is opened; without it such a region is refused.
+    pub take_over: String,
 }
 
 /// Where rows are before they are in SSTs.
@@ -190,8 +193,21 @@ impl Metadata {
     /// The URLs of the servers of etcd.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
-        self.endpoints.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect()
+        listed(&self.endpoints).map(str::to_owned).collect()
     }
+}
+
+impl Wal {
+    /// The folders of logs, or data homes, of other nodes.
+    #[must_use]
+    pub fn take_over(&self) -> Vec<PathBuf> {
+        listed(&self.take_over).map(PathBuf::from).collect()
+    }
+}
+
+/// What stands in a text with commas between.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 impl Default for Http {
@@ -246,7 +262,7 @@ impl Default for Engine {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { provider: WalProvider::Local, segment_bytes: 64 << 20, sync_interval_ms: 0 }
+        Self { provider: WalProvider::Local, segment_bytes: 64 << 20, sync_interval_ms: 0, take_over: String::new() }
     }
 }
 

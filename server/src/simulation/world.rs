@@ -171,6 +171,7 @@ impl World {
             kv: Arc::new(SimKv::new(Arc::clone(&self.kv), Arc::clone(&life))),
             store: Arc::new(SimStore::new(Arc::clone(&self.objects), Arc::clone(&life))),
             wal: Arc::new(SimLog::open(Arc::clone(&self.log), Arc::clone(&life))),
+            reachable: None,
             env,
             engine,
             node: NodeId(1),

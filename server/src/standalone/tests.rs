@@ -63,7 +63,7 @@ impl World {
     pub(super) async fn open_as(&self, wal: Arc<dyn LogStore>, engine: Config) -> Session {
         let (kv, store) = (Arc::clone(&self.kv), Arc::clone(&self.store));
         let (env, node, cluster) = (Env::system(), NodeId(0), Nonce(1));
-        let parts = Parts { kv, store, wal, env, engine, node, cluster };
+        let parts = Parts { kv, store, wal, reachable: None, env, engine, node, cluster };
         Session { server: Standalone::open(parts).await.unwrap() }
     }
 

@@ -91,13 +91,35 @@ fn rows_without_a_log_are_kept_by_a_flush_and_by_a_clean_end_only() {
     assert_eq!(server.lines(all), ["1|1", "2|2", "4|4"], "a clean end flushes, and the other provider goes on");
     server.run("INSERT INTO t VALUES (5, 5)");
     server.kill();
-    // Rows of the local log are not left behind.
-    let server = Server::start_with(home.path(), &noop);
-    server.refused(all).expect(503, 5000, &["may have rows in the local wal"]);
-    assert_eq!(server.terminate().code, Some(0));
+    // Rows of the local log are not left behind: they are in files before the first statement.
+    for _ in 0..2 {
+        let server = Server::start_with(home.path(), &noop);
+        assert_eq!(server.lines(all), ["1|1", "2|2", "4|4", "5|5"]);
+        server.kill();
+    }
+}
+
+#[test]
+fn regions_are_taken_over_from_a_log_that_was_moved() {
+    let all = "SELECT CAST(ts AS BIGINT), v FROM t ORDER BY 1";
+    let (home, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let server = Server::start(home.path());
-    assert_eq!(server.lines(all), ["1|1", "2|2", "4|4", "5|5"]);
+    server.run("CREATE TABLE t (ts TIMESTAMP TIME INDEX, v INT); INSERT INTO t VALUES (1, 1), (2, 2)");
+    server.lines("ADMIN flush_table('t')");
+    server.run("INSERT INTO t VALUES (2, 20), (3, 3)");
+    server.kill();
+    std::fs::rename(home.path().join("wal"), elsewhere.path().join("wal")).unwrap();
+    let server = Server::start(home.path());
+    server.refused(all).expect(503, 5000, &["may have rows in the local wal", "wal.take_over", "abandon-wal"]);
     assert_eq!(server.terminate().code, Some(0));
-    let server = Server::start_with(home.path(), &noop);
-    assert_eq!(server.lines(all), ["1|1", "2|2", "4|4", "5|5"]);
+    // The data home that it is in will do, and another that is not there is no matter.
+    let setting = format!("wal.take_over=/not/there, {}", elsewhere.path().display());
+    let server = Server::start_with(home.path(), &[&setting]);
+    assert_eq!(server.lines(all), ["1|1", "2|20", "3|3"]);
+    assert!(server.log().contains("holds nothing of any region any more"), "{}", server.log());
+    server.run("INSERT INTO t VALUES (4, 4)");
+    server.kill();
+    std::fs::remove_dir_all(elsewhere.path().join("wal")).unwrap();
+    let server = Server::start(home.path());
+    assert_eq!(server.lines(all), ["1|1", "2|20", "3|3", "4|4"]);
 }

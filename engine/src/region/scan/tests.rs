@@ -60,6 +60,7 @@ impl World {
             env: Env::system(),
             config,
             read_set: None,
+            reachable: None,
         };
         let engine = Engine::start(parts);
         let option = match mode {

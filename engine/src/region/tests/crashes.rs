@@ -133,7 +133,8 @@ async fn check_altered(engine: Engine, seen: Seen) {
     }
 }
 
-/// Runs a scenario up to each crash and checks what the next process finds.
+/// Runs a scenario up to each crash and checks what the next process finds: one of the same node, and one of another node that takes
+/// the region over, with the rows that are in the log of the first.
 fn crash_everywhere<S: Future<Output = ()>, C: Future<Output = ()>>(
     scenario: impl Fn(Engine, Journal) -> S,
     check: impl Fn(Engine, Seen) -> C,
@@ -145,8 +146,11 @@ fn crash_everywhere<S: Future<Output = ()>, C: Future<Output = ()>>(
         disk.run(crash, |engine| scenario(engine, journal.clone()));
         let seen = journal.seen();
         println!("{crash:?} of {operations}: {seen:?}");
-        let (checked, _) = disk.run(Crash::Never, |engine| check(engine, seen.clone()));
-        assert!(checked.is_some());
+        let elsewhere = disk.copy().on(2);
+        for disk in [disk, elsewhere] {
+            let (checked, _) = disk.run(Crash::Never, |engine| check(engine, seen.clone()));
+            assert!(checked.is_some());
+        }
     }
 }
 

@@ -315,6 +315,7 @@ async fn a_row_that_is_durable_and_not_applied_at_the_fence_is_on_this_side_of_i
         env: Env::system(),
         config: Config::default(),
         read_set: None,
+        reachable: None,
     };
     let engine = Engine::start(parts);
     create(&engine, &kv, &[""], "last_row").await;

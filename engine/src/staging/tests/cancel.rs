@@ -41,7 +41,7 @@ async fn start(dir: &Path, store: &PlanStore, kv: &Kv) -> Engine {
     let wal: Arc<dyn LogStore> = Arc::new(LocalWal::open(dir, Options::new(NodeId(1)), Env::system()).await.unwrap());
     let read_set = Some(Arc::new(kv.clone()) as Arc<dyn crate::staging::ReadSet>);
     let (config, env) = (Config::default(), Env::system());
-    Engine::start(Parts { store: Arc::new(store.clone()), wal, node: NodeId(1), env, config, read_set })
+    Engine::start(Parts { store: Arc::new(store.clone()), wal, node: NodeId(1), env, config, read_set, reachable: None })
 }
 
 /// A repartition whose coordinator is given up after so many polls, and what then happens to the regions; then the rest

@@ -4,7 +4,7 @@
 use super::table::*;
 use crate::compaction::Strategy;
 use crate::engine::Engine;
-use crate::testing::{Crash, Disk, every_crash};
+use crate::testing::{Crash, Disk, every_crash, some_crashes};
 
 /// What outlives the processes of one run.
 struct World {
@@ -127,6 +127,57 @@ fn rows_before_a_fence_survive_restarts_until_they_are_drained() {
         assert!(ended.is_some());
     }
     world.check(None);
+}
+
+/// The same, and another node takes the regions over and goes on.
+fn crash_and_move(shape: Shape, first: Option<usize>, then: Option<usize>) {
+    let (_, operations) = World::new(shape).run(Crash::Never, first);
+    for crash in some_crashes(operations, 60) {
+        println!("{crash:?} of {operations}");
+        let mut world = World::new(shape);
+        world.run(crash, first);
+        world.disk = world.disk.on(2);
+        world.check(then);
+    }
+}
+
+#[test]
+fn a_split_whose_node_is_gone_is_ended_by_another_that_reads_its_log() {
+    crash_and_move(SPLIT, None, None);
+}
+
+#[test]
+fn a_merge_whose_node_is_gone_is_ended_by_another_that_reads_its_log() {
+    crash_and_move(MERGE, None, None);
+}
+
+#[test]
+fn a_repartition_whose_node_is_gone_is_given_up_by_another_that_reads_its_log() {
+    crash_and_move(N_TO_M, None, Some(0));
+}
+
+/// A repartition stops somewhere; a node takes its regions over and dies at it, and a third one, the second again or the first ends it.
+#[test]
+fn a_crash_in_a_take_over_of_regions_that_are_repartitioned_loses_and_doubles_nothing() {
+    let (_, operations) = World::new(SPLIT).run(Crash::Never, None);
+    let take_over = |world: &World, crash: Crash| {
+        let (kv, plan) = (world.kv.clone(), world.plan.clone());
+        world.disk.on(2).run(crash, |engine| async move { open(&engine, &kv, Some(&plan)).await })
+    };
+    for stopped in [operations / 4, operations / 2, operations * 3 / 4].map(Crash::After) {
+        let world = World::new(SPLIT);
+        world.run(stopped, None);
+        let (ended, operations) = take_over(&world, Crash::Never);
+        assert!(ended.is_some() && operations > 4, "{operations}");
+        for (index, crash) in some_crashes(operations, 24).enumerate() {
+            println!("stopped {stopped:?}, {crash:?} of {operations}");
+            let mut world = World::new(SPLIT);
+            world.run(stopped, None);
+            take_over(&world, crash);
+            world.disk = world.disk.on([3, 2, 1][index % 3]);
+            world.check([None, Some(0)][index % 2]);
+        }
+    }
 }
 
 #[test]

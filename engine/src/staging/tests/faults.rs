@@ -31,7 +31,7 @@ impl World {
         let wal: Arc<dyn LogStore> = Arc::new(LocalWal::open(dir.path(), Options::new(NodeId(1)), Env::system()).await.unwrap());
         let read_set = Some(Arc::new(kv.clone()) as Arc<dyn crate::staging::ReadSet>);
         let (config, env) = (Config::default(), Env::system());
-        let engine = Engine::start(Parts { store: Arc::new(store.clone()), wal, node: NodeId(1), env, config, read_set });
+        let engine = Engine::start(Parts { store: Arc::new(store.clone()), wal, node: NodeId(1), env, config, read_set, reachable: None });
         create(&engine, &kv, &["k < 3", "k >= 3"], "last_row").await;
         for index in 0..KEYS {
             promise(&engine, &kv, &promises, (index, 1), Some(index)).await;

@@ -21,7 +21,7 @@ pub(super) async fn start(dir: &Path, kv: &Kv) -> Engine {
     let store = Arc::new(LocalFileSystem::new_with_prefix(dir.join("store")).unwrap());
     let env = tessera_manifest::env::Env::system();
     let read_set = Some(Arc::new(kv.clone()) as Arc<dyn crate::staging::ReadSet>);
-    Engine::start(Parts { store, wal, node: NodeId(1), env, config: Config::default(), read_set })
+    Engine::start(Parts { store, wal, node: NodeId(1), env, config: Config::default(), read_set, reachable: None })
 }
 
 /// Ends an engine as a crash would, and starts another with all regions open.

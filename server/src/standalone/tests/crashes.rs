@@ -39,7 +39,7 @@ async fn open(world: &World, fuse: &Arc<Fuse>) -> Option<Session> {
     let store = Arc::new(FusedStore::new(Arc::clone(&world.store), Arc::clone(fuse)));
     let (env, engine, node, cluster) = (Env::system(), Config::default(), NodeId(0), Nonce(1));
     let wal = Arc::new(NoopWal::new(node, &env));
-    let parts = Parts { kv, store, wal, env, engine, node, cluster };
+    let parts = Parts { kv, store, wal, reachable: None, env, engine, node, cluster };
     let server = alive(fuse, Standalone::open(parts)).await?.unwrap();
     Some(Session { server })
 }

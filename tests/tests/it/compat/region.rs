@@ -28,7 +28,15 @@ async fn engine(dir: &Path, config: Config) -> Engine {
     let wal = LocalWal::open(&dir.join("wal"), options, env()).await.unwrap();
     fs::create_dir_all(dir.join("store")).unwrap();
     let store = LocalFileSystem::new_with_prefix(dir.join("store")).unwrap();
-    Engine::start(Parts { store: Arc::new(store), wal: Arc::new(wal), node: NodeId(1), env: env(), config, read_set: None })
+    Engine::start(Parts {
+        store: Arc::new(store),
+        wal: Arc::new(wal),
+        node: NodeId(1),
+        env: env(),
+        config,
+        read_set: None,
+        reachable: None,
+    })
 }
 
 async fn write(region: &Arc<Region>, op: OpType, batch: RecordBatch) {

@@ -138,7 +138,7 @@ async fn a_drop_in_the_place_of_a_blocked_repartition_that_dies_anywhere_is_done
             let store = Arc::new(FusedStore::new(Arc::clone(&world.store), Arc::clone(&fuse)));
             let (env, engine, node, cluster) = (Env::system(), Config::default(), NodeId(0), Nonce(1));
             let wal = Arc::new(NoopWal::new(node, &env));
-            let parts = Parts { kv, store, wal, env, engine, node, cluster };
+            let parts = Parts { kv, store, wal, reachable: None, env, engine, node, cluster };
             let session = Session { server: Standalone::open(parts).await.unwrap() };
             fuse.light(at);
             let answered = alive(&fuse, session.execute("DROP TABLE t")).await.map(|outputs| outputs.map(|_| ()).unwrap()).is_some();

@@ -70,7 +70,8 @@ impl World {
     pub(super) async fn open_held(&self, hold: &Arc<Hold>) -> Session {
         let (kv, store, hold) = (Arc::clone(&self.kv), Arc::clone(&self.store), Arc::clone(hold));
         let wal = Arc::new(NoopWal::new(NodeId(0), &Env::system()));
-        let parts = Parts { kv, store, wal, env: Env::system(), engine: Config::default(), node: NodeId(0), cluster: Nonce(1) };
+        let parts =
+            Parts { kv, store, wal, reachable: None, env: Env::system(), engine: Config::default(), node: NodeId(0), cluster: Nonce(1) };
         let through = |inner| Arc::new(Held { inner, hold }) as _;
         Session { server: Standalone::open_through(parts, Arc::new(Sessions::new().unwrap()), through).await.unwrap() }
     }

@@ -91,7 +91,7 @@ impl Disk {
         let wal: Arc<dyn LogStore> =
             if self.is_noop { Arc::new(NoopWal::new(NodeId(0), &env)) } else { Arc::new(KeptLog::open(&self.log)) };
         let Stores { kv, store, wal } = Stores { kv: Arc::clone(&self.kv), store, wal }.fused(fuse);
-        let parts = Parts { kv, store, wal, env, engine: Config::default(), node: NodeId(0), cluster: Nonce(1) };
+        let parts = Parts { kv, store, wal, reachable: None, env, engine: Config::default(), node: NodeId(0), cluster: Nonce(1) };
         Ok(Session { server: Standalone::open(parts).await? })
     }
 

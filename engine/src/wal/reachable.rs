@@ -1,0 +1,66 @@
+//! Logs that other nodes wrote and this one can read, because their disk is here, too.
+//!
+//! Invariant: a log is opened as its own node would open it, under its lock and as a new epoch. Whoever holds it is its only writer,
+//! so that it takes no row any more while its rows are brought elsewhere.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tessera_manifest::env::{self, Env};
+use tessera_manifest::wal::WalId;
+
+use super::LogStore;
+use super::error::WalError;
+use super::local::{LocalWal, Options};
+
+/// Where the logs of other nodes may be.
+#[async_trait]
+pub trait ReachableLogs: fmt::Debug + Send + Sync {
+    /// Opens a log in the place of the node that wrote it; `None` for one that is not among these.
+    ///
+    /// # Errors
+    /// Those of [`LocalWal::open`], among them [`WalError::Locked`] while its own node, or another one that brings its rows
+    /// elsewhere, has it.
+    async fn open(&self, log: WalId) -> Result<Option<Arc<dyn LogStore>>, WalError>;
+}
+
+/// Logs in folders, as local disks that were moved or are shared have them.
+#[derive(Debug)]
+pub struct LocalLogs {
+    folders: Vec<PathBuf>,
+    env: Env,
+}
+
+impl LocalLogs {
+    /// The logs in these folders; which they are is looked up when one is asked for. A folder may be away, or hold none.
+    #[must_use]
+    pub fn new(folders: Vec<PathBuf>, env: Env) -> Self {
+        Self { folders, env }
+    }
+}
+
+#[async_trait]
+impl ReachableLogs for LocalLogs {
+    async fn open(&self, log: WalId) -> Result<Option<Arc<dyn LogStore>>, WalError> {
+        let folders = self.folders.clone();
+        let found = move || find(folders, log);
+        let Some(folder) = env::spawn_blocking(found).await.unwrap_or(Err(WalError::Closed))? else { return Ok(None) };
+        let opened = LocalWal::open(&folder, Options::new(log.node), self.env.clone()).await?;
+        Ok(Some(Arc::new(opened)))
+    }
+}
+
+/// The folder that holds the log. One that cannot be identified is an error only if no other holds it.
+fn find(folders: Vec<PathBuf>, log: WalId) -> Result<Option<PathBuf>, WalError> {
+    let mut unknown = None;
+    for folder in folders {
+        match LocalWal::identify(&folder) {
+            Ok(found) if found == Some(log) => return Ok(Some(folder)),
+            Ok(_) => {}
+            Err(error) => unknown = Some(error),
+        }
+    }
+    unknown.map_or(Ok(None), Err)
+}
