@@ -176,6 +176,12 @@ impl Engine {
         self.inner.shared.scan_memory()
     }
 
+    /// How many bytes these are.
+    #[must_use]
+    pub fn scan_bytes_max(&self) -> usize {
+        self.inner.shared.parts.config.scan_bytes_max
+    }
+
     /// Every open region, in order of id.
     #[must_use]
     pub fn regions(&self) -> Vec<Arc<Region>> {

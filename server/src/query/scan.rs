@@ -147,6 +147,29 @@ const PARTITIONS_MAX: usize = 32;
 /// Files from which on rows are not merged into the order of keys: of each a row group would be held at the same time.
 const ORDERED_FILES_MAX: usize = 64;
 
+/// Rows are sorted by time where they are read if that takes about this part of the statement's memory at most: they are there twice
+/// while they are sorted, and what is known of them is an estimate.
+const SORTED_SHARE: u64 = 8;
+
+/// Bytes that a row takes beside its columns while it is sorted.
+const PLACE_BYTES: u64 = 16;
+
+/// Bytes of a text that is a tag, about.
+const TAG_BYTES: u64 = 32;
+
+/// Bytes of a value in a row that is sorted; `None` for fields whose values may have any length.
+fn width(column: &Column) -> Option<u64> {
+    match column.data_type {
+        DataType::String | DataType::Binary => (column.semantic == SemanticType::Tag).then_some(TAG_BYTES),
+        _ => Some(16),
+    }
+}
+
+/// Whether values that compare equal are the same.
+fn is_exact(column: &Column) -> bool {
+    !matches!(column.data_type, DataType::Float32 | DataType::Float64)
+}
+
 impl TesseraScanExec {
     /// A scan of the regions whose rule can match the request's filter; `schema` is that of the projection.
     #[must_use]
@@ -290,21 +313,58 @@ impl TesseraScanExec {
         self.source.table.info.schema.columns().get(position)
     }
 
-    /// Whether rows in the order of keys have this order, too. Ours has NULL first, and one NaN. Tags of which the filters ask for
-    /// one value say nothing of the order: all rows that come out have it.
+    /// Whether rows in the order of keys have this order, too. Ours has NULL first, and one NaN.
     fn has_order(&self, order: &[PhysicalSortExpr]) -> bool {
         let schema = &self.source.table.info.schema;
-        let tags = schema.primary_key();
-        let exact = |column: &&Column| !matches!(column.data_type, DataType::Float32 | DataType::Float64);
-        let has_one_value = |column: &Column| tags.contains(&column.id) && exact(&column) && self.asks_for_one(column.id);
-        let varies = |id: &&ColumnId| schema.column(**id).is_some_and(|column| !has_one_value(column));
-        let mut keys = tags.iter().chain([&schema.time_index().id]).filter(varies);
+        let varies = |id: &&ColumnId| schema.column(**id).is_some_and(|column| !self.has_one_value(column));
+        let mut keys = schema.primary_key().iter().chain([&schema.time_index().id]).filter(varies);
         order.iter().all(|sort| {
-            let column = sort.expr.downcast_ref::<PhysicalColumn>().and_then(|column| self.column(column.index()));
-            let nulls = |column: &&Column| sort.options.nulls_first || !column.nullable;
-            let ascends = |column: &Column| !sort.options.descending && exact(&column) && nulls(&column);
-            column.is_some_and(|column| has_one_value(column) || (ascends(column) && keys.next() == Some(&column.id)))
+            let nulls = |column: &Column| sort.options.nulls_first || !column.nullable;
+            let ascends = |column: &Column| !sort.options.descending && is_exact(column) && nulls(column);
+            let column = self.sorted_column(sort);
+            column.is_some_and(|column| self.has_one_value(column) || (ascends(column) && keys.next() == Some(&column.id)))
         })
+    }
+
+    /// The order of time that rows of this order are in, if it is one.
+    fn order_of_time(&self, order: &[PhysicalSortExpr]) -> Option<Order> {
+        let time = self.source.table.info.schema.time_index().id;
+        let mut found = None;
+        for sort in order {
+            let column = self.sorted_column(sort)?;
+            match column.id == time && found.is_none() {
+                true => found = Some(if sort.options.descending { Order::NewestFirst } else { Order::Time }),
+                false if self.has_one_value(column) => {}
+                false => return None,
+            }
+        }
+        found
+    }
+
+    /// The table's column that is sorted by.
+    fn sorted_column(&self, sort: &PhysicalSortExpr) -> Option<&Column> {
+        self.column(sort.expr.downcast_ref::<PhysicalColumn>()?.index())
+    }
+
+    /// Whether a column is a tag of which the filters ask for one value. It says nothing of the order: all rows that come out have it.
+    fn has_one_value(&self, column: &Column) -> bool {
+        self.source.table.info.schema.primary_key().contains(&column.id) && is_exact(column) && self.asks_for_one(column.id)
+    }
+
+    /// Whether rows can be sorted by time while they are read, those that overlap in time together, with memory to spare: about as many
+    /// are known to come, of about this width. What is above would spill, a scan cannot.
+    fn is_sorted_in_memory(&self) -> bool {
+        let schema = &self.source.table.info.schema;
+        let outputs = 0..self.schema().fields().len();
+        let widths = outputs.map(|output| self.column(output).and_then(width)).sum::<Option<u64>>();
+        let rows = |region: &RegionId| {
+            let region = self.source.engine.region(*region).ok()?;
+            Some(region.estimate_rows_at_once(schema, &self.request.filter))
+        };
+        let rows = self.regions.iter().map(rows).sum::<Option<u64>>();
+        let (Some(rows), Some(width)) = (rows, widths) else { return false };
+        let bytes = (width + PLACE_BYTES).saturating_mul(rows).saturating_mul(self.request.streams as u64);
+        self.work.exact && self.source.past.is_none() && bytes <= self.source.engine.scan_bytes_max() as u64 / SORTED_SHARE
     }
 
     /// Whether the filters ask for one value of a column.
@@ -457,11 +517,16 @@ impl ExecutionPlan for TesseraScanExec {
     }
 
     fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
-        let ScanRequest { order: present, last_rows, .. } = &self.request;
-        if *present != Order::Any || *last_rows || order.is_empty() || !self.has_order(order) || !self.is_merged() {
+        let ScanRequest { order: present, last_rows, tags, .. } = &self.request;
+        if *present != Order::Any || *last_rows || order.is_empty() || !self.is_merged() {
             return Ok(SortOrderPushdownResult::Unsupported);
         }
-        let request = ScanRequest { order: Order::Key, ..self.request.clone() };
+        let wanted = match self.order_of_time(order).filter(|_| *tags == Tags::Values && self.is_sorted_in_memory()) {
+            _ if self.has_order(order) => Order::Key,
+            Some(by_time) => by_time,
+            None => return Ok(SortOrderPushdownResult::Unsupported),
+        };
+        let request = ScanRequest { order: wanted, ..self.request.clone() };
         let properties = EquivalenceProperties::new_with_orderings(self.schema(), [order.to_vec()]);
         Ok(SortOrderPushdownResult::Exact { inner: Arc::new(self.with_request(request, properties)) })
     }

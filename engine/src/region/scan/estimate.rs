@@ -6,6 +6,7 @@ use tessera_manifest::schema::Schema;
 
 use super::pieces::Source;
 use super::{Pruned, Region, of_series, prune, tag_parts, time_bounds};
+use crate::merge::group_by_time;
 
 /// Files up to which their pages are looked at; of more, conditions on tags are not asked.
 const FILES_MAX: usize = 16;
@@ -33,6 +34,19 @@ impl Region {
             }
         }
         rows
+    }
+
+    /// About how many rows one stream of a scan in order of time with this filter sorts at a time, at most, by what is in memory: those
+    /// of the files and memtables that overlap in time. Conditions on tags and fields are not asked. `filter` is one of columns of
+    /// `schema`, as in a scan.
+    #[must_use]
+    pub fn estimate_rows_at_once(&self, schema: &Schema, filter: &Expr) -> u64 {
+        let time = time_bounds(filter, schema.time_index().id);
+        let Pruned { sources, .. } = prune(&self.shared.access, &self.pin(), filter, time);
+        let ranges: Vec<(i64, i64)> = sources.iter().map(Source::time_range).collect();
+        let rows = |source: &Source| source.file().map_or_else(|| source.rows(), |file| in_time(&file.meta, time));
+        let groups = group_by_time(&ranges).into_iter();
+        groups.map(|group| group.into_iter().map(|at| rows(&sources[at])).sum()).max().unwrap_or(0)
     }
 }
 

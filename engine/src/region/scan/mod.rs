@@ -251,7 +251,9 @@ impl Region {
         }
         let files: Vec<Arc<FileRef>> = sources.iter().filter_map(|source| source.file().cloned()).collect();
         let skipped = version.state.files().len() - files.len();
-        let streams = reader.plan(sources, request.streams.max(1)).await.map_err(|source| failures.explain(source))?;
+        // The first rows by time are looked for in one stream, which ends with them.
+        let wanted = if reader.by_time && request.limit.is_some() { 1 } else { request.streams.max(1) };
+        let streams = reader.plan(sources, wanted).await.map_err(|source| failures.explain(source))?;
         metrics::counter!("tessera_scans_total").increment(1);
         let schema = Arc::clone(reader.layout.output());
         let order = if request.last_rows { Order::Any } else { request.order };

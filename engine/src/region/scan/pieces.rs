@@ -127,7 +127,8 @@ impl Reader {
         }
         if self.order != Order::Any || streams == 1 {
             let whole = |sources| Arc::new(Piece { sources, slice: Slice::All });
-            return Ok(vec![groups.into_iter().map(whole).collect()]);
+            // In order of time each stream has some of every time, in this order.
+            return Ok(spread(groups.into_iter().map(whole).collect(), streams));
         }
         let mut pieces = Vec::new();
         for sources in groups {

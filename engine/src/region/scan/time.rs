@@ -1,7 +1,7 @@
 //! Rows in order of time, and the first few of them.
 //!
 //! Groups do not overlap in time, so their order is the order of their rows; within a group rows are sorted in memory,
-//! which counts against the scan's limit. With a limit of k rows only k of a group are kept, and a group is not opened
+//! which counts against the scan's limit. Without a limit several streams have the groups in turn, each in order. With a limit of k rows only k of a group are kept, and a group is not opened
 //! once k rows of earlier ones came out. Where k is small the times of a group are read alone first, and then only rows up
 //! to the k-th, until k of them came.
 
