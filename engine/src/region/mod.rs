@@ -153,6 +153,13 @@ impl Region {
     }
 }
 
+impl Drop for Region {
+    /// What was not flushed is in the log, and no memtable takes rows any more. Frozen ones give their part back themselves.
+    fn drop(&mut self) {
+        self.settle_share(0);
+    }
+}
+
 impl Sequencer {
     /// Takes `rows` consecutive sequences of the generation that is written. Each generation counts from 1.
     fn take(&mut self, region: &Region, meta: &RegionMeta, rows: usize) -> Result<Sequence, Error> {

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use tessera_manifest::id::{RegionNumber, TableId};
 
 use super::*;
-use crate::testing::{Crash, Disk, every_crash};
+use crate::testing::{Crash, Disk, Fault, PlanStore, every_crash};
 use crate::wal::{LocalLogs, LocalWal, LogStore, NoopWal, ReachableLogs};
 
 fn id(number: u32) -> RegionId {
@@ -15,13 +15,13 @@ fn id(number: u32) -> RegionId {
 }
 
 /// A node with a log of its own that can read those in the folders.
-async fn node(number: u64, wal: &FsPath, reachable: Vec<PathBuf>, store: &Arc<InMemory>) -> Engine {
+async fn node<S: ObjectStore>(number: u64, wal: &FsPath, reachable: Vec<PathBuf>, store: &Arc<S>) -> Engine {
     let options = Options { segment_bytes: 1 << 20, ..Options::new(NodeId(number)) };
     let wal = Arc::new(LocalWal::open(wal, options, Env::system()).await.unwrap());
     with_log(number, wal, reachable, store)
 }
 
-fn with_log(number: u64, wal: Arc<dyn LogStore>, reachable: Vec<PathBuf>, store: &Arc<InMemory>) -> Engine {
+fn with_log<S: ObjectStore>(number: u64, wal: Arc<dyn LogStore>, reachable: Vec<PathBuf>, store: &Arc<S>) -> Engine {
     let reachable = Some(Arc::new(LocalLogs::new(reachable, Env::system())) as Arc<dyn ReachableLogs>);
     let store = Arc::clone(store) as Arc<dyn ObjectStore>;
     Engine::start(Parts { store, wal, node: NodeId(number), env: Env::system(), config: Config::default(), read_set: None, reachable })
@@ -125,6 +125,27 @@ async fn a_log_that_is_damaged_or_is_none_refuses_and_says_which() {
     let text = crate::error_chain(&engine.open_region(id(0)).await.unwrap_err());
     assert!(text.contains("wal.meta is damaged"), "{text}");
     std::fs::write(first.join("wal.meta"), kept).unwrap();
+    let region = engine.open_region(id(0)).await.unwrap();
+    assert_eq!(read(&region, everything()).await, filled(0));
+}
+
+#[tokio::test]
+async fn a_store_that_fails_meanwhile_keeps_nothing_but_the_region() {
+    let (dirs, store) = ([0, 1].map(|_| TempDir::new().unwrap()), Arc::new(PlanStore::new()));
+    let [first, second] = [0, 1].map(|n: usize| dirs[n].path());
+    let engine = node(1, first, Vec::new(), &store).await;
+    fill(&engine, 1).await;
+    crash(engine).await;
+    let engine = node(2, second, vec![first.to_owned()], &store).await;
+    let other = engine.create_region(RegionMeta { region: id(9), ..meta(Expr::always()) }).await.unwrap();
+    for (verb, part) in [("put", ".parquet"), ("put", ".json"), ("get", ".json"), ("list", "")] {
+        let in_region = move |path: &str| path.contains("/0000000000") && path.contains(part);
+        store.plan(move |op| if op.verb == verb && in_region(op.path) { Fault::Refused } else { Fault::None });
+        let error = engine.open_region(id(0)).await.unwrap_err();
+        assert!(crate::error_chain(&error).contains("no space left"), "{verb} {part}: {}", crate::error_chain(&error));
+        store.heal();
+        assert_eq!(other.shared.budget.held(), 0, "{verb} {part}");
+    }
     let region = engine.open_region(id(0)).await.unwrap();
     assert_eq!(read(&region, everything()).await, filled(0));
 }
