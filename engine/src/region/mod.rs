@@ -49,7 +49,7 @@ use crate::region::version::{Version, VersionCell};
 use crate::shared::Shared;
 
 pub use edit::{Edited, RegionEdit};
-pub use scan::{Known, Past, RegionScan};
+pub use scan::{Known, Past, RegionScan, RowsAtOnce};
 pub use truncate::Truncated;
 
 /// An open region.

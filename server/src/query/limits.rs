@@ -56,3 +56,6 @@ pub const FEW_ROWS: u64 = if cfg!(test) { 4 } else { 32 * 1024 };
 
 /// Regions of a table up to which it is looked up how many rows a statement reads.
 pub const FEW_REGIONS: usize = 64;
+
+/// Bytes of each partition of a scan in order that are read ahead of the merge above it: some batches of usual rows.
+pub const SORTED_AHEAD_BYTES: usize = 4 << 20;

@@ -147,15 +147,18 @@ const PARTITIONS_MAX: usize = 32;
 /// Files from which on rows are not merged into the order of keys: of each a row group would be held at the same time.
 const ORDERED_FILES_MAX: usize = 64;
 
-/// Rows are sorted by time where they are read if that takes about this part of the statement's memory at most: they are there twice
-/// while they are sorted, and what is known of them is an estimate.
-const SORTED_SHARE: u64 = 8;
+/// Rows are sorted by time where they are read if those that are likely to come take about this part of the statement's memory: what is
+/// known of their number and width is an estimate.
+const SORTED_SHARE: u64 = 16;
+
+/// And if all that may come take no more than this part: rows are there twice while they are sorted, beside what is decoded.
+const SORTED_MOST_SHARE: u64 = 4;
 
 /// Bytes that a row takes beside its columns while it is sorted.
 const PLACE_BYTES: u64 = 16;
 
 /// Bytes of a text that is a tag, about.
-const TAG_BYTES: u64 = 32;
+const TAG_BYTES: u64 = 64;
 
 /// Bytes of a value in a row that is sorted; `None` for fields whose values may have any length.
 fn width(column: &Column) -> Option<u64> {
@@ -357,14 +360,19 @@ impl TesseraScanExec {
         let schema = &self.source.table.info.schema;
         let outputs = 0..self.schema().fields().len();
         let widths = outputs.map(|output| self.column(output).and_then(width)).sum::<Option<u64>>();
-        let rows = |region: &RegionId| {
-            let region = self.source.engine.region(*region).ok()?;
-            Some(region.estimate_rows_at_once(schema, &self.request.filter))
-        };
-        let rows = self.regions.iter().map(rows).sum::<Option<u64>>();
-        let (Some(rows), Some(width)) = (rows, widths) else { return false };
-        let bytes = (width + PLACE_BYTES).saturating_mul(rows).saturating_mul(self.request.streams as u64);
-        self.work.exact && self.source.past.is_none() && bytes <= self.source.engine.scan_bytes_max() as u64 / SORTED_SHARE
+        let Some(width) = widths else { return false };
+        if !self.work.exact || self.source.past.is_some() {
+            return false;
+        }
+        let (mut likely, mut most) = (0_u64, 0_u64);
+        for region in &self.regions {
+            let Ok(region) = self.source.engine.region(*region) else { return false };
+            let rows = region.estimate_rows_at_once(schema, &self.request.filter);
+            (likely, most) = (likely.saturating_add(rows.likely), most.saturating_add(rows.most));
+        }
+        let bytes = |rows: u64| (width + PLACE_BYTES).saturating_mul(rows).saturating_mul(self.request.streams as u64);
+        let all = self.source.engine.scan_bytes_max() as u64;
+        bytes(likely) <= all / SORTED_SHARE && bytes(most) <= all / SORTED_MOST_SHARE
     }
 
     /// Whether the filters ask for one value of a column.

@@ -73,6 +73,8 @@ impl Sessions {
         // A scan has a partition for each region already. Dealing its batches out to cores in turn would make the order of
         // additions, and so the last digits of a sum of floats, depend on timing.
         options.optimizer.enable_round_robin_repartition = false;
+        // What a scan sorts itself counts against the statement's memory already; above it a few batches are to be ahead.
+        options.execution.sort_pushdown_buffer_capacity = limits::SORTED_AHEAD_BYTES;
         let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
         let builder = builder.with_analyzer_rules(analyzer_rules()).with_optimizer_rules(optimizer_rules());
         let base = builder.with_physical_optimizer_rules(physical_rules()).build();

@@ -36,18 +36,31 @@ impl Region {
         rows
     }
 
-    /// About how many rows one stream of a scan in order of time with this filter sorts at a time, at most, by what is in memory: those
-    /// of the files and memtables that overlap in time. Conditions on tags and fields are not asked. `filter` is one of columns of
-    /// `schema`, as in a scan.
+    /// How many rows one stream of a scan in order of time with this filter sorts at a time, by what is in memory: those of the files
+    /// and memtables that overlap in time. Conditions on tags and fields are not asked. `filter` is one of columns of `schema`, as
+    /// in a scan.
     #[must_use]
-    pub fn estimate_rows_at_once(&self, schema: &Schema, filter: &Expr) -> u64 {
+    pub fn estimate_rows_at_once(&self, schema: &Schema, filter: &Expr) -> RowsAtOnce {
         let time = time_bounds(filter, schema.time_index().id);
         let Pruned { sources, .. } = prune(&self.shared.access, &self.pin(), filter, time);
         let ranges: Vec<(i64, i64)> = sources.iter().map(Source::time_range).collect();
-        let rows = |source: &Source| source.file().map_or_else(|| source.rows(), |file| in_time(&file.meta, time));
-        let groups = group_by_time(&ranges).into_iter();
-        groups.map(|group| group.into_iter().map(|at| rows(&sources[at])).sum()).max().unwrap_or(0)
+        let likely = |source: &Source| source.file().map_or_else(|| source.rows(), |file| in_time(&file.meta, time));
+        let groups = group_by_time(&ranges);
+        let largest = |rows: &dyn Fn(&Source) -> u64| {
+            let of_group = |group: &Vec<usize>| group.iter().map(|at| rows(&sources[*at])).sum();
+            groups.iter().map(of_group).max().unwrap_or(0)
+        };
+        RowsAtOnce { likely: largest(&likely), most: largest(&Source::rows) }
     }
+}
+
+/// Rows that are sorted at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowsAtOnce {
+    /// As many if the rows of each file are spread over its times evenly.
+    pub likely: u64,
+    /// No more than these, but for rows that are written meanwhile.
+    pub most: u64,
 }
 
 /// About how many rows of a file lie within a time, inclusive: as if they were spread over its times evenly.

@@ -44,8 +44,9 @@ use crate::error::Error;
 use crate::merge::{BATCH_ROWS, Dedup, Layout, group_by_time};
 use crate::request::{Order, RuleCost, ScanRequest, Tags};
 use crate::sst::{self, Access, excludes, time_bounds};
+pub use estimate::RowsAtOnce;
 pub use past::Past;
-use pieces::{Piece, Source};
+use pieces::{Piece, Source, dealt_back};
 use reader::Reader;
 
 /// A planned scan; rows are read as its streams are polled. Dropping a stream ends its work at once and frees what it
@@ -53,7 +54,8 @@ use reader::Reader;
 pub struct RegionScan {
     /// The schema of the batches: the projected columns.
     pub schema: SchemaRef,
-    /// The order of the rows of each stream. With [`Order::Key`], rows of a stream come before those of the next.
+    /// The order of the rows of each stream. With [`Order::Key`], rows of a stream come before those of the next; with an order
+    /// by time each stream has some of every time.
     pub order: Order,
     /// Files that the scan reads.
     pub files: Vec<Arc<FileRef>>,
@@ -105,17 +107,23 @@ impl RegionScan {
     /// One of the streams, from its beginning; none has a row of another. A number beyond them gives no rows.
     #[must_use]
     pub fn stream(&self, number: usize) -> BoxStream<'static, Result<RecordBatch, Error>> {
-        let Some(pieces) = self.plan.streams.get(number) else { return stream::empty().boxed() };
+        self.plan.streams.get(number).map_or_else(|| stream::empty().boxed(), |pieces| self.read(pieces.clone()))
+    }
+
+    fn read(&self, pieces: Vec<Arc<Piece>>) -> BoxStream<'static, Result<RecordBatch, Error>> {
         let plan = Arc::clone(&self.plan);
-        let rows = plan.reader.read(pieces.clone(), plan.limit);
+        let rows = plan.reader.read(pieces, plan.limit);
         let rows = rows.map_err(move |source| plan.failures.explain(source)).boxed();
         limited(rows, self.plan.limit)
     }
 
-    /// All rows, stream after stream.
+    /// All rows in the scan's order, by one stream after the other.
     #[must_use]
     pub fn into_stream(self) -> BoxStream<'static, Result<RecordBatch, Error>> {
         let limit = self.plan.limit;
+        if self.plan.reader.by_time {
+            return self.read(dealt_back(&self.plan.streams));
+        }
         let streams = stream::iter(0..self.streams()).flat_map(move |number| self.stream(number));
         limited(streams.boxed(), limit)
     }

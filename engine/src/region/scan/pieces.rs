@@ -127,7 +127,7 @@ impl Reader {
         }
         if self.order != Order::Any || streams == 1 {
             let whole = |sources| Arc::new(Piece { sources, slice: Slice::All });
-            // In order of time each stream has some of every time, in this order.
+            // By time each stream has some of every time, so that who merges them reads from all at once.
             return Ok(spread(groups.into_iter().map(whole).collect(), streams));
         }
         let mut pieces = Vec::new();
@@ -201,4 +201,10 @@ fn spread(pieces: Vec<Arc<Piece>>, streams: usize) -> Vec<Vec<Arc<Piece>>> {
         out[number % count].push(piece);
     }
     out
+}
+
+/// The pieces that were dealt out to streams in turn, in the order that they had before.
+pub(super) fn dealt_back(streams: &[Vec<Arc<Piece>>]) -> Vec<Arc<Piece>> {
+    let turns = streams.iter().map(Vec::len).max().unwrap_or(0);
+    (0..turns).flat_map(|turn| streams.iter().filter_map(move |pieces| pieces.get(turn)).map(Arc::clone)).collect()
 }

@@ -189,6 +189,11 @@ async fn check_orders(world: &World, request: &ScanRequest, all: &[Vec<Value>], 
         let rows = world.rows(ScanRequest { order, ..request.clone() }).await;
         prop_assert_eq!(times(&rows), expected.clone(), "{:?}", order);
         prop_assert_eq!(sorted(rows), sorted(all.to_vec()), "{:?}", order);
+        let scan = world.region.scan(ScanRequest { order, ..request.clone() }).await.unwrap();
+        for stream in 0..scan.streams() {
+            let rows = times(&rows_of(&scan.stream(stream).try_collect::<Vec<_>>().await.unwrap()));
+            prop_assert!(if newest { rows.iter().rev().is_sorted() } else { rows.is_sorted() }, "{:?} in stream {}", order, stream);
+        }
         let rows = world.rows(ScanRequest { order, limit: Some(limit), projection: Some(vec![2]), ..request.clone() }).await;
         let first: Vec<Value> = rows.into_iter().map(|row| row[0].clone()).collect();
         prop_assert_eq!(&first, &expected[..limit.min(expected.len())], "the first by {:?}", order);

@@ -1,9 +1,9 @@
 //! Rows in order of time, and the first few of them.
 //!
 //! Groups do not overlap in time, so their order is the order of their rows; within a group rows are sorted in memory,
-//! which counts against the scan's limit. Without a limit several streams have the groups in turn, each in order. With a limit of k rows only k of a group are kept, and a group is not opened
-//! once k rows of earlier ones came out. Where k is small the times of a group are read alone first, and then only rows up
-//! to the k-th, until k of them came.
+//! which counts against the scan's limit. Without a limit several streams have the groups in turn, each in order. With a
+//! limit of k rows only k of a group are kept, and a group is not opened once k rows of earlier ones came out. Where k is
+//! small the times of a group are read alone first, and then only rows up to the k-th, until k of them came.
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -44,11 +44,12 @@ impl Reader {
             let left = left.map(|left| left.saturating_sub(rows));
             Ok::<_, sst::Error>(Some((batches, (reader, pieces, left))))
         });
-        groups.map_ok(|batches| stream::iter(batches.into_iter().map(|(batch, _counted)| Ok(batch)))).try_flatten().boxed()
+        let unwrapped = |batches: Vec<(RecordBatch, Reserved)>| stream::iter(batches.into_iter().map(|(batch, _counted)| Ok(batch)));
+        groups.map_ok(unwrapped).try_flatten().boxed()
     }
 
     /// The rows of a piece in order of time, the first few if there is a limit, in batches.
-    async fn sort_piece(&self, piece: &Piece, limit: Option<usize>) -> Result<Vec<(RecordBatch, Arc<Vec<Reserved>>)>, sst::Error> {
+    async fn sort_piece(&self, piece: &Piece, limit: Option<usize>) -> Result<Vec<(RecordBatch, Reserved)>, sst::Error> {
         let descending = self.order == Order::NewestFirst;
         let (wanted, time) = self.with_time(&self.layout.wanted())?;
         let mut first = match limit {
@@ -74,13 +75,9 @@ impl Reader {
             }
         }
         kept.sort(limit, self)?;
-        let Kept { batches, reserved, .. } = kept;
-        let Some(sorted) = batches.into_iter().next() else { return Ok(Vec::new()) };
-        let sorted = sorted.project(&(0..self.layout.output().fields().len()).collect::<Vec<_>>());
-        let sorted = sorted.map_err(sst::Error::arrow("sort rows by time"))?;
-        let reserved = Arc::new(reserved);
-        let starts = (0..sorted.num_rows()).step_by(BATCH_ROWS);
-        Ok(starts.map(|at| (sorted.slice(at, BATCH_ROWS.min(sorted.num_rows() - at)), Arc::clone(&reserved))).collect())
+        let wanted: Vec<usize> = (0..self.layout.output().fields().len()).collect();
+        let projected = |batch: RecordBatch| batch.project(&wanted).map_err(sst::Error::arrow("sort rows by time"));
+        kept.batches.into_iter().zip(kept.reserved).map(|(batch, counted)| Ok((projected(batch)?, counted))).collect()
     }
 
     /// The layout with the time index behind the wanted columns, and where it is.
@@ -155,6 +152,7 @@ impl First {
 struct Kept {
     batches: Vec<RecordBatch>,
     rows: usize,
+    /// What each batch is counted as.
     reserved: Vec<Reserved>,
     /// The column of the time.
     time: usize,
@@ -162,7 +160,8 @@ struct Kept {
 }
 
 impl Kept {
-    /// Makes one sorted batch of all, and keeps the first rows if there is a limit.
+    /// Puts all rows in order, and keeps the first if there is a limit. Each batch has its own memory afterwards: whoever
+    /// holds one holds no more than it.
     fn sort(&mut self, limit: Option<usize>, reader: &Reader) -> Result<(), sst::Error> {
         let Some(schema) = self.batches.first().map(RecordBatch::schema) else { return Ok(()) };
         // All rows are there twice until they are one batch; then those that stay are, beside the places of all.
@@ -172,17 +171,19 @@ impl Kept {
         self.batches.clear();
         self.reserved.clear();
         let (rows, bytes) = (all.num_rows(), all.get_array_memory_size());
-        let stay = limit.map_or(rows, |limit| limit.min(rows));
-        counted.resize(bytes + rows * PLACE_BYTES + bytes / rows.max(1) * stay)?;
+        counted.resize(bytes + rows * PLACE_BYTES)?;
         let times: &ArrayRef = all.column(self.time);
         let options = SortOptions { descending: self.descending, nulls_first: true };
         let places: UInt32Array = sort_to_indices(times, Some(options), limit).map_err(sst::Error::arrow("sort rows by time"))?;
-        let sorted = take_record_batch(&all, &places).map_err(sst::Error::arrow("sort rows by time"))?;
-        drop((all, places));
-        counted.resize(sorted.get_array_memory_size())?;
-        self.rows = sorted.num_rows();
-        self.reserved.push(counted);
-        self.batches.push(sorted);
+        self.rows = places.len();
+        for at in (0..self.rows).step_by(BATCH_ROWS) {
+            let some = places.slice(at, BATCH_ROWS.min(self.rows - at));
+            let mut counted = reader.memory.reserve(bytes / rows.max(1) * some.len())?;
+            let sorted = take_record_batch(&all, &some).map_err(sst::Error::arrow("sort rows by time"))?;
+            counted.resize(sorted.get_array_memory_size())?;
+            self.reserved.push(counted);
+            self.batches.push(sorted);
+        }
         Ok(())
     }
 }

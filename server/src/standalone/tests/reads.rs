@@ -170,6 +170,7 @@ async fn rows_come_by_time_without_a_sort_above_the_scan() {
         let sql = format!("SELECT host, CAST(ts AS BIGINT) AS t, v FROM cpu WHERE host >= 'a' ORDER BY {order}");
         let plan = session.rows(&format!("EXPLAIN {sql}")).await.join("\n");
         assert!(plan.contains(shown) && !plan.contains("SortExec"), "{plan}");
+        assert!(plan.contains("BufferExec: capacity=4194304"), "little is read ahead of the merge: {plan}");
         let mut rows = session.rows(&sql).await;
         let times: Vec<i64> = rows.iter().map(time).collect();
         assert!(if order == "ts" { times.is_sorted() } else { times.iter().rev().is_sorted() }, "{times:?}");
