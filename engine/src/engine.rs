@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use tessera_manifest::env;
 use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::RegionId;
@@ -144,18 +144,26 @@ impl Engine {
 
     /// Opens many, in parallel; a bad one does not stop the others.
     pub async fn open_regions(&self, regions: Vec<RegionId>) -> Vec<(RegionId, Result<Arc<Region>, Error>)> {
-        let parallelism = self.inner.shared.parts.config.open_parallelism.max(1);
-        // Each in a task of its own: replaying manifests and logs is work for every core.
-        let opens = futures::stream::iter(regions).map(|region| {
-            let engine = self.clone();
-            let open = env::spawn(async move { engine.open_region(region).await });
-            async move { (region, open.await.unwrap_or(Err(Error::Stopped { region }))) }
-        });
-        let opened: Vec<(RegionId, Result<Arc<Region>, Error>)> = opens.buffer_unordered(parallelism).collect().await;
+        let opened: Vec<(RegionId, Result<Arc<Region>, Error>)> = self.opens(futures::stream::iter(regions)).collect().await;
         if !self.inner.to_reopen().is_empty() {
             self.inner.keep(env::spawn(run_reopener(Arc::downgrade(&self.inner), self.inner.stop.clone())));
         }
         opened
+    }
+
+    /// Opens regions as they come, some at the same time.
+    fn opens<S>(&self, regions: S) -> impl Stream<Item = (RegionId, Result<Arc<Region>, Error>)> + use<S>
+    where
+        S: Stream<Item = RegionId>,
+    {
+        let (engine, parallelism) = (self.clone(), self.inner.shared.parts.config.open_parallelism.max(1));
+        // Each in a task of its own: replaying manifests and logs is work for every core.
+        let opens = regions.map(move |region| {
+            let engine = engine.clone();
+            let open = env::spawn(async move { engine.open_region(region).await });
+            async move { (region, open.await.unwrap_or(Err(Error::Stopped { region }))) }
+        });
+        opens.buffer_unordered(parallelism)
     }
 
     /// The open region with this id.
@@ -382,9 +390,10 @@ async fn run_reopener(inner: Weak<Inner>, stop: CancellationToken) {
         if failed.is_empty() {
             return;
         }
-        for region in failed {
-            let open: BoxFuture<'_, Result<Arc<Region>, Error>> = engine.open_region(region).boxed();
-            match open.await {
+        let failed = futures::stream::iter(failed).take_while(|_| std::future::ready(!stop.is_cancelled()));
+        let mut opened = std::pin::pin!(engine.opens(failed));
+        while let Some((region, result)) = opened.next().await {
+            match result {
                 Ok(_) => tracing::info!(%region, "opened after all"),
                 Err(error) => tracing::debug!(%region, %error, "still cannot be opened"),
             }

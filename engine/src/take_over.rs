@@ -44,9 +44,10 @@ impl TakeOvers {
         let (take_overs, shared) = (Arc::clone(self), Arc::clone(shared));
         let brought = env::spawn(async move {
             let Some(left) = take_overs.join(&shared, region, log).await? else { return Ok(false) };
-            let brought = bring_out(&left, region).await;
+            // In a task of its own: also after a defect the log is left.
+            let brought = env::spawn(bring_out(Arc::clone(&left), region)).await;
             take_overs.leave(log, left).await;
-            brought.map(|()| true)
+            brought.unwrap_or(Err(Error::Stopped { region })).map(|()| true)
         });
         brought.await.unwrap_or(Err(Error::Stopped { region }))
     }
@@ -71,30 +72,26 @@ impl TakeOvers {
     /// Closes the log with its last user.
     async fn leave(&self, log: WalId, shared: Arc<Shared>) {
         let mut open = self.open.lock().await;
+        // Dropped before anybody may open it again: its lock goes with the last of these.
+        drop(shared);
         let Some(left) = open.get_mut(&log) else { return };
         left.users -= 1;
         if left.users > 0 {
             return;
         }
-        open.remove(&log);
-        let regions = shared.parts.wal.regions().len();
-        // Dropped before anybody may open it again: its lock goes with it.
-        if let Err(error) = shared.parts.wal.close().await {
-            tracing::warn!(%log, %error, "the log of another node was not closed in good order");
-        }
-        drop(shared);
-        match regions {
-            0 => tracing::info!(%log, "the log of another node holds nothing of any region any more"),
-            _ => tracing::info!(%log, regions, "the log of another node holds rows of more regions"),
+        let Some(Left { shared, .. }) = open.remove(&log) else { return };
+        match shared.parts.wal.close().await {
+            Ok(()) => tracing::info!(%log, "closed the log of another node"),
+            Err(error) => tracing::warn!(%log, %error, "the log of another node was not closed in good order"),
         }
     }
 }
 
 /// Opens the region as the node of the log would, flushes and seals it.
-async fn bring_out(left: &Arc<Shared>, region: RegionId) -> Result<(), Error> {
-    let opened = Region::open(left, region).await?;
-    let rows = opened.memtable_bytes();
+async fn bring_out(left: Arc<Shared>, region: RegionId) -> Result<(), Error> {
+    let opened = Region::open(&left, region).await?;
+    let bytes = opened.memtable_bytes();
     opened.close().await?;
-    tracing::info!(%region, log = %left.parts.wal.id(), bytes = rows, "took the region over from the log of another node");
+    tracing::info!(%region, log = %left.parts.wal.id(), bytes, "took the region over from the log of another node");
     Ok(())
 }

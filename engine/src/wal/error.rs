@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tessera_manifest::error::ErrorClass;
 use tessera_manifest::id::{NodeId, RegionId};
+use tessera_manifest::wal::WalId;
 
 /// An error of a log. Cheap to clone, because one failed write answers every entry of its frame.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -26,6 +27,14 @@ pub enum WalError {
         expected: NodeId,
         /// The node that wrote the log.
         found: NodeId,
+    },
+    /// A log that is to be read in its node's place is in two folders, of which one may be an old copy.
+    #[error("the {log} is in {} and in {}; leave only the one that its node wrote to last", folders[0].display(), folders[1].display())]
+    Twice {
+        /// The log.
+        log: WalId,
+        /// Two folders that hold it.
+        folders: [PathBuf; 2],
     },
     /// A file was written by a newer release.
     #[error("{} needs a reader of wal format {min_reader}, this release reads up to {reader}; use a newer release", file.display())]
@@ -129,7 +138,9 @@ impl WalError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Option { .. } | Self::TooLarge { .. } | Self::OtherNode { .. } | Self::Newer { .. } => ErrorClass::Invalid,
+            Self::Option { .. } | Self::TooLarge { .. } | Self::OtherNode { .. } | Self::Twice { .. } | Self::Newer { .. } => {
+                ErrorClass::Invalid
+            }
             Self::Identity { .. } | Self::Damaged { .. } => ErrorClass::Corrupt,
             Self::DiskFull { .. } => ErrorClass::Retry,
             Self::Locked { .. } | Self::Poisoned { .. } | Self::Io { .. } | Self::Closed => ErrorClass::Unavailable,

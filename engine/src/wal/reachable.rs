@@ -4,7 +4,7 @@
 //! so that it takes no row any more while its rows are brought elsewhere.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,7 +22,7 @@ pub trait ReachableLogs: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Those of [`LocalWal::open`], among them [`WalError::Locked`] while its own node, or another one that brings its rows
-    /// elsewhere, has it.
+    /// elsewhere, has it. [`WalError::Twice`] when it is there more than once.
     async fn open(&self, log: WalId) -> Result<Option<Arc<dyn LogStore>>, WalError>;
 }
 
@@ -48,19 +48,35 @@ impl ReachableLogs for LocalLogs {
         let found = move || find(folders, log);
         let Some(folder) = env::spawn_blocking(found).await.unwrap_or(Err(WalError::Closed))? else { return Ok(None) };
         let opened = LocalWal::open(&folder, Options::new(log.node), self.env.clone()).await?;
-        Ok(Some(Arc::new(opened)))
+        // Somebody may have put another one there meanwhile.
+        Ok((opened.id() == log).then(|| Arc::new(opened) as Arc<dyn LogStore>))
     }
 }
 
-/// The folder that holds the log. One that cannot be identified is an error only if no other holds it.
+/// The folder that holds the log. One that cannot be identified is an error only if no other holds it; of two nobody knows
+/// which has all rows.
 fn find(folders: Vec<PathBuf>, log: WalId) -> Result<Option<PathBuf>, WalError> {
-    let mut unknown = None;
+    let (mut held, mut unknown) = (None::<PathBuf>, None);
     for folder in folders {
-        match LocalWal::identify(&folder) {
-            Ok(found) if found == Some(log) => return Ok(Some(folder)),
-            Ok(_) => {}
-            Err(error) => unknown = Some(error),
+        match (LocalWal::identify(&folder), &held) {
+            (Ok(found), None) if found == Some(log) => held = Some(folder),
+            (Ok(found), Some(first)) if found == Some(log) && !is_same(first, &folder) => {
+                return Err(WalError::Twice { log, folders: [first.clone(), folder] });
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => unknown = Some(error),
         }
     }
-    unknown.map_or(Ok(None), Err)
+    match (held, unknown) {
+        (None, Some(error)) => Err(error),
+        (held, _) => Ok(held),
+    }
+}
+
+/// Whether two paths lead to one folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
 }

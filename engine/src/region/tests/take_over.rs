@@ -59,10 +59,8 @@ async fn regions_of_a_dead_node_open_where_its_log_can_be_read() {
         assert_eq!(state.wals().iter().map(|wal| wal.id).collect::<Vec<_>>(), [engine.wal().id()], "of the old log nothing is needed");
         put(&region, &[row("d", 3, 3.0)]).await;
     }
-    // Nobody has the old log open, and there is nothing left in it.
-    let left = LocalWal::open(first, Options::new(NodeId(1)), Env::system()).await.unwrap();
-    assert_eq!(left.regions(), []);
-    drop(left);
+    // Nobody has the old log open.
+    drop(LocalWal::open(first, Options::new(NodeId(1)), Env::system()).await.unwrap());
     // The first node is not let in again: rows are in the log of the second, which it cannot read.
     crash(engine).await;
     let engine = node(1, first, Vec::new(), &store).await;
@@ -127,6 +125,28 @@ async fn a_log_that_is_damaged_or_is_none_refuses_and_says_which() {
     std::fs::write(first.join("wal.meta"), kept).unwrap();
     let region = engine.open_region(id(0)).await.unwrap();
     assert_eq!(read(&region, everything()).await, filled(0));
+}
+
+#[tokio::test]
+async fn of_a_log_and_its_copy_none_is_chosen() {
+    let (dirs, store) = ([0, 1, 2].map(|_| TempDir::new().unwrap()), Arc::new(InMemory::new()));
+    let [first, second, copy] = [0, 1, 2].map(|n: usize| dirs[n].path());
+    let engine = node(1, first, Vec::new(), &store).await;
+    fill(&engine, 1).await;
+    crash(engine).await;
+    std::fs::copy(first.join("wal.meta"), copy.join("wal.meta")).unwrap();
+    let engine = node(2, second, vec![copy.to_owned(), first.to_owned()], &store).await;
+    let error = engine.open_region(id(0)).await.unwrap_err();
+    let text = crate::error_chain(&error);
+    assert!([first, copy].iter().all(|folder| text.contains(&folder.display().to_string())), "{text}");
+    assert_eq!(error.class(), tessera_manifest::error::ErrorClass::Invalid);
+    std::fs::remove_file(copy.join("wal.meta")).unwrap();
+    // One folder by two names is one.
+    std::fs::remove_dir_all(copy).unwrap();
+    std::os::unix::fs::symlink(first, copy).unwrap();
+    let region = engine.open_region(id(0)).await.unwrap();
+    assert_eq!(read(&region, everything()).await, filled(0));
+    std::fs::remove_file(copy).unwrap();
 }
 
 #[tokio::test]
