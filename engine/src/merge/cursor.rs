@@ -206,31 +206,39 @@ impl Rest<'_> {
         self.from = end;
     }
 
-    /// Keeps those up to a row, and not that.
+    /// Keeps those up to some rows, and not these: every so-many-th from one on.
     #[inline]
-    pub(super) fn leave_out(&mut self, row: usize, drop_deletes: bool) {
-        self.keep_until(row, drop_deletes);
-        self.from = row + 1;
+    fn leave_out(&mut self, (first, step): (usize, usize), rows: usize, drop_deletes: bool) {
+        if step == 1 {
+            self.keep_until(first, drop_deletes);
+            self.from = first + rows;
+            return;
+        }
+        for row in (first..).step_by(step).take(rows) {
+            self.keep_until(row, drop_deletes);
+            self.from = row + 1;
+        }
     }
 
-    /// A row loses against one of another block, which `overwrite`, if given, knows by its number once it was asked for: it is left
-    /// out, or stays with the values of the other, which is left out then.
+    /// Rows (the first, and the step to the next) lose against as many of another block, which `overwrite`, if given, knows by its
+    /// number once it was asked for: they are left out, or stay with the values of the others, which are left out then.
     #[inline(always)]
     pub(super) fn lose(
         &mut self,
-        row: usize,
+        own: (usize, usize),
         to: &mut Rest<'_>,
-        by: usize,
+        by: (usize, usize),
+        rows: usize,
         overwrite: Option<&mut Option<Option<u32>>>,
         drop_deletes: bool,
     ) {
         let number = overwrite.and_then(|number| *number.get_or_insert_with(|| self.overwrites.block(to.block)));
         match number {
             Some(block) => {
-                self.overwrites.push(row, block, by);
-                to.leave_out(by, drop_deletes);
+                self.overwrites.push(own, block, by, rows);
+                to.leave_out(by, rows, drop_deletes);
             }
-            None => self.leave_out(row, drop_deletes),
+            None => self.leave_out(own, rows, drop_deletes),
         }
     }
 }

@@ -15,9 +15,9 @@ use std::mem;
 use arrow::array::RecordBatch;
 
 use super::block::Need;
-use super::cursor::{At, Cursor};
+use super::cursor::{At, Cursor, Rest};
 use super::gather::{Chunk, Place};
-use super::pair::{Side, interleave, ties};
+use super::pair::{Side, Tie, interleave, ties};
 use super::{BATCH_ROWS, Dedup, Seen};
 use crate::sst::Error;
 
@@ -296,11 +296,21 @@ impl Merger {
         let mut gaps = (*left.gap, *right.gap);
         let (into_left, into_right) = (overwrites && gaps.0.is_wider(gaps.1), overwrites && gaps.1.is_wider(gaps.0));
         let mut number = None;
-        let passed = ties(left_times, right_times, &mut gaps, |a, b| {
-            if rank_above.unwrap_or_else(|| left.sequence_at(l + a) > right.sequence_at(r + b)) {
-                right.lose(r + b, &mut left, l + a, into_right.then_some(&mut number), drop);
+        let mut lose = |left: &mut Rest<'_>, right: &mut Rest<'_>, left_wins: bool, tie: Tie| {
+            if left_wins {
+                right.lose(tie.right, left, tie.left, tie.rows, into_right.then_some(&mut number), drop);
             } else {
-                left.lose(l + a, &mut right, r + b, into_left.then_some(&mut number), drop);
+                left.lose(tie.left, right, tie.right, tie.rows, into_left.then_some(&mut number), drop);
+            }
+        };
+        let passed = ties(left_times, right_times, &mut gaps, |tie| {
+            let tie = tie.behind(l, r);
+            match rank_above {
+                Some(left_wins) => lose(&mut left, &mut right, left_wins, tie),
+                None => tie.singles().for_each(|tie| {
+                    let left_wins = left.sequence_at(tie.left.0) > right.sequence_at(tie.right.0);
+                    lose(&mut left, &mut right, left_wins, tie);
+                }),
             }
         });
         let ends = (l + passed.0, r + passed.1);

@@ -21,9 +21,20 @@ const BLOCKS_MAX: usize = 4;
 /// Which rows of a block have the values of which others.
 #[derive(Debug, Default)]
 pub(super) struct Overwrites {
-    /// (row, block, its row), by row ascending.
-    rows: Vec<(u32, u32, u32)>,
+    /// By row ascending.
+    rows: Vec<Overwritten>,
     blocks: Vec<(RecordBatch, Option<Arc<Reserved>>)>,
+}
+
+/// Every so-many-th row from one on, and the rows of a block that have their values.
+#[derive(Debug, Clone, Copy)]
+struct Overwritten {
+    row: u32,
+    step: u32,
+    block: u32,
+    from: u32,
+    from_step: u32,
+    rows: u32,
 }
 
 impl Overwrites {
@@ -44,10 +55,11 @@ impl Overwrites {
         known.map(|at| at as u32)
     }
 
-    /// The row, which is behind those before, has the values of a row of this block.
+    /// Rows (the first, and the step to the next), which are behind those before, have the values of as many rows of this block.
     #[inline]
-    pub(super) fn push(&mut self, row: usize, block: u32, from: usize) {
-        self.rows.push((row as u32, block, from as u32));
+    pub(super) fn push(&mut self, own: (usize, usize), block: u32, from: (usize, usize), rows: usize) {
+        let (row, step, rows) = (own.0 as u32, own.1 as u32, rows as u32);
+        self.rows.push(Overwritten { row, step, block, from: from.0 as u32, from_step: from.1 as u32, rows });
     }
 
     /// The batch with all of it; `time` is the column that stays.
@@ -79,12 +91,14 @@ impl Overwrites {
             Err(column) => column.to_data(),
         };
         // One piece for each row that is overwritten, and one for those between.
-        let mut pieces: Vec<(u32, u32, u32)> = Vec::with_capacity(self.rows.len() * 2 + 1);
+        let mut pieces: Vec<(u32, u32, u32)> = Vec::new();
         let mut next = 0;
-        for &(row, block, from) in &self.rows {
-            pieces.extend((next < row).then_some((0, next, row - next)));
-            pieces.push((block + 1, from, 1));
-            next = row + 1;
+        for &Overwritten { row, step, block, from, from_step, rows } in &self.rows {
+            for (row, from) in (0..rows).map(|number| (row + number * step, from + number * from_step)) {
+                pieces.extend((next < row).then_some((0, next, row - next)));
+                pieces.push((block + 1, from, 1));
+                next = row + 1;
+            }
         }
         let rows = column.len();
         pieces.extend(((next as usize) < rows).then_some((0, next, rows as u32 - next)));
@@ -100,8 +114,14 @@ impl Overwrites {
     fn values<T: ArrowNativeType>(&self, column: ArrayRef, blocks: &[ArrayData]) -> Result<Result<ArrayRef, ArrayRef>, ArrowError> {
         let blocks: Vec<&[T]> = blocks.iter().map(|block| block.buffer::<T>(0)).collect();
         change_values(column, |values: &mut Vec<T>| {
-            for &(row, block, from) in &self.rows {
-                values[row as usize] = blocks[block as usize][from as usize];
+            for &Overwritten { row, step, block, from, from_step, rows } in &self.rows {
+                let (own, others) = (&mut values[row as usize..], &blocks[block as usize][from as usize..]);
+                let own = own.iter_mut().step_by(step as usize).take(rows as usize);
+                if from_step == 1 {
+                    own.zip(others).for_each(|(own, other)| *own = *other);
+                } else {
+                    own.zip(others.iter().step_by(from_step as usize)).for_each(|(own, other)| *own = *other);
+                }
             }
         })
     }
@@ -157,10 +177,17 @@ mod tests {
                 let second = Block { payload: second.payload.slice(2, 18), ..second };
                 let mut overwrites = Overwrites::default();
                 let mut expected: Vec<(usize, usize)> = (0..20).map(|row| (0, row)).collect();
-                for (row, source, from) in [(0, &first, 3), (5, &first, 4), (6, &second, 0), (11, &first, 19), (19, &second, 17)] {
+                let one = |row: usize, source, from: usize| ((row, 1), source, (from, 1), 1);
+                let several = ((7, 2), &second, (1, 3), 2);
+                let together = ((12, 1), &second, (2, 1), 3);
+                let steps = [one(0, &first, 3), one(5, &first, 4), one(6, &second, 0), several, one(11, &first, 19), together];
+                for (own, source, from, rows) in steps.into_iter().chain([((16, 3), &second, (9, 1), 2)]) {
                     let number = overwrites.block(source).unwrap();
-                    overwrites.push(row, number, from);
-                    expected[row] = (if std::ptr::eq(source, &first) { 1 } else { 2 }, from);
+                    overwrites.push(own, number, from, rows);
+                    for number in 0..rows {
+                        let at = if std::ptr::eq(source, &first) { 1 } else { 2 };
+                        expected[own.0 + number * own.1] = (at, from.0 + number * from.1);
+                    }
                 }
                 assert_eq!(overwrites.blocks.len(), 2);
                 let payloads = [&own, &first, &second].map(|block| block.payload.clone());

@@ -62,10 +62,33 @@ pub(super) fn interleave(
     (l, r)
 }
 
-/// Goes through two such lists as [`interleave`] does, for rows whose order does not count: calls `tie` for each time that
-/// both have. Returns how many rows of each were passed; those that are not in a tie are the only ones of their time.
+/// Rows of two runs that have the same times: every so-many-th of each from one on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tie {
+    /// (first row, step) of the left and of the right run; one of the steps is 1, and those of a single pair are, both.
+    pub(super) left: (usize, usize),
+    pub(super) right: (usize, usize),
+    /// How many pairs there are; at least one.
+    pub(super) rows: usize,
+}
+
+impl Tie {
+    /// The same of longer runs, which have so many rows before.
+    pub(super) fn behind(self, left: usize, right: usize) -> Self {
+        Self { left: (self.left.0 + left, self.left.1), right: (self.right.0 + right, self.right.1), ..self }
+    }
+
+    /// Its pairs, one by one.
+    pub(super) fn singles(self) -> impl Iterator<Item = Self> {
+        let nth = |(first, step): (usize, usize), number: usize| (first + number * step, 1);
+        (0..self.rows).map(move |number| Self { left: nth(self.left, number), right: nth(self.right, number), rows: 1 })
+    }
+}
+
+/// Goes through two such lists as [`interleave`] does, for rows whose order does not count: calls `tie` for the times that
+/// both have, in order. Returns how many rows of each were passed; those that are not in a tie are the only ones of their time.
 #[inline]
-pub(super) fn ties(left: &[i64], right: &[i64], gaps: &mut (Gap, Gap), mut tie: impl FnMut(usize, usize)) -> (usize, usize) {
+pub(super) fn ties(left: &[i64], right: &[i64], gaps: &mut (Gap, Gap), mut tie: impl FnMut(Tie)) -> (usize, usize) {
     let (mut l, mut r) = (0, 0);
     while let (Some(_), Some(time)) = (left.get(l), right.get(r)) {
         // Times ascend, so one that is the same proves that there is none before it.
@@ -73,13 +96,30 @@ pub(super) fn ties(left: &[i64], right: &[i64], gaps: &mut (Gap, Gap), mut tie: 
         l = if left.get(guess) == Some(time) { guess } else { before(left, l, *time, &mut gaps.0) };
         let Some(time) = left.get(l) else { break };
         if *time == right[r] {
-            tie(l, r);
-            (l, r) = (l + 1, r + 1);
+            let found = tie_at(left, l, right, r, (gaps.0.usual + 1, gaps.1.usual + 1));
+            tie(found);
+            (l, r) = (l + (found.rows - 1) * found.left.1 + 1, r + (found.rows - 1) * found.right.1 + 1);
         } else {
             r = before(right, r, *time, &mut gaps.1);
         }
     }
     (l, r)
+}
+
+/// The tie of two rows and of those that follow them at these steps.
+#[inline]
+fn tie_at(left: &[i64], l: usize, right: &[i64], r: usize, steps: (usize, usize)) -> Tie {
+    let (of_left, of_right) = (&left[l..], &right[r..]);
+    let same = |(a, b): &(&i64, &i64)| a == b;
+    // Of one run no row is passed over, so that none of the other can have its time.
+    let rows = match steps {
+        (1, 1) => of_left.iter().zip(of_right).take_while(same).count(),
+        (_, 1) => of_left.iter().step_by(steps.0).zip(of_right).take_while(same).count(),
+        (1, _) => of_left.iter().zip(of_right.iter().step_by(steps.1)).take_while(same).count(),
+        _ => 1,
+    };
+    let (left, right) = if rows == 1 { ((l, 1), (r, 1)) } else { ((l, steps.0), (r, steps.1)) };
+    Tie { left, right, rows }
 }
 
 /// The first row from `from` on whose time is not below `time`.
@@ -149,7 +189,9 @@ mod tests {
             let passed = left[..l].iter().chain(&right[..r]).collect::<std::collections::BTreeSet<_>>();
             prop_assert_eq!(passed.len(), out.len(), "what is passed has come out");
             let mut both = Vec::new();
-            let passed = ties(&left, &right, &mut Default::default(), |l, r| both.push((left[l], right[r])));
+            let passed = ties(&left, &right, &mut Default::default(), |tie| {
+                both.extend(tie.singles().map(|tie| (left[tie.left.0], right[tie.right.0])));
+            });
             prop_assert_eq!(passed, (l, r), "as far as where the order counts");
             let expected: Vec<(i64, i64)> = left.iter().filter(|time| right.contains(time)).map(|time| (*time, *time)).collect();
             prop_assert_eq!(both, expected);
