@@ -51,6 +51,23 @@ async fn columns_come_go_and_widen_while_old_rows_stay() {
 }
 
 #[tokio::test]
+async fn a_column_that_comes_first_is_first_for_what_names_no_columns() {
+    let (world, session) = Session::fresh().await;
+    session.run(CPU).await;
+    session.run("INSERT INTO cpu VALUES ('a', 1, 0.5, 1)").await;
+    session.rows("ADMIN flush_table('cpu')").await;
+    session.run("ALTER TABLE cpu ADD COLUMN weight INT DEFAULT 7 FIRST, ADD COLUMN kind STRING FIRST").await;
+    session.run("INSERT INTO cpu VALUES ('new', 8, 'b', 2, 1.5, 2)").await;
+    let expected = ["|7|a|1970-01-01T00:00:00.001|0.5|1", "new|8|b|1970-01-01T00:00:00.002|1.5|2"];
+    assert_eq!(session.rows("SELECT * FROM cpu ORDER BY host").await, expected);
+    session.server.close().await.unwrap();
+    let session = world.open().await;
+    assert_eq!(session.rows("SELECT * FROM cpu ORDER BY host").await, expected);
+    let columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'cpu' ORDER BY ordinal_position";
+    assert_eq!(session.rows(columns).await, ["kind", "weight", "host", "ts", "v", "n"]);
+}
+
+#[tokio::test]
 async fn what_an_alteration_cannot_do_is_said_and_changes_nothing() {
     let (_world, session) = Session::fresh().await;
     session.run(CPU).await;
