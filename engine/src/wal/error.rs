@@ -138,12 +138,10 @@ impl WalError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Option { .. } | Self::TooLarge { .. } | Self::OtherNode { .. } | Self::Twice { .. } | Self::Newer { .. } => {
-                ErrorClass::Invalid
-            }
+            Self::Option { .. } | Self::TooLarge { .. } | Self::OtherNode { .. } | Self::Newer { .. } => ErrorClass::Invalid,
             Self::Identity { .. } | Self::Damaged { .. } => ErrorClass::Corrupt,
             Self::DiskFull { .. } => ErrorClass::Retry,
-            Self::Locked { .. } | Self::Poisoned { .. } | Self::Io { .. } | Self::Closed => ErrorClass::Unavailable,
+            Self::Locked { .. } | Self::Twice { .. } | Self::Poisoned { .. } | Self::Io { .. } | Self::Closed => ErrorClass::Unavailable,
         }
     }
 }

@@ -95,9 +95,13 @@ impl LocalWal {
     /// Which log is in `dir`, without opening it; `None` where there is none. Whether it can be read is not looked at.
     ///
     /// # Errors
-    /// [`WalError::Identity`], [`WalError::Newer`], [`WalError::Io`].
+    /// [`WalError::Identity`], also where there are segments of a log alone, [`WalError::Newer`], [`WalError::Io`].
     pub fn identify(dir: &Path) -> Result<Option<WalId>, WalError> {
-        Ok(Meta::read(dir)?.map(|meta| WalId { kind: WalKind::Local, node: meta.node, log: meta.log }))
+        match Meta::read(dir)? {
+            Some(meta) => Ok(Some(WalId { kind: WalKind::Local, node: meta.node, log: meta.log })),
+            None if dir.is_dir() && !Listing::read(dir)?.segments.is_empty() => Err(unidentified(dir)),
+            None => Ok(None),
+        }
     }
 
     /// The same, on a disk that keeps what was written as long as the machine runs, and not longer.
@@ -263,15 +267,18 @@ fn lock(dir: &Path) -> Result<File, WalError> {
 }
 
 fn read_or_create(dir: &Path, listing: &Listing, options: &Options, env: &Env) -> Result<Meta, WalError> {
-    let file = dir.join(META_FILE);
     match Meta::read(dir)? {
         Some(meta) if meta.node != options.node => {
             Err(WalError::OtherNode { dir: dir.to_owned(), expected: options.node, found: meta.node })
         }
         Some(meta) => Ok(meta),
         None if listing.segments.is_empty() => Ok(Meta::new(env.nonce(), options.node)),
-        None => Err(WalError::Identity { file, what: "it is missing beside existing segments".to_owned() }),
+        None => Err(unidentified(dir)),
     }
+}
+
+fn unidentified(dir: &Path) -> WalError {
+    WalError::Identity { file: dir.join(META_FILE), what: "it is missing beside existing segments".to_owned() }
 }
 
 /// Writes a frame that may be in the page cache only once more, the same bytes, and makes it durable.

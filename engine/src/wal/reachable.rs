@@ -4,6 +4,7 @@
 //! so that it takes no row any more while its rows are brought elsewhere.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,30 +54,25 @@ impl ReachableLogs for LocalLogs {
     }
 }
 
-/// The folder that holds the log. One that cannot be identified is an error only if no other holds it; of two nobody knows
-/// which has all rows.
+/// The folder that holds the log. Of two nobody knows which has all rows; nor of one beside a folder that cannot be identified,
+/// which may be what the other is an old copy of.
 fn find(folders: Vec<PathBuf>, log: WalId) -> Result<Option<PathBuf>, WalError> {
-    let (mut held, mut unknown) = (None::<PathBuf>, None);
+    let mut held = None::<PathBuf>;
     for folder in folders {
-        match (LocalWal::identify(&folder), &held) {
-            (Ok(found), None) if found == Some(log) => held = Some(folder),
-            (Ok(found), Some(first)) if found == Some(log) && !is_same(first, &folder) => {
-                return Err(WalError::Twice { log, folders: [first.clone(), folder] });
-            }
-            (Ok(_), _) => {}
-            (Err(error), _) => unknown = Some(error),
+        if LocalWal::identify(&folder)? != Some(log) {
+            continue;
+        }
+        match &held {
+            None => held = Some(folder),
+            Some(first) if is_same(first, &folder) => {}
+            Some(first) => return Err(WalError::Twice { log, folders: [first.clone(), folder] }),
         }
     }
-    match (held, unknown) {
-        (None, Some(error)) => Err(error),
-        (held, _) => Ok(held),
-    }
+    Ok(held)
 }
 
-/// Whether two paths lead to one folder.
+/// Whether two paths are known to lead to one folder.
 fn is_same(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
-    }
+    let place = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino()));
+    matches!((place(one), place(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -139,8 +139,18 @@ async fn of_a_log_and_its_copy_none_is_chosen() {
     let error = engine.open_region(id(0)).await.unwrap_err();
     let text = crate::error_chain(&error);
     assert!([first, copy].iter().all(|folder| text.contains(&folder.display().to_string())), "{text}");
-    assert_eq!(error.class(), tessera_manifest::error::ErrorClass::Invalid);
-    std::fs::remove_file(copy.join("wal.meta")).unwrap();
+    assert_eq!(error.class(), tessera_manifest::error::ErrorClass::Unavailable, "once one of them is gone it opens");
+    // Nor is one chosen beside what may have been that log.
+    for segment in std::fs::read_dir(first).unwrap().map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("wal.meta")) {
+        std::fs::copy(&segment, copy.join(segment.file_name().unwrap())).unwrap();
+    }
+    for what in [Some("nonsense"), None] {
+        std::fs::remove_file(copy.join("wal.meta")).unwrap();
+        what.into_iter().for_each(|text| std::fs::write(copy.join("wal.meta"), text).unwrap());
+        let text = crate::error_chain(&engine.open_region(id(0)).await.unwrap_err());
+        assert!(text.contains(&copy.join("wal.meta").display().to_string()), "{text}");
+        std::fs::write(copy.join("wal.meta"), "").unwrap();
+    }
     // One folder by two names is one.
     std::fs::remove_dir_all(copy).unwrap();
     std::os::unix::fs::symlink(first, copy).unwrap();
